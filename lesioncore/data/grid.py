@@ -1,0 +1,298 @@
+"""The grid of slices that a prior was trained on, and the way of a scan onto it and back."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from lesioncore.data.arrays import Array, to_numpy
+from lesioncore.data.resample import AxisResampler
+
+# Spacings this close (relative) are one spacing: over 200 voxels the drift stays below a fifth of a voxel, while
+# interpolating would blur every one of them.
+_SAME_SPACING = 1e-3
+_LARGEST_LOSS = 0.05
+
+
+@dataclass(frozen=True)
+class SliceGrid:
+    """Transversal slices of a fixed size: what a prior takes.
+
+    A slice tensor is `volume[:, :, k]` of a volume in RAS+ order, so its height H runs from left to right and its
+    width W from posterior to anterior.
+
+    Attributes
+    ----------
+    voxel_size : float
+        Size of a pixel, and the smallest distance between slices, in mm.
+    shape : tuple of int
+        Height and width in pixels.
+    """
+
+    voxel_size: float
+    shape: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.voxel_size) and self.voxel_size > 0):
+            raise ValueError(f"voxel_size must be a positive number of mm, got {self.voxel_size}")
+        if len(self.shape) != 2 or any(int(length) != length or length < 1 for length in self.shape):
+            raise ValueError(f"shape must be (height, width) in pixels, got {self.shape}")
+
+    @property
+    def field_of_view(self) -> tuple[float, float]:
+        """Height (left-right) and width (posterior-anterior) in mm."""
+        return (self.shape[0] * self.voxel_size, self.shape[1] * self.voxel_size)
+
+    def plan(
+        self, volume_shape: tuple[int, int, int], voxel_sizes: tuple[float, float, float], mask: Array
+    ) -> GridPlan:
+        """Place the grid over one scan.
+
+        In the plane, the grid's centre is the centre of the mask's bounding box. Where the scan's voxel size along
+        an axis is the grid's (within 0.1 %), the centre is rounded to whole voxels, so that values are copied and
+        not interpolated. Across slices, scans finer than the grid are brought to its voxel size, thicker slices stay
+        as they are; every slice is covered.
+
+        Parameters
+        ----------
+        volume_shape : tuple of int
+            Shape of the scan in RAS+ order, `[X, Y, Z]`.
+        voxel_sizes : tuple of float
+            Its voxel sizes in mm, in the same order.
+        mask : numpy.ndarray or torch.Tensor
+            `[X, Y, Z]`, bool: the brain.
+
+        Raises
+        ------
+        ValueError
+            If the arguments do not fit each other, the mask is empty, or more than 5 % of the brain lies outside the
+            grid's field of view.
+
+        Warns
+        -----
+        UserWarning
+            If some of the brain lies outside the field of view: those voxels are not restored.
+        """
+        x_length, y_length, z_length = volume_shape
+        if min(volume_shape) < 1:
+            raise ValueError(f"volume_shape must be [X, Y, Z] with voxels along each axis, got {volume_shape}")
+        if len(voxel_sizes) != 3 or not all(math.isfinite(size) and size > 0 for size in voxel_sizes):
+            raise ValueError(f"voxel_sizes must be three positive numbers of mm, got {voxel_sizes}")
+        brain = to_numpy(mask, "mask")
+        if brain.dtype != np.bool_ or brain.shape != tuple(volume_shape):
+            raise ValueError(
+                f"mask must be bool of shape {tuple(volume_shape)}, got {brain.dtype} of shape {brain.shape}"
+            )
+        if not brain.any():
+            raise ValueError("mask is empty: expected a brain; check the skull stripping or the mask given")
+        x_start, x_step = self._in_plane(brain.any(axis=(1, 2)), self.shape[0], voxel_sizes[0])
+        y_start, y_step = self._in_plane(brain.any(axis=(0, 2)), self.shape[1], voxel_sizes[1])
+        self._check_loss(brain, (x_start, y_start), (x_step, y_step), voxel_sizes)
+        z_step, z_count = 1.0, z_length
+        if voxel_sizes[2] < self.voxel_size * (1 - _SAME_SPACING):
+            z_step = self.voxel_size / voxel_sizes[2]
+            z_count = math.ceil(z_length / z_step - 1e-6)
+        z_start = (z_length - 1) / 2 - z_step * (z_count - 1) / 2
+        axes = (
+            (x_length, self.shape[0], x_start, x_step),
+            (y_length, self.shape[1], y_start, y_step),
+            (z_length, z_count, z_start, z_step),
+        )
+        to_x, to_y, to_z = (AxisResampler.triangle(count, start, step, length) for length, count, start, step in axes)
+        from_x, from_y, from_z = (
+            AxisResampler.triangle(length, -start / step, 1 / step, count, strict=True)
+            for length, count, start, step in axes
+        )
+        return GridPlan(
+            grid=self,
+            volume_shape=(x_length, y_length, z_length),
+            slice_count=z_count,
+            slice_spacing=z_step * voxel_sizes[2],
+            _to_grid=(to_x, to_y, to_z),
+            _from_grid=(from_x, from_y, from_z),
+        )
+
+    def _in_plane(self, occupied: np.ndarray, count: int, spacing: float) -> tuple[float, float]:
+        """Centre of the first pixel and distance between pixels, in voxels of the scan."""
+        voxels = np.flatnonzero(occupied)
+        centre = (int(voxels[0]) + int(voxels[-1])) / 2
+        step = self.voxel_size / spacing
+        if abs(step - 1) <= _SAME_SPACING:
+            return float(math.floor(centre - (count - 1) / 2 + 0.5)), 1.0
+        return centre - step * (count - 1) / 2, step
+
+    def _check_loss(
+        self,
+        brain: np.ndarray,
+        start: tuple[float, float],
+        step: tuple[float, float],
+        voxel_sizes: tuple[float, float, float],
+    ) -> None:
+        """Warn or raise where the brain is larger than the field of view."""
+        inside = brain
+        for axis in range(2):
+            position = (np.arange(brain.shape[axis]) - start[axis]) / step[axis]
+            seen = (position >= -0.5 - 1e-6) & (position <= self.shape[axis] - 0.5 + 1e-6)
+            inside = inside.compress(seen, axis=axis)
+        total = int(np.count_nonzero(brain))
+        lost = total - int(np.count_nonzero(inside))
+        if lost == 0:
+            return
+        extent = [np.ptp(np.flatnonzero(brain.any(axis=(1 - axis, 2)))) + 1 for axis in range(2)]
+        facts = (
+            f"{lost} of {total} mask voxels lie outside the prior's field of view of {self.field_of_view[0]:g} x "
+            f"{self.field_of_view[1]:g} mm (left-right x posterior-anterior): the mask extends over "
+            f"{extent[0] * voxel_sizes[0]:g} x {extent[1] * voxel_sizes[1]:g} mm"
+        )
+        if lost > _LARGEST_LOSS * total:
+            raise ValueError(f"{facts}; check the mask and the voxel sizes, or use a prior with a larger field of view")
+        warnings.warn(f"{facts}; they will not be restored", UserWarning, stacklevel=3)
+
+
+@dataclass(frozen=True, eq=False)
+class GridPlan:
+    """One scan's way onto a `SliceGrid` and back; made by `SliceGrid.plan`.
+
+    Attributes
+    ----------
+    grid : SliceGrid
+        The grid.
+    volume_shape : tuple of int
+        Shape of the scan, `[X, Y, Z]`.
+    slice_count : int
+        Number of slices N on the grid.
+    slice_spacing : float
+        Distance between them in mm.
+    """
+
+    grid: SliceGrid
+    volume_shape: tuple[int, int, int]
+    slice_count: int
+    slice_spacing: float
+    _to_grid: tuple[AxisResampler, AxisResampler, AxisResampler]
+    _from_grid: tuple[AxisResampler, AxisResampler, AxisResampler]
+
+    @property
+    def slices_shape(self) -> tuple[int, int, int, int]:
+        """Shape of the slices, `[N, 1, H, W]`."""
+        return (self.slice_count, 1, *self.grid.shape)
+
+    def to_grid(self, volume: torch.Tensor, fill: float, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Bring a volume to the grid.
+
+        Parameters
+        ----------
+        volume : torch.Tensor
+            `[X, Y, Z]`, float32 or float64, any device, finite (inside the mask, if there is one).
+        fill : float
+            Value outside the volume, and outside the mask if there is one.
+        mask : torch.Tensor, optional
+            `[X, Y, Z]`, bool. Only its voxels are averaged, so that background never mixes into the brain's rim:
+            `resample(volume * mask) / resample(mask)` where `mask_to_grid(mask)`, exactly `fill` elsewhere.
+
+        Returns
+        -------
+        torch.Tensor
+            `[N, 1, H, W]`, contiguous, of the volume's dtype and device.
+
+        Raises
+        ------
+        ValueError
+            If a shape or dtype is another one, or a value is not finite.
+        """
+        _check(volume, "volume", self.volume_shape, torch.float32, torch.float64)
+        if not math.isfinite(fill):
+            raise ValueError(f"fill must be finite, got {fill}")
+        if mask is None:
+            _check_finite(volume, "volume")
+            inside = _resample(torch.ones_like(volume), self._to_grid)
+            return _as_slices(_resample(volume, self._to_grid) + (1 - inside) * fill)
+        weight = self._mask_weight(mask)
+        volume = volume.where(mask, 0)
+        _check_finite(volume, "volume")
+        values = _resample(volume, self._to_grid) / weight.to(volume.dtype)
+        return _as_slices(values.where(weight > 0.5, fill))
+
+    def mask_to_grid(self, mask: torch.Tensor) -> torch.Tensor:
+        """Bring a mask to the grid: pixels of which more than half lies in it.
+
+        Parameters
+        ----------
+        mask : torch.Tensor
+            `[X, Y, Z]`, bool, any device.
+
+        Returns
+        -------
+        torch.Tensor
+            `[N, 1, H, W]`, bool, contiguous.
+
+        Raises
+        ------
+        ValueError
+            If the shape or dtype is another one.
+        """
+        return _as_slices(self._mask_weight(mask) > 0.5)
+
+    def from_grid(self, slices: torch.Tensor, slice_mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Bring slices back to the scan's own voxels.
+
+        Parameters
+        ----------
+        slices : torch.Tensor
+            `[N, 1, H, W]`, float32 or float64, any device.
+        slice_mask : torch.Tensor, optional
+            `[N, 1, H, W]`, bool. Only its pixels are averaged, so that nothing fades towards the brain's rim. A voxel
+            within reach of any of them gets a value; mask the result with the scan's own mask.
+
+        Returns
+        -------
+        torch.Tensor
+            `[X, Y, Z]`, contiguous; 0 outside the field of view and where no pixel of `slice_mask` is in reach.
+
+        Raises
+        ------
+        ValueError
+            If a shape or dtype is another one.
+        """
+        _check(slices, "slices", self.slices_shape, torch.float32, torch.float64)
+        if slice_mask is None:
+            slice_mask = torch.ones_like(slices, dtype=torch.bool)
+        _check(slice_mask, "slice_mask", self.slices_shape, torch.bool)
+        values = _resample(_as_volume(slices.where(slice_mask, 0)), self._from_grid)
+        weight = _resample(_as_volume(slice_mask).to(slices.dtype), self._from_grid)
+        return (values / weight).where(weight > 0, 0).contiguous()
+
+    def _mask_weight(self, mask: torch.Tensor) -> torch.Tensor:
+        _check(mask, "mask", self.volume_shape, torch.bool)
+        # float64 whatever the volume's type: `to_grid` and `mask_to_grid` must agree on every pixel near one half.
+        return _resample(mask.double(), self._to_grid)
+
+
+def _resample(values: torch.Tensor, axes: tuple[AxisResampler, AxisResampler, AxisResampler]) -> torch.Tensor:
+    for axis, resampler in enumerate(axes):
+        values = resampler(values, axis)
+    return values
+
+
+def _as_slices(volume: torch.Tensor) -> torch.Tensor:
+    return volume.permute(2, 0, 1).unsqueeze(1).contiguous()  # [X, Y, Z] -> [N, 1, H, W]
+
+
+def _as_volume(slices: torch.Tensor) -> torch.Tensor:
+    return slices.squeeze(1).permute(1, 2, 0)  # [N, 1, H, W] -> [X, Y, Z]
+
+
+def _check_finite(tensor: torch.Tensor, name: str) -> None:
+    bad = tensor.numel() - int(tensor.isfinite().sum())
+    if bad:
+        raise ValueError(f"{name} must be finite, got {bad} NaN or infinite voxels; replace them or mask them out")
+
+
+def _check(tensor: torch.Tensor, name: str, shape: tuple[int, ...], *dtypes: torch.dtype) -> None:
+    if tuple(tensor.shape) != shape or tensor.dtype not in dtypes:
+        allowed = " or ".join(str(dtype) for dtype in dtypes)
+        raise ValueError(f"{name} must be {allowed} of shape {shape}, got {tensor.dtype} of {tuple(tensor.shape)}")

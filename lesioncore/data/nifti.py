@@ -1,0 +1,263 @@
+"""Reading and writing brain images, with every reason for which one cannot be used said at the door."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import warnings
+import zlib
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError, SpatialImage
+from nibabel.wrapstruct import WrapStructError
+
+from lesioncore.data.arrays import Array, NumpyArray, to_numpy
+from lesioncore.data.files import replace_atomically
+
+# NIfTI xyzt_units: the low three bits are the unit of space (0 unknown, 1 metre, 2 millimetre, 3 micrometre).
+_SPACE_UNIT_BITS = 0x07
+_UNITS_OTHER_THAN_MM = {1: "metres", 3: "micrometres"}
+_GEOMETRY_FIELDS = (
+    *("qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
+    *("sform_code", "srow_x", "srow_y", "srow_z"),
+)
+# Restored volumes are float noise, which no level compresses much: the fastest costs a few per cent in size.
+_GZIP_LEVEL = 1
+
+
+def load_image(path: str | os.PathLike[str]) -> SpatialImage:
+    """Read one 3-D brain image in any format that nibabel knows, and check it with `check_image`.
+
+    Parameters
+    ----------
+    path : path-like
+        For example a `.nii`, `.nii.gz` or `.mgz` file.
+
+    Returns
+    -------
+    nibabel.spatialimages.SpatialImage
+        A 3-D image; its data are in memory as float32 (`get_fdata(dtype=numpy.float32)`).
+
+    Raises
+    ------
+    FileNotFoundError, IsADirectoryError, PermissionError
+        If `path` is not a file that can be read.
+    ValueError
+        If the file is not an image, is cut short, or `check_image` refuses it.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"path is a folder: {path}; give one image file, such as a .nii.gz")
+    if not path.exists():
+        raise FileNotFoundError(f"no such image: {path}")
+    try:
+        image = nib.load(path)
+        if isinstance(image, SpatialImage):
+            image.get_fdata(dtype=np.float32)
+    except PermissionError:
+        raise
+    except TypeError:
+        # nibabel cannot turn structured (RGB) voxels into floats; check_image names the dtype.
+        pass
+    except (ImageFileError, HeaderDataError, WrapStructError) as error:
+        raise ValueError(f"{path} is not an image that can be read: {error}; expected for example NIfTI") from error
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise ValueError(f"{path} is damaged or cut short: {error}; copy or convert it again") from error
+    if not isinstance(image, SpatialImage):
+        raise ValueError(f"{path} holds a {type(image).__name__}, not a volume; expected for example NIfTI")
+    return check_image(image, name=str(path))
+
+
+def check_image(image: SpatialImage, name: str = "image") -> SpatialImage:
+    """Check that an image is one real 3-D volume in millimetres; drop or add axes of length 1 to make it 3-D.
+
+    Parameters
+    ----------
+    image : nibabel.spatialimages.SpatialImage
+        `[X, Y, Z]`, one slice `[X, Y]`, or one volume with trailing axes `[X, Y, Z, 1, ...]`.
+    name : str
+        What errors call the image.
+
+    Returns
+    -------
+    nibabel.spatialimages.SpatialImage
+        The same object if it is 3-D already; its float32 data are cached.
+
+    Raises
+    ------
+    ValueError
+        If it has several volumes, an empty axis, complex or RGB voxels, voxels that are not finite in float32, an
+        affine that cannot be inverted, or a unit of length other than the millimetre.
+
+    Warns
+    -----
+    UserWarning
+        If a NIfTI header has neither qform nor sform, so that its orientation is a guess.
+    """
+    shape = tuple(image.shape)
+    if len(shape) < 2:
+        raise ValueError(f"{name} has shape {shape}; expected a volume [X, Y, Z]")
+    if 0 in shape:
+        raise ValueError(f"{name} has shape {shape}: an axis is empty; expected at least one voxel along each")
+    if any(length != 1 for length in shape[3:]):
+        raise ValueError(
+            f"{name} has shape {shape}: {int(np.prod(shape[3:]))} volumes; expected one. Split the series "
+            f"(image.slicer[..., i]) and give one volume at a time"
+        )
+    stored = image.get_data_dtype()
+    if stored.kind not in "buif":
+        kind = "complex" if stored.kind == "c" else "RGB or structured"
+        raise ValueError(f"{name} has {kind} voxels (dtype {stored}); expected one real intensity per voxel")
+    _check_geometry(image, name)
+    with np.errstate(over="ignore"):
+        data = image.get_fdata(dtype=np.float32)
+    bad = data.size - int(np.count_nonzero(np.isfinite(data)))
+    if bad:
+        raise ValueError(
+            f"{name} has {bad} of {data.size} voxels that are NaN, infinite or beyond float32; expected finite "
+            f"intensities. Replace them, with 0 where they are background"
+        )
+    if len(shape) == 3:
+        return image
+    header = image.header.copy()
+    header.set_data_dtype(np.float32)
+    return type(image)(data.reshape((*shape, 1)[:3]), image.affine, header)
+
+
+def save_image(
+    data: Array,
+    affine: NumpyArray,
+    path: str | os.PathLike[str],
+    *,
+    header: Any = None,
+    dtype: np.dtype[Any] | type[np.generic] | None = None,
+) -> None:
+    """Write a volume as NIfTI: whole or not at all, and the same bytes every time.
+
+    Parameters
+    ----------
+    data : numpy.ndarray or torch.Tensor
+        `[X, Y, Z]`, finite.
+    affine : numpy.ndarray
+        `[4, 4]`, voxel indices to mm.
+    path : path-like
+        Ends in `.nii` or `.nii.gz`; its folder exists.
+    header : nibabel header, optional
+        Header of the image that `data` belongs to. Its units and, where it describes the same grid, its qform and
+        sform are kept to the bit; where `affine` is another one, their codes are.
+    dtype : numpy dtype, optional
+        Type on disk. By default booleans become uint8, floats float32, and 64-bit integers int32. Values are never
+        scaled: a type that cannot hold them is an error.
+
+    Raises
+    ------
+    ValueError
+        If `data`, `affine`, the suffix or `dtype` cannot be used as described.
+    FileNotFoundError
+        If the folder does not exist.
+    """
+    path = Path(path)
+    if not path.name.endswith((".nii", ".nii.gz")):
+        raise ValueError(f"path must end in .nii or .nii.gz, got {path.name!r}")
+    affine = np.asarray(affine, dtype=np.float64)
+    _check_affine(affine, "affine")
+    voxels = _to_disk_dtype(to_numpy(data, "data"), dtype)
+    content = nib.Nifti1Image(voxels, affine, _output_header(voxels, affine, header)).to_bytes()
+    with replace_atomically(path) as temporary, open(temporary, "xb") as raw:
+        if path.suffix == ".gz":
+            # No name and no time in the gzip header, or equal images would differ on disk.
+            with gzip.GzipFile(filename="", mode="wb", compresslevel=_GZIP_LEVEL, fileobj=raw, mtime=0) as packed:
+                packed.write(content)
+        else:
+            raw.write(content)
+
+
+def _check_affine(affine: NumpyArray, name: str) -> None:
+    if affine.shape != (4, 4) or not np.all(np.isfinite(affine)) or not np.array_equal(affine[3], [0, 0, 0, 1]):
+        raise ValueError(f"{name} must be a finite [4, 4] affine with last row 0 0 0 1, got {affine.tolist()}")
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    # The determinant of the axes' directions is the volume they span: 1 when orthogonal, 0 when they share a plane.
+    if np.any(lengths == 0) or abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-6:
+        raise ValueError(
+            f"{name} cannot be inverted, got {affine[:3].tolist()}: an axis is zero or lies in the plane of the "
+            f"others; repair the header's qform or sform"
+        )
+
+
+def _check_geometry(image: SpatialImage, name: str) -> None:
+    if image.affine is None:
+        raise ValueError(f"{name} has no affine; expected one that maps voxels to mm")
+    _check_affine(np.asarray(image.affine, dtype=np.float64), f"{name}: affine")
+    header = image.header
+    if not isinstance(header, nib.Nifti1Header):
+        return
+    unit = _UNITS_OTHER_THAN_MM.get(int(header["xyzt_units"]) & _SPACE_UNIT_BITS)
+    if unit is not None:
+        raise ValueError(f"{name} has its affine in {unit} (xyzt_units); expected mm: scale the affine by hand")
+    if int(header["qform_code"]) == 0 and int(header["sform_code"]) == 0:
+        warnings.warn(
+            f"{name} has neither qform nor sform, so its orientation is unknown: its third axis is taken as "
+            f"inferior to superior. Results are wrong if it is not",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _to_disk_dtype(voxels: NumpyArray, dtype: np.dtype[Any] | type[np.generic] | None) -> NumpyArray:
+    if voxels.ndim != 3 or voxels.size == 0:
+        raise ValueError(f"data must be a volume [X, Y, Z] with voxels, got shape {voxels.shape}")
+    bad = voxels.size - int(np.count_nonzero(np.isfinite(voxels)))
+    if bad:
+        raise ValueError(f"data must be finite, got {bad} NaN or infinite voxels of {voxels.size}")
+    if dtype is None:
+        default: dict[str, Any] = {"b": np.uint8, "f": np.float32}
+        dtype = default.get(voxels.dtype.kind, np.int32 if voxels.dtype.itemsize == 8 else voxels.dtype)
+    dtype = np.dtype(dtype)
+    if dtype.kind not in "uif" or dtype == np.float16:
+        raise ValueError(f"dtype must be an integer or float type of NIfTI, got {dtype}; masks are written as uint8")
+    with np.errstate(over="ignore", invalid="ignore"):
+        result = voxels.astype(dtype)
+    if dtype.kind == "f":
+        if not np.all(np.isfinite(result)):
+            raise ValueError(f"dtype {dtype} overflows on data with values up to {np.abs(voxels).max()}")
+    elif not np.array_equal(result.astype(np.float64), voxels.astype(np.float64)):
+        raise ValueError(
+            f"dtype {dtype} does not hold data between {voxels.min()} and {voxels.max()} exactly; round them, or "
+            f"write float32"
+        )
+    return result
+
+
+def _output_header(voxels: NumpyArray, affine: NumpyArray, source: Any) -> nib.Nifti1Header:
+    header = nib.Nifti1Header()
+    header.set_data_dtype(voxels.dtype)
+    header.set_data_shape(voxels.shape)
+    if not isinstance(source, nib.Nifti1Header):
+        header.set_xyzt_units("mm")
+        header.set_sform(affine, code="aligned")
+        header.set_qform(affine, code="unknown")
+        return header
+    header["xyzt_units"] = source["xyzt_units"]
+    header["pixdim"][:4] = source["pixdim"][:4]
+    for field in _GEOMETRY_FIELDS:
+        header[field] = source[field]
+    if not _same_grid(header.get_best_affine(), affine, voxels.shape):
+        sform_code, qform_code = int(source["sform_code"]), int(source["qform_code"])
+        header.set_qform(affine, code=qform_code)
+        header.set_sform(affine, code=sform_code)
+        if not _same_grid(header.get_best_affine(), affine, voxels.shape):
+            # Neither code is set, or a qform alone cannot hold the affine (shear): only an sform can.
+            header.set_sform(affine, code=qform_code or "aligned")
+    return header
+
+
+def _same_grid(first: NumpyArray, second: NumpyArray, shape: tuple[int, ...]) -> bool:
+    """Whether two affines place every voxel within a hundredth of a voxel of each other."""
+    corners = np.array([[*corner, 1.0] for corner in product(*((0, length - 1) for length in shape))])
+    apart = np.linalg.norm((corners @ (first - second).T)[:, :3], axis=1)
+    return bool(apart.max() <= 1e-2 * np.linalg.norm(second[:3, :3], axis=0).min())

@@ -1,0 +1,80 @@
+"""Separable resampling of one axis by a triangle kernel, exact where there is nothing to interpolate."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+# A weight this small comes from rounding a position that lies on the kernel's foot.
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class AxisResampler:
+    """Weighted taps that resample one axis: `out[i] = sum_k weights[i, k] * values[indices[i, k]]`.
+
+    A row sums to 1 where the kernel lies inside the input, and to the inside part of it elsewhere. Taps, not a dense
+    matrix: a shift by whole voxels is one tap of weight 1 and copies the values bit for bit on any device, where a
+    matrix product may round them (TF32).
+
+    Attributes
+    ----------
+    indices : torch.Tensor
+        `[out, K]`, int64, on the CPU.
+    weights : torch.Tensor
+        `[out, K]`, float64, on the CPU; 0 for taps outside the input.
+    """
+
+    indices: torch.Tensor
+    weights: torch.Tensor
+
+    @classmethod
+    def triangle(cls, count: int, start: float, step: float, length: int, *, strict: bool = False) -> AxisResampler:
+        """Taps for a triangle kernel of half-width `max(1, step)` input voxels.
+
+        That is linear interpolation when going to a finer grid, and anti-aliasing when going to a coarser one.
+
+        Parameters
+        ----------
+        count : int
+            Number of output voxels.
+        start, step : float
+            Centre of the first output voxel and distance between them, in input voxels; input voxel `j` has its
+            centre at `j`.
+        length : int
+            Number of input voxels.
+        strict : bool
+            Give no weight to output voxels whose centre lies beyond the outer faces of the input's voxels
+            (`-0.5` and `length - 0.5`), even where the kernel still reaches in.
+        """
+        centres = start + step * np.arange(count, dtype=np.float64)
+        half_width = max(1.0, step)
+        taps = np.arange(2 * math.ceil(half_width) + 1)
+        indices = np.floor(centres - half_width).astype(np.int64)[:, None] + taps
+        weights = np.maximum(0.0, 1.0 - np.abs(indices - centres[:, None]) / half_width)
+        weights[weights < _ROUNDING] = 0.0
+        weights /= weights.sum(axis=1, keepdims=True)
+        weights[(indices < 0) | (indices >= length)] = 0.0
+        if strict:
+            weights[(centres < -0.5 - _ROUNDING) | (centres > length - 0.5 + _ROUNDING)] = 0.0
+        # Rows start at their first weight, so that exact shifts need one tap and linear interpolation two.
+        order = np.argsort(weights == 0, axis=1, kind="stable")
+        used = max(1, int(np.count_nonzero(weights, axis=1).max(initial=0)))
+        order = order[:, :used]
+        indices = np.clip(np.take_along_axis(indices, order, axis=1), 0, length - 1)
+        weights = np.take_along_axis(weights, order, axis=1)
+        return cls(torch.from_numpy(indices), torch.from_numpy(weights))
+
+    def __call__(self, values: torch.Tensor, axis: int) -> torch.Tensor:
+        """Resample one axis of a floating-point tensor with finite values."""
+        shape = [1] * values.ndim
+        shape[axis] = -1
+        indices = self.indices.to(values.device)
+        weights = self.weights.to(device=values.device, dtype=values.dtype)
+        result = values.index_select(axis, indices[:, 0]).mul_(weights[:, 0].view(shape))
+        for tap in range(1, indices.shape[1]):
+            result.addcmul_(values.index_select(axis, indices[:, tap]), weights[:, tap].view(shape))
+        return result

@@ -1,0 +1,97 @@
+"""The brain mask of a skull-stripped scan, read off its constant background."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from lesioncore.data.arrays import ArrayT, NumpyArray, to_numpy
+
+_LARGEST_BRAIN = 0.98
+_LEAST_BACKGROUND = 0.5
+_WAY_OUT = "skull-strip the scan first (background exactly constant, such as 0), or pass mask=..."
+
+
+def brain_mask(volume: ArrayT) -> ArrayT:
+    """Find the brain of a skull-stripped scan: everything that its background does not reach.
+
+    The background is the exact value that prevails along the edges of the volume's box, usually 0, and is what can be
+    reached from there through voxels of that value (6-connected). Voxels of that value inside the brain, such as CSF
+    that is 0, are brain. The edges and not the faces, since a scan cut through the brain may have such voxels on a
+    face.
+
+    A scan that has its skull and an air background of exactly 0 cannot be told from a stripped one: its mask is the
+    head.
+
+    Parameters
+    ----------
+    volume : numpy.ndarray or torch.Tensor
+        `[X, Y, Z]`, any real dtype, finite.
+
+    Returns
+    -------
+    numpy.ndarray or torch.Tensor
+        `[X, Y, Z]`, bool, of the same kind and device.
+
+    Raises
+    ------
+    ValueError
+        If `volume` is not a finite volume, holds nothing but background, or has no constant background: less than
+        half of the box's edges share a value, or the brain would be more than 98 % of the voxels.
+    """
+    data = to_numpy(volume, "volume")
+    if data.ndim != 3 or data.size == 0:
+        raise ValueError(f"volume must be [X, Y, Z] with voxels, got shape {data.shape}")
+    bad = data.size - int(np.count_nonzero(np.isfinite(data)))
+    if bad:
+        raise ValueError(f"volume must be finite, got {bad} NaN or infinite voxels of {data.size}; set them to 0")
+    edges = _box_edges(data.shape)
+    values, counts = np.unique(data[edges], return_counts=True)
+    background = values[counts.argmax()]
+    share = counts.max() / counts.sum()
+    if share < _LEAST_BACKGROUND:
+        raise ValueError(
+            f"volume has no constant background: its commonest value along the box's edges, {background:g}, fills "
+            f"{100 * share:.0f} % of them, expected at least {100 * _LEAST_BACKGROUND:.0f} %; {_WAY_OUT}"
+        )
+    empty = data == background
+    mask = ~_flood(edges & empty, empty)
+    filled = np.count_nonzero(mask) / mask.size
+    if filled == 0:
+        raise ValueError(f"volume holds nothing but its background {background:g}: there is no brain in it")
+    if filled > _LARGEST_BRAIN:
+        raise ValueError(
+            f"volume is {100 * filled:.1f} % brain by its background value {background:g}, expected at most "
+            f"{100 * _LARGEST_BRAIN:.0f} %: the scan is not skull-stripped, or is cropped into the brain; {_WAY_OUT}"
+        )
+    return torch.from_numpy(mask).to(volume.device) if isinstance(volume, torch.Tensor) else mask
+
+
+def _box_edges(shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """Voxels on two faces of the box at once; of a single slice, its border."""
+    faces = []
+    for axis, length in enumerate(shape):
+        face = np.zeros(length, dtype=bool)
+        face[[0, -1]] = True
+        faces.append(face.reshape([-1 if other == axis else 1 for other in range(3)]))
+    edges = np.zeros(shape, dtype=bool)
+    for first, second in combinations(faces, 2):
+        edges |= first & second
+    return edges
+
+
+def _flood(seeds: NumpyArray, passable: NumpyArray) -> npt.NDArray[np.bool_]:
+    """Everything that `seeds` reach through `passable`: sweeps along the axes, until one changes nothing."""
+    reached = seeds.copy()
+    count = -1
+    while count != (count := int(np.count_nonzero(reached))):
+        for axis in range(3):
+            front, allowed = np.moveaxis(reached, axis, 0), np.moveaxis(passable, axis, 0)
+            for step in range(1, len(front)):
+                front[step] |= front[step - 1] & allowed[step]
+            for step in range(len(front) - 2, -1, -1):
+                front[step] |= front[step + 1] & allowed[step]
+    return reached
