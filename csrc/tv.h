@@ -1,0 +1,155 @@
+// Per-pixel formulas of total variation (TV): the one source of the mathematics, shared by the CPU and the CUDA
+// kernels.
+//
+// K is the forward-difference operator of a stack of slices, zero at the far edge of each axis (no wrap-around):
+//   (K z)(p) = (z(p + x) - z(p),  z(p + y) - z(p),  depth_weight * (z(p + slice) - z(p)))
+// Anisotropic TV(z) = sum |K z|_1, isotropic TV(z) = sum sqrt(|K z|_2^2 + eps^2). Both have the gradient K^T f with the
+// field f of `tv_field` below; K^T is `adjoint`. (Chen et al., MedIA 2020, Eq. 3-6; Beck & Teboulle 2009 for the prox.)
+//
+// Functions have internal linkage and are always inlined: the CPU kernels are compiled once per instruction set, and no
+// copy made for a newer processor may ever be shared with the code for an older one.
+#pragma once
+
+#if defined(__CUDACC__)
+#define LC_INLINE __host__ __device__ __forceinline__
+#else
+#define LC_INLINE inline __attribute__((always_inline))
+#endif
+
+namespace lesioncore {
+
+template <typename T>
+struct Triple {
+  T x, y, z;
+};
+
+static LC_INLINE float square_root(float t) {
+#if defined(__CUDA_ARCH__)
+  return sqrtf(t);
+#else
+  return __builtin_sqrtf(t);
+#endif
+}
+
+static LC_INLINE double square_root(double t) {
+#if defined(__CUDA_ARCH__)
+  return sqrt(t);
+#else
+  return __builtin_sqrt(t);
+#endif
+}
+
+template <typename T>
+static LC_INLINE T absolute(T t) {
+  return t < T(0) ? -t : t;
+}
+
+// sign(0) = 0, the subgradient's choice where the difference vanishes; sign(NaN) = 0.
+template <typename T>
+static LC_INLINE T sign(T t) {
+  return (t > T(0) ? T(1) : T(0)) - (t < T(0) ? T(1) : T(0));
+}
+
+// NaN stays NaN.
+template <typename T>
+static LC_INLINE T clamp(T t, T limit) {
+  T low = t < -limit ? -limit : t;
+  return low > limit ? limit : low;
+}
+
+// |k|_1, or sqrt(|k|_2^2 + eps^2); k = (K z)(p). Uncoupled slices: k.z is not looked at.
+template <bool kIsotropic, bool kCoupled, typename T>
+static LC_INLINE T tv_term(Triple<T> k, T eps_squared) {
+  if constexpr (kIsotropic) {
+    T square = k.x * k.x + k.y * k.y;
+    if constexpr (kCoupled) square += k.z * k.z;
+    return square_root(square + eps_squared);
+  } else {
+    T sum = absolute(k.x) + absolute(k.y);
+    if constexpr (kCoupled) sum += absolute(k.z);
+    return sum;
+  }
+}
+
+// The field f(p) with dTV/dz = K^T f: sign(k) per component, or k / sqrt(|k|_2^2 + eps^2).
+template <bool kIsotropic, bool kCoupled, typename T>
+static LC_INLINE Triple<T> tv_field(Triple<T> k, T eps_squared) {
+  if constexpr (kIsotropic) {
+    T inverse = T(1) / tv_term<true, kCoupled>(k, eps_squared);
+    return {k.x * inverse, k.y * inverse, kCoupled ? k.z * inverse : T(0)};
+  } else {
+    return {sign(k.x), sign(k.y), kCoupled ? sign(k.z) : T(0)};
+  }
+}
+
+// (K^T f)(p) from f at p (`here`) and f.x, f.y, f.z at p - x, p - y, p - slice (`before`, 0 outside the stack).
+template <bool kCoupled, typename T>
+static LC_INLINE T adjoint(Triple<T> before, Triple<T> here, T depth_weight) {
+  T sum = (before.x - here.x) + (before.y - here.y);
+  if constexpr (kCoupled) sum += depth_weight * (before.z - here.z);
+  return sum;
+}
+
+// x + step_size * mask * clamp(elbo_gradient - tv_weight * tv_gradient, +-clip). A select, not a product: a pixel
+// outside the mask keeps its bits whatever the gradient holds.
+template <typename T>
+static LC_INLINE T restore_pixel(T x, T elbo_gradient, T tv_gradient, bool inside, T step_size, T tv_weight, T clip) {
+  T updated = x + step_size * clamp(elbo_gradient - tv_weight * tv_gradient, clip);
+  return inside ? updated : x;
+}
+
+// Primal point of a dual field: D(p) = mask * (v - weight * K^T q), where K^T q comes extrapolated by linearity:
+// q = p + momentum * (p - p_before), so K^T q = a + momentum * (a - b) with a = K^T p, b = K^T p_before.
+template <typename T>
+static LC_INLINE T prox_primal(T v, T adjoint_now, T adjoint_before, bool inside, T weight, T momentum) {
+  T value = v - weight * (adjoint_now + momentum * (adjoint_now - adjoint_before));
+  return inside ? value : T(0);
+}
+
+// Projection onto the dual's feasible set: [-1, 1] per component, or the unit ball per pixel.
+template <bool kIsotropic, bool kCoupled, typename T>
+static LC_INLINE Triple<T> project(Triple<T> t) {
+  if constexpr (kIsotropic) {
+    T square = t.x * t.x + t.y * t.y;
+    if constexpr (kCoupled) square += t.z * t.z;
+    T scale = square > T(1) ? T(1) / square_root(square) : T(1);
+    return {t.x * scale, t.y * scale, kCoupled ? t.z * scale : T(0)};
+  } else {
+    return {clamp(t.x, T(1)), clamp(t.y, T(1)), kCoupled ? clamp(t.z, T(1)) : T(0)};
+  }
+}
+
+// One projected gradient step of the dual from the extrapolated point q: p' = project(q + step * K D).
+// `restart` receives <q - p', p' - p>, positive where momentum points uphill (O'Donoghue & Candes 2015, gradient
+// scheme).
+template <bool kIsotropic, bool kCoupled, typename T>
+static LC_INLINE Triple<T> prox_dual(Triple<T> p, Triple<T> p_before, Triple<T> k, T momentum, T step, T& restart) {
+  Triple<T> q = {p.x + momentum * (p.x - p_before.x), p.y + momentum * (p.y - p_before.y),
+                 kCoupled ? p.z + momentum * (p.z - p_before.z) : T(0)};
+  Triple<T> next =
+      project<kIsotropic, kCoupled>(Triple<T>{q.x + step * k.x, q.y + step * k.y, kCoupled ? q.z + step * k.z : T(0)});
+  restart = (q.x - next.x) * (next.x - p.x) + (q.y - next.y) * (next.y - p.y);
+  if constexpr (kCoupled) restart += (q.z - next.z) * (next.z - p.z);
+  return next;
+}
+
+// Step length 1 / (L weight) of the dual, L = |K|^2: at most 8 in 2-D, 4 (2 + depth_weight^2) in 3-D. Capped so that a
+// vanishing weight cannot make inf * 0.
+static LC_INLINE double dual_step(double weight, double depth_weight) {
+  double step = 1.0 / (4.0 * (2.0 + depth_weight * depth_weight) * weight);
+  return step < 1e30 ? step : 1e30;
+}
+
+// FISTA's sequence with adaptive restart: returns the momentum of the next iteration and moves `t` on.
+static LC_INLINE double next_momentum(double& t, double restart) {
+  if (restart > 0.0) {
+    t = 1.0;
+    return 0.0;
+  }
+  double next = 0.5 * (1.0 + square_root(1.0 + 4.0 * t * t));
+  double momentum = (t - 1.0) / next;
+  t = next;
+  return momentum;
+}
+
+}  // namespace lesioncore
