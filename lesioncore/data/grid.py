@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lesioncore.data.arrays import Array, to_numpy
+from lesioncore.data.arrays import Array, NumpyArray, to_numpy
 from lesioncore.data.resample import AxisResampler
 
 # Spacings this close (relative) are one spacing: over 200 voxels the drift stays below a fifth of a voxel, while
@@ -89,8 +89,8 @@ class SliceGrid:
             )
         if not brain.any():
             raise ValueError("mask is empty: expected a brain; check the skull stripping or the mask given")
-        x_start, x_step = self._in_plane(brain.any(axis=(1, 2)), self.shape[0], voxel_sizes[0])
-        y_start, y_step = self._in_plane(brain.any(axis=(0, 2)), self.shape[1], voxel_sizes[1])
+        x_start, x_step = self._in_plane(np.flatnonzero(brain.any(axis=(1, 2))), self.shape[0], voxel_sizes[0])
+        y_start, y_step = self._in_plane(np.flatnonzero(brain.any(axis=(0, 2))), self.shape[1], voxel_sizes[1])
         self._check_loss(brain, (x_start, y_start), (x_step, y_step), voxel_sizes)
         z_step, z_count = 1.0, z_length
         if voxel_sizes[2] < self.voxel_size * (1 - _SAME_SPACING):
@@ -116,10 +116,9 @@ class SliceGrid:
             _from_grid=(from_x, from_y, from_z),
         )
 
-    def _in_plane(self, occupied: np.ndarray, count: int, spacing: float) -> tuple[float, float]:
+    def _in_plane(self, occupied: NumpyArray, count: int, spacing: float) -> tuple[float, float]:
         """Centre of the first pixel and distance between pixels, in voxels of the scan."""
-        voxels = np.flatnonzero(occupied)
-        centre = (int(voxels[0]) + int(voxels[-1])) / 2
+        centre = (int(occupied[0]) + int(occupied[-1])) / 2
         step = self.voxel_size / spacing
         if abs(step - 1) <= _SAME_SPACING:
             return float(math.floor(centre - (count - 1) / 2 + 0.5)), 1.0
@@ -127,7 +126,7 @@ class SliceGrid:
 
     def _check_loss(
         self,
-        brain: np.ndarray,
+        brain: NumpyArray,
         start: tuple[float, float],
         step: tuple[float, float],
         voxel_sizes: tuple[float, float, float],

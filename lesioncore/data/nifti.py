@@ -57,20 +57,17 @@ def load_image(path: str | os.PathLike[str]) -> SpatialImage:
         raise FileNotFoundError(f"no such image: {path}")
     try:
         image = nib.load(path)
-        if isinstance(image, SpatialImage):
-            image.get_fdata(dtype=np.float32)
-    except PermissionError:
-        raise
-    except TypeError:
-        # nibabel cannot turn structured (RGB) voxels into floats; check_image names the dtype.
-        pass
     except (ImageFileError, HeaderDataError, WrapStructError) as error:
         raise ValueError(f"{path} is not an image that can be read: {error}; expected for example NIfTI") from error
-    except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise ValueError(f"{path} is damaged or cut short: {error}; copy or convert it again") from error
+    except PermissionError:
+        raise
+    except (OSError, EOFError, zlib.error) as error:
+        raise _damaged(str(path), error) from error
     if not isinstance(image, SpatialImage):
         raise ValueError(f"{path} holds a {type(image).__name__}, not a volume; expected for example NIfTI")
-    return check_image(image, name=str(path))
+    image = check_image(image, name=str(path))
+    _check_gzip(path)
+    return image
 
 
 def check_image(image: SpatialImage, name: str = "image") -> SpatialImage:
@@ -91,8 +88,8 @@ def check_image(image: SpatialImage, name: str = "image") -> SpatialImage:
     Raises
     ------
     ValueError
-        If it has several volumes, an empty axis, complex or RGB voxels, voxels that are not finite in float32, an
-        affine that cannot be inverted, or a unit of length other than the millimetre.
+        If it has several volumes, an empty axis, complex or RGB voxels, voxels that are not finite in float32 or
+        cannot be read, an affine that cannot be inverted, or a unit of length other than the millimetre.
 
     Warns
     -----
@@ -114,8 +111,11 @@ def check_image(image: SpatialImage, name: str = "image") -> SpatialImage:
         kind = "complex" if stored.kind == "c" else "RGB or structured"
         raise ValueError(f"{name} has {kind} voxels (dtype {stored}); expected one real intensity per voxel")
     _check_geometry(image, name)
-    with np.errstate(over="ignore"):
-        data = image.get_fdata(dtype=np.float32)
+    try:
+        with np.errstate(over="ignore"):
+            data = image.get_fdata(dtype=np.float32)
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise _damaged(name, error) from error
     bad = data.size - int(np.count_nonzero(np.isfinite(data)))
     if bad:
         raise ValueError(
@@ -164,10 +164,7 @@ def save_image(
     path = Path(path)
     if not path.name.endswith((".nii", ".nii.gz")):
         raise ValueError(f"path must end in .nii or .nii.gz, got {path.name!r}")
-    affine = np.asarray(affine, dtype=np.float64)
-    _check_affine(affine, "affine")
-    voxels = _to_disk_dtype(to_numpy(data, "data"), dtype)
-    content = nib.Nifti1Image(voxels, affine, _output_header(voxels, affine, header)).to_bytes()
+    content = make_image(data, affine, header=header, dtype=dtype).to_bytes()
     with replace_atomically(path) as temporary, open(temporary, "xb") as raw:
         if path.suffix == ".gz":
             # No name and no time in the gzip header, or equal images would differ on disk.
@@ -175,6 +172,36 @@ def save_image(
                 packed.write(content)
         else:
             raw.write(content)
+
+
+def make_image(
+    data: Array,
+    affine: NumpyArray,
+    *,
+    header: Any = None,
+    dtype: np.dtype[Any] | type[np.generic] | None = None,
+) -> nib.Nifti1Image:
+    """Make the image that `save_image` writes; arguments and errors are its own."""
+    affine = np.asarray(affine, dtype=np.float64)
+    _check_affine(affine, "affine")
+    voxels = _to_disk_dtype(to_numpy(data, "data"), dtype)
+    return nib.Nifti1Image(voxels, affine, _output_header(voxels, affine, header))
+
+
+def _damaged(name: str, error: Exception) -> ValueError:
+    return ValueError(f"{name} is damaged or cut short: {error}; copy or convert it again")
+
+
+def _check_gzip(path: Path) -> None:
+    """Read a compressed file to its checksum, which nibabel, stopping at the last voxel, never does."""
+    if path.suffix.lower() not in (".gz", ".mgz"):
+        return
+    try:
+        with gzip.open(path) as stream:
+            while stream.read(1 << 20):
+                pass
+    except (OSError, EOFError, zlib.error) as error:
+        raise _damaged(str(path), error) from error
 
 
 def _check_affine(affine: NumpyArray, name: str) -> None:

@@ -137,12 +137,16 @@ def _check_shape(array: ArrayT, expected: tuple[int, int, int], which: str) -> N
 
 
 def _permute(array: ArrayT, axes: tuple[int, int, int]) -> ArrayT:
-    return array.permute(axes) if isinstance(array, torch.Tensor) else array.transpose(axes)
+    if isinstance(array, torch.Tensor):
+        return array.permute(axes)
+    transposed: NumpyArray = array.transpose(axes)
+    return transposed
 
 
 def _flip(array: ArrayT, flips: tuple[bool, bool, bool]) -> ArrayT:
-    dims = [axis for axis, flipped in enumerate(flips) if flipped]
+    dims = tuple(axis for axis, flipped in enumerate(flips) if flipped)
     if isinstance(array, torch.Tensor):
         return torch.flip(array, dims).contiguous()
     # NumPy flips by negative strides, which torch does not take: copy.
-    return np.array(np.flip(array, dims), order="C", copy=True)
+    flipped_copy: NumpyArray = np.flip(array, dims).copy(order="C")
+    return flipped_copy
