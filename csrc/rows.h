@@ -61,9 +61,9 @@ struct RowKernels {
   // out = prox_primal(v, K^T p, K^T p_before, ...)
   void (*primal)(const TvParams<T>&, const DualRows<T>& p, const DualRows<T>& p_before, const T* v, const uint8_t* mask,
                  T weight, T momentum, T* out, int64_t width);
-  // next = prox_dual(...) at one row; returns the row's part of the restart test. next_* may be p_before's rows.
-  double (*dual)(const TvParams<T>&, const T* d, const T* d_row, const T* d_slice, const DualRows<T>& p,
-                 const DualRows<T>& p_before, T momentum, T step, T* next_x, T* next_y, T* next_z, int64_t width);
+  // next = prox_dual(...) at one row; next_* may be p_before's rows.
+  void (*dual)(const TvParams<T>&, const T* d, const T* d_row, const T* d_slice, const DualRows<T>& p,
+               const DualRows<T>& p_before, T momentum, T step, T* next_x, T* next_y, T* next_z, int64_t width);
 };
 
 // The table for this processor (LESIONCORE_CPU may name a lower level), decided once.

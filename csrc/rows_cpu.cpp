@@ -107,31 +107,23 @@ void primal_row(const TvParams<T>& tv, const DualRows<T>& now, const DualRows<T>
 }
 
 template <bool kIsotropic, bool kCoupled, typename T>
-double dual_row(const TvParams<T>& tv, const T* d, const T* d_row, const T* d_slice, const DualRows<T>& now,
-                const DualRows<T>& before_now, T momentum, T step, T* next_x, T* next_y, T* next_z, int64_t width) {
+void dual_row(const TvParams<T>& tv, const T* d, const T* d_row, const T* d_slice, const DualRows<T>& now,
+              const DualRows<T>& before_now, T momentum, T step, T* next_x, T* next_y, T* next_z, int64_t width) {
   const T depth_weight = tv.depth_weight;
   const DualRows<T> p = now, b = before_now;
-  T lanes[kLanes] = {};
   auto at = [&](int64_t j, T dx) {
     Triple<T> k = {dx, d_row[j] - d[j], T(0)};
     if constexpr (kCoupled) k.z = depth_weight * (d_slice[j] - d[j]);
-    T restart;
-    Triple<T> next = prox_dual<kIsotropic, kCoupled>(Triple<T>{p.x[j], p.y[j], kCoupled ? p.z[j] : T(0)},
-                                                     Triple<T>{b.x[j], b.y[j], kCoupled ? b.z[j] : T(0)}, k, momentum,
-                                                     step, restart);
+    Triple<T> next =
+        prox_dual<kIsotropic, kCoupled>(Triple<T>{p.x[j], p.y[j], kCoupled ? p.z[j] : T(0)},
+                                        Triple<T>{b.x[j], b.y[j], kCoupled ? b.z[j] : T(0)}, k, momentum, step);
     next_x[j] = next.x;
     next_y[j] = next.y;
     if constexpr (kCoupled) next_z[j] = next.z;
-    return restart;
   };
-  int64_t j = 0;
-  for (; j + kLanes < width; j += kLanes) {
-    LC_INDEPENDENT
-    for (int lane = 0; lane < kLanes; ++lane) lanes[lane] += at(j + lane, d[j + lane + 1] - d[j + lane]);
-  }
-  for (int lane = 0; j < width - 1; ++j, ++lane) lanes[lane] += at(j, d[j + 1] - d[j]);
-  double last = static_cast<double>(at(width - 1, T(0)));
-  return sum_lanes(lanes) + last;
+  LC_INDEPENDENT
+  for (int64_t j = 0; j < width - 1; ++j) at(j, d[j + 1] - d[j]);
+  at(width - 1, T(0));
 }
 
 // One branch per row on the variant, none per pixel.
@@ -166,11 +158,11 @@ void primal(const TvParams<T>& tv, const DualRows<T>& p, const DualRows<T>& p_be
 }
 
 template <typename T>
-double dual(const TvParams<T>& tv, const T* d, const T* d_row, const T* d_slice, const DualRows<T>& p,
-            const DualRows<T>& p_before, T momentum, T step, T* next_x, T* next_y, T* next_z, int64_t width) {
+void dual(const TvParams<T>& tv, const T* d, const T* d_row, const T* d_slice, const DualRows<T>& p,
+          const DualRows<T>& p_before, T momentum, T step, T* next_x, T* next_y, T* next_z, int64_t width) {
   auto kernel = tv.isotropic ? (tv.coupled ? dual_row<true, true, T> : dual_row<true, false, T>)
                              : (tv.coupled ? dual_row<false, true, T> : dual_row<false, false, T>);
-  return kernel(tv, d, d_row, d_slice, p, p_before, momentum, step, next_x, next_y, next_z, width);
+  kernel(tv, d, d_row, d_slice, p, p_before, momentum, step, next_x, next_y, next_z, width);
 }
 
 template <typename T>

@@ -119,18 +119,13 @@ static LC_INLINE Triple<T> project(Triple<T> t) {
   }
 }
 
-// One projected gradient step of the dual from the extrapolated point q: p' = project(q + step * K D).
-// `restart` receives <q - p', p' - p>, positive where momentum points uphill (O'Donoghue & Candes 2015, gradient
-// scheme).
+// One projected gradient step of the dual from the extrapolated point q = p + momentum * (p - p_before):
+// p' = project(q + step * K D), k = (K D)(p).
 template <bool kIsotropic, bool kCoupled, typename T>
-static LC_INLINE Triple<T> prox_dual(Triple<T> p, Triple<T> p_before, Triple<T> k, T momentum, T step, T& restart) {
-  Triple<T> q = {p.x + momentum * (p.x - p_before.x), p.y + momentum * (p.y - p_before.y),
-                 kCoupled ? p.z + momentum * (p.z - p_before.z) : T(0)};
-  Triple<T> next =
-      project<kIsotropic, kCoupled>(Triple<T>{q.x + step * k.x, q.y + step * k.y, kCoupled ? q.z + step * k.z : T(0)});
-  restart = (q.x - next.x) * (next.x - p.x) + (q.y - next.y) * (next.y - p.y);
-  if constexpr (kCoupled) restart += (q.z - next.z) * (next.z - p.z);
-  return next;
+static LC_INLINE Triple<T> prox_dual(Triple<T> p, Triple<T> p_before, Triple<T> k, T momentum, T step) {
+  return project<kIsotropic, kCoupled>(Triple<T>{p.x + momentum * (p.x - p_before.x) + step * k.x,
+                                                 p.y + momentum * (p.y - p_before.y) + step * k.y,
+                                                 kCoupled ? p.z + momentum * (p.z - p_before.z) + step * k.z : T(0)});
 }
 
 // Step length 1 / (L weight) of the dual, L = |K|^2: at most 8 in 2-D, 4 (2 + depth_weight^2) in 3-D. Capped so that a
@@ -140,12 +135,8 @@ static LC_INLINE double dual_step(double weight, double depth_weight) {
   return step < 1e30 ? step : 1e30;
 }
 
-// FISTA's sequence with adaptive restart: returns the momentum of the next iteration and moves `t` on.
-static LC_INLINE double next_momentum(double& t, double restart) {
-  if (restart > 0.0) {
-    t = 1.0;
-    return 0.0;
-  }
+// Momentum of the next iteration, from Nesterov's sequence t (1 before the first): moves `t` on.
+static LC_INLINE double next_momentum(double& t) {
   double next = 0.5 * (1.0 + square_root(1.0 + 4.0 * t * t));
   double momentum = (t - 1.0) / next;
   t = next;

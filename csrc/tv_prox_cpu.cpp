@@ -1,5 +1,5 @@
 // tv_prox_: out = argmin_D 1/2 |D - v|^2 + weight[n] TV(D) subject to D = 0 outside the mask, by accelerated projected
-// gradient on the dual (FGP: Beck & Teboulle, IEEE TIP 2009) with adaptive restart (O'Donoghue & Candes, 2015):
+// gradient on the dual (FGP: Beck & Teboulle, IEEE TIP 2009):
 //   D(q) = mask * (v - weight K^T q),  p' = project(q + K D(q) / (L weight)),  q' = p' + momentum (p' - p).
 //
 // Boundary: differences across the far edge of an axis are zero, no wrap-around; the dual is kept at zero there.
@@ -40,8 +40,7 @@ struct ProxStack {
 template <typename T>
 class ProxSolver {
  public:
-  ProxSolver(const TvParams<T>& tv, ProxStack<T> stack, double* restart_of_row)
-      : tv_(tv), kernels_(row_kernels<T>()), s_(stack), restart_of_row_(restart_of_row) {}
+  ProxSolver(const TvParams<T>& tv, const ProxStack<T>& stack) : tv_(tv), kernels_(row_kernels<T>()), s_(stack) {}
 
   template <typename ForRows>  // for_rows(f): f(begin, end) over all rows, in one or several threads
   void run(int64_t iterations, bool shared, const ForRows& for_rows) {
@@ -63,9 +62,7 @@ class ProxSolver {
       } else {
         sweep(before, m, step);
       }
-      double restart = 0.0;
-      for (int64_t row = 0; row < s_.rows(); ++row) restart += restart_of_row_[row];
-      momentum = next_momentum(t, restart);
+      momentum = next_momentum(t);
       for (int c = 0; c < 3; ++c) std::swap(s_.p[c], s_.before[c]);
     }
     for_rows([&](int64_t begin, int64_t end) {
@@ -111,9 +108,8 @@ class ProxSolver {
     const T* d = s_.out + o;
     const T* d_row = row % s_.height + 1 < s_.height ? d + w : d;
     const T* d_slice = tv_.coupled && row / s_.height + 1 < s_.depth ? d + s_.height * w : d;
-    restart_of_row_[row] =
-        kernels_.dual(tv_, d, d_row, d_slice, rows_around(s_.p, row), rows_around(before, row), momentum, step,
-                      s_.before[0] + o, s_.before[1] + o, tv_.coupled ? s_.before[2] + o : nullptr, w);
+    kernels_.dual(tv_, d, d_row, d_slice, rows_around(s_.p, row), rows_around(before, row), momentum, step,
+                  s_.before[0] + o, s_.before[1] + o, tv_.coupled ? s_.before[2] + o : nullptr, w);
   }
 
   // A dual made elsewhere may hold anything where no difference exists; from zero these entries stay zero by
@@ -128,7 +124,6 @@ class ProxSolver {
   TvParams<T> tv_;
   const RowKernels<T>& kernels_;
   ProxStack<T> s_;
-  double* restart_of_row_;
 };
 
 // weight 0: out = mask * v, and a dual of zero.
@@ -158,7 +153,7 @@ void tv_prox_cpu(const Tensor& v, const Tensor& mask, const Tensor& weight, cons
     T *dual_data = mutable_data<T>(dual), *out_data = mutable_data<T>(out);
     const auto zeros = std::make_unique<T[]>(static_cast<size_t>(shape.width));
 
-    auto solve = [&](int64_t n, T* scratch, double* restart, bool shared, const auto& for_rows) {
+    auto solve = [&](int64_t n, T* scratch, bool shared, const auto& for_rows) {
       ProxStack<T> s{data<T>(v) + n * size,
                      data<uint8_t>(mask) + n * size,
                      out_data + n * size,
@@ -176,22 +171,18 @@ void tv_prox_cpu(const Tensor& v, const Tensor& mask, const Tensor& weight, cons
       if (s.weight == 0.0)
         without_tv(s, components);
       else
-        ProxSolver<T>(tv, s, restart).run(iterations, shared, for_rows);
+        ProxSolver<T>(tv, s).run(iterations, shared, for_rows);
     };
 
     const int64_t threads = torch::stable::get_num_threads();
     if (stacks < threads && size >= kSharedStack) {
       auto scratch = uninitialised<T>(components * size);
-      auto restart = uninitialised<double>(rows);
       for (int64_t n = 0; n < stacks; ++n)
-        solve(n, scratch.get(), restart.get(), true,
-              [&](const auto& f) { torch::stable::parallel_for(0, rows, 1, f); });
+        solve(n, scratch.get(), true, [&](const auto& f) { torch::stable::parallel_for(0, rows, 1, f); });
     } else {
       torch::stable::parallel_for(0, stacks, 1, [&](int64_t begin, int64_t end) {
         auto scratch = uninitialised<T>(components * size);
-        auto restart = uninitialised<double>(rows);
-        for (int64_t n = begin; n < end; ++n)
-          solve(n, scratch.get(), restart.get(), false, [&](const auto& f) { f(0, rows); });
+        for (int64_t n = begin; n < end; ++n) solve(n, scratch.get(), false, [&](const auto& f) { f(0, rows); });
       });
     }
   });

@@ -1,7 +1,7 @@
 """Native operators: loads the libraries, registers fake kernels, offers thin typed calls.
 
-Every volume is contiguous ``[N, D, H, W]``: N independent stacks of D slices. ``D = 1`` (or ``depth_weight = 0``) is the
-paper's 2-D total variation per slice; otherwise slices are coupled, ``depth_weight`` times their difference.
+Every volume is contiguous ``[N, D, H, W]``: N independent stacks of D slices. ``D = 1`` (or ``depth_weight = 0``) is
+the paper's 2-D total variation per slice; otherwise slices are coupled, ``depth_weight`` times their difference.
 
 The arguments are checked in C++ (csrc/checks.h); what does not fit raises a RuntimeError that names the argument.
 """
@@ -190,7 +190,7 @@ def restore_step_(
     isotropic: bool = False,
     eps: float = 1e-3,
 ) -> Tensor:
-    """One step of the restoration: ``x += step_size * mask * clamp(elbo_gradient - tv_weight * dTV(x - y)/dx, +-clip)``.
+    """One step: ``x += step_size * mask * clamp(elbo_gradient - tv_weight * dTV(x - y)/dx, +-clip)``.
 
     One pass over memory. Pixels outside the mask keep their bits, whatever `elbo_gradient` holds there.
 
@@ -253,8 +253,8 @@ def tv_prox_(
 ) -> Tensor:
     """Proximal operator of TV: ``argmin_D 1/2 |D - v|^2 + weight[n] * TV(D)`` subject to ``D = 0`` outside the mask.
 
-    Accelerated projected gradient on the dual with adaptive restart. Call it again with the same `dual` to go on from
-    where it stopped. The isotropic TV here is the exact one, without eps.
+    Accelerated projected gradient on the dual. Call it again with the same `dual` to start where it stopped; the momentum
+    begins anew. The isotropic TV here is the exact one, without eps.
 
     Parameters
     ----------
@@ -286,7 +286,7 @@ def tv_prox_(
 
     Notes
     -----
-    Beck & Teboulle, IEEE TIP 18 (2009), fast gradient projection; restart: O'Donoghue & Candes, FoCM 15 (2015).
+    Beck & Teboulle, IEEE TIP 18 (2009), fast gradient projection.
     """
     out = torch.empty_like(v) if out is None else out
     torch.ops.lesioncore.tv_prox_(v, mask, weight, dual, out, depth_weight, isotropic, iterations)

@@ -62,9 +62,7 @@ def _magnitude(k: Tensor, isotropic: bool, eps: float) -> Tensor:
     return (k.square().sum(0) + eps**2).sqrt() if isotropic else k.abs().sum(0)
 
 
-def tv_value(
-    x: Tensor, y: Tensor, *, depth_weight: float = 0.0, isotropic: bool = False, eps: float = 1e-3
-) -> Tensor:
+def tv_value(x: Tensor, y: Tensor, *, depth_weight: float = 0.0, isotropic: bool = False, eps: float = 1e-3) -> Tensor:
     """TV(x - y) of each stack, [N] (method: Chen et al., MedIA 2020, Eq. 3)."""
     return _magnitude(differences(x - y, depth_weight), isotropic, eps).sum(dim=(1, 2, 3))
 
@@ -108,9 +106,8 @@ def tv_prox(
     depth_weight: float = 0.0,
     isotropic: bool = False,
     iterations: int = 1000,
-    restart: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """Proximal operator of TV by fast gradient projection on the dual, adaptively restarted.
+    """Proximal operator of TV by fast gradient projection on the dual.
 
     ``argmin_D 1/2 |D - v|^2 + weight[n] * TV(D)`` subject to ``D = 0`` outside the mask.
 
@@ -124,8 +121,6 @@ def tv_prox(
     depth_weight, isotropic
         As in `differences`; isotropic TV without eps.
     iterations : int
-    restart : bool
-        Restart the momentum where it points uphill (gradient scheme of O'Donoghue & Candes).
 
     Returns
     -------
@@ -134,33 +129,24 @@ def tv_prox(
 
     Notes
     -----
-    Beck & Teboulle, IEEE TIP 18 (2009), algorithm FGP; O'Donoghue & Candes, FoCM 15 (2015), Eq. 12.
+    Beck & Teboulle, IEEE TIP 18 (2009), algorithm FGP.
     """
     k_of_zero = differences(torch.zeros_like(v), depth_weight)
     w = _per_stack(weight, v)
-    coupled = len(k_of_zero) == 3
-    together = (2, 3, 4) if coupled else (3, 4)  # what is one problem: a stack, or each slice on its own
-    lipschitz = 4 * (2 + depth_weight**2 * coupled)  # of K K^T
+    lipschitz = 4 * (2 + depth_weight**2 * (len(k_of_zero) == 3))  # of K K^T
     step = torch.where(w > 0, 1 / (lipschitz * w.clamp_min(1e-300 if v.dtype == torch.float64 else 1e-30)), 0)
 
     def primal(p: Tensor) -> Tensor:
         return torch.where(mask, v - w * adjoint(p, depth_weight), 0)
 
-    p = k_of_zero if dual is None else dual.clone()
+    p = k_of_zero if dual is None else dual
     p = torch.where(w > 0, p, 0)
-    before, t = p, torch.ones_like(w)
-    momentum = torch.zeros_like(w)
+    before, t, momentum = p, 1.0, 0.0
     for _ in range(iterations):
         q = p + momentum * (p - before)
-        following = _project(q + step * differences(primal(q), depth_weight), isotropic)
-        before, p = p, following
-        uphill = ((q - p) * (p - before)).sum(dim=(0, *together), keepdim=True)[0] > 0
-        following_t = (1 + (1 + 4 * t * t).sqrt()) / 2
-        momentum = (t - 1) / following_t
-        if restart:
-            momentum, t = torch.where(uphill, 0, momentum), torch.where(uphill, 1, following_t)
-        else:
-            t = following_t
+        before, p = p, _project(q + step * differences(primal(q), depth_weight), isotropic)
+        following_t = (1 + math.sqrt(1 + 4 * t * t)) / 2
+        momentum, t = (t - 1) / following_t, following_t
     return primal(p), p
 
 
