@@ -27,10 +27,10 @@ Displacement = Callable[[Array], Array]
 
 def grid_axes(voxel_size: float) -> list[NDArray[np.float64]]:
     """Voxel-centre positions in mm per axis of the phantom's grid."""
-    axes = []
+    axes: list[NDArray[np.float64]] = []
     for low, high in zip(FOV_LOW, FOV_HIGH, strict=True):
         count = int(np.ceil((high - low) / voxel_size - 1e-9))
-        axes.append(low + voxel_size * (np.arange(count) + 0.5))
+        axes.append(low + voxel_size * (np.arange(count, dtype=np.float64) + 0.5))
     return axes
 
 
@@ -58,7 +58,7 @@ class Tissue:
     csf, grey, white : float32 `[X, Y, Z]`, fractions that sum to 1 inside the mask
     regional : float32 `[X, Y, Z]`, T1 intensity deviation in units of white matter
     deep : float32 `[X, Y, Z]`, weight of the region that holds the deep grey nuclei
-    depth, ventricle : float32 `[X, Y, Z]`, mm from the brain's surface (inside) and from the ventricles (outside)
+    ventricle : float32 `[X, Y, Z]`, mm from the wall of the lateral ventricles, positive outside them
     """
 
     mask: NDArray[np.bool_]
@@ -67,7 +67,6 @@ class Tissue:
     white: Array
     regional: Array
     deep: Array
-    depth: Array
     ventricle: Array
 
 
@@ -87,7 +86,8 @@ class Anatomy:
         self.low = [low - _MARGIN_MM for low in FOV_LOW]
         self.high = [high + _MARGIN_MM for high in FOV_HIGH]
         self.lattice = [
-            np.arange(low, high + 0.5 * _LATTICE_MM, _LATTICE_MM) for low, high in zip(self.low, self.high, strict=True)
+            np.arange(low, high + 0.5 * _LATTICE_MM, _LATTICE_MM, dtype=np.float64)
+            for low, high in zip(self.low, self.high, strict=True)
         ]
         self.shape = tuple(axis.size for axis in self.lattice)
         self.points = _points(self.lattice)
@@ -206,8 +206,7 @@ class Anatomy:
 
         # Only the brain's bounding box is worked on.
         crop, axes = self._bounding_box(depth_nodes, full)
-        depth = resample_lattice(depth_nodes, self.lattice, axes)
-        mask = depth > 0
+        mask = resample_lattice(depth_nodes, self.lattice, axes) > 0
         parts = 2 if voxel_size >= 1.4 else 1
         fine_axes = _split(axes, parts)
         fine_mask = mask
@@ -235,8 +234,8 @@ class Anatomy:
             return fine
 
         def place(values: Array) -> Array:
-            out = np.zeros([axis.size for axis in full], dtype=values.dtype)
-            out[crop] = np.where(mask, values, 0)
+            out = np.zeros([axis.size for axis in full], dtype=np.float32)
+            out[crop] = np.where(mask, values, 0.0)
             return out
 
         csf, grey = voxels(csf_points), voxels(grey_points)
@@ -247,13 +246,12 @@ class Anatomy:
         regional = np.zeros(mask.shape, dtype=np.float32)
         regional[mask] = self.template.sample("regional", centre_q)
         return Tissue(
-            mask=place(mask),
+            mask=place(mask.astype(np.float32)) > 0,
             csf=place(csf),
             grey=place(grey),
             white=place(1.0 - csf - grey),
             regional=place(regional),
             deep=place(resample_lattice(self._deep(q), self.lattice, axes)),
-            depth=place(depth),
             ventricle=place(resample_lattice(ventricle_nodes, self.lattice, axes)),
         )
 

@@ -68,9 +68,9 @@ class PhantomConfig:
     rotation_deg: float = 2.5
     scale: float = 0.025
     shift_mm: float = 1.5
-    deformation_mm: tuple[float, ...] = (2.6, 1.5, 0.8)
+    deformation_mm: tuple[float, ...] = (2.5, 1.2, 0.7)
     deformation_spacing_mm: tuple[float, ...] = (40.0, 20.0, 10.0)
-    gyri_mm: float = 1.3
+    gyri_mm: float = 1.2
     gyri_logit: float = 1.0
     sharpness: float = 2.5
     ventricle_mm: Range = (-1.0, 4.0)
@@ -80,7 +80,7 @@ class PhantomConfig:
     periventricular: Range = (0.0, 0.8)
     texture: float = 0.025
     bias: Range = (0.015, 0.06)
-    snr: Range = (14.0, 30.0)
+    snr: Range = (16.0, 36.0)
     gain: Range = (300.0, 900.0)
     lesion_radius_mm: Range = (8.0, 25.0)
     lesion_contrast: float = 1.0

@@ -23,7 +23,7 @@ class LocalGrid:
     @property
     def offsets(self) -> list[NDArray[np.float64]]:
         """Positions relative to the centre in mm, per axis."""
-        axis = LOCAL_MM * np.arange(-self.half, self.half + 1)
+        axis = LOCAL_MM * np.arange(-self.half, self.half + 1, dtype=np.float64)
         return [axis, axis, axis]
 
     @property
@@ -49,12 +49,11 @@ class LocalGrid:
         return sample_linear(values, coordinates).reshape(self.shape)
 
 
-def volume_level(level: Array, weight: Array, radius_mm: float) -> float:
-    """The level below which the weighted volume is that of a sphere of `radius_mm`."""
-    order = np.argsort(level, axis=None, kind="stable")
-    volume = np.cumsum(weight.ravel()[order], dtype=np.float64) * LOCAL_MM**3
-    reached = int(np.searchsorted(volume, 4.0 / 3.0 * np.pi * radius_mm**3))
-    return float(level.ravel()[order[min(reached, level.size - 1)]])
+def volume_level(level: Array, counted: NDArray[np.bool_], radius_mm: float) -> np.float32:
+    """The level below which the `counted` cells have the volume of a sphere of `radius_mm`."""
+    candidates = np.sort(level[counted])
+    cells = round(4.0 / 3.0 * np.pi * radius_mm**3 / LOCAL_MM**3)
+    return np.float32(candidates[min(cells, candidates.size - 1)])
 
 
 def grow(white: Array, grey: Array, rate_noise: Array, ratio: float, radius_mm: float) -> Array:
@@ -80,7 +79,7 @@ def grow(white: Array, grey: Array, rate_noise: Array, ratio: float, radius_mm: 
         Arrival in mm; cells never reached hold the last time plus their distance to the tumour.
     """
     diffusion = np.float32(0.16) * (white + grey / np.float32(ratio))
-    rate = np.float32(0.12) * rate_noise * (white + 0.7 * grey)
+    rate = np.float32(0.12) * rate_noise * (white + 0.5 * grey)
     faces = []
     for axis in range(3):
         ahead = np.take(diffusion, range(1, diffusion.shape[axis]), axis=axis)

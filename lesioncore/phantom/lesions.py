@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +46,6 @@ class Lesion:
     centre: NDArray[np.float64]
     outward: NDArray[np.float64]
     radius_mm: float
-    core_share: float
     core_radius_mm: float
     mass_mm: float
     irregularity: float
@@ -78,47 +76,53 @@ class Lesion:
         grid = LocalGrid(self.centre, int(np.ceil((2.0 * self.radius_mm + 12.0) / LOCAL_MM)))
         origin = np.array([axis[0] for axis in axes])
         white, grey, csf = (grid.from_volume(m, origin, voxel_size) for m in (tissue.white, tissue.grey, tissue.csf))
-        weight = white + grey
-        rough = [grid.noise(rng, spacing) for spacing in (20.0, 10.0, 5.0)]
         pattern = 0.75 * grid.noise(rng, 9.0) + 0.66 * grid.noise(rng, 4.5)
-        bumps = self.irregularity * (0.16 * rough[0] + 0.10 * rough[1])
-        if self.form == "infiltrating":
-            ratio = float(rng.uniform(4.0, 10.0))
-            speed = np.exp(np.clip(self.irregularity * (0.5 * rough[0] + 0.4 * rough[1]), -1.2, 1.2)).astype(np.float32)
-            level = grow(white, grey, speed, ratio, self.radius_mm)
-            border = float(rng.uniform(1.5, 4.0))
-            centre_level = ellipsoid(grid, rng, 0.25)
-        elif self.form == "territorial":
-            depth = float(rng.uniform(1.3, 2.0)) * self.radius_mm + 6.0
-            level = territory(grid, self.outward, depth, float(rng.uniform(0.5, 1.0)))
-            # An infarct stays in its hemisphere and takes the cortex before the deep white matter.
-            across = (grid.points[0] * np.sign(self.centre[0])).reshape(grid.shape)
-            level = level * (1.0 + bumps) + 3.0 * np.maximum(2.0 - across, 0.0) + 2.0 * white
-            border = 1.2
-            centre_level = level
-        else:
-            level = ellipsoid(grid, rng, 0.35) * (1.0 + bumps)
-            border = 1.2
-            centre_level = level
-        level = level + np.float32(0.9 * self.irregularity) * rough[2]
-        centre_level = centre_level * (1.0 + bumps) + np.float32(0.9 * self.irregularity) * rough[2]
-        # A voxel belongs to the lesion when more than half of it does, so volume counts tissue only.
-        edge = volume_level(level, np.where(csf < 0.5, weight, 0.0), self.radius_mm)
-        inside = level < edge
-        core_edge = volume_level(np.where(inside, centre_level, 1e6), weight, self.core_radius_mm)
+        level, core_level, border = self._levels(rng, grid, white, grey)
+        # Fluid is spared: sulci and ventricles by a tumour, all but thin sulci by an infarct.
+        spared_from, spared_to = (0.0, 1.0) if self.kind == "glioma" else (0.375, 1.0)
+        counted = (white + grey + csf > 0.5) & (csf < 0.5 * (spared_from + spared_to))
+        edge = volume_level(level, counted, self.radius_mm)
+        core_edge = volume_level(np.where(level < edge, core_level, np.float32(1e6)), counted, self.core_radius_mm)
 
-        local = np.stack([(edge - level), (core_edge - centre_level), pattern]).astype(np.float32)
+        local = np.stack([edge - level, core_edge - core_level, pattern]).astype(np.float32)
         crop, coordinates = self._voxels(grid, axes)
         shape = tuple(part.stop - part.start for part in crop)
-        depth_map, core_map, pattern_map = sample_linear(local, coordinates).reshape(3, *shape)
-        half = max(border, 0.5 * voxel_size)
-        fraction = np.clip(0.5 + depth_map / (2.0 * half), 0.0, 1.0)
-        spared = 1.0 - tissue.csf[crop] if self.kind == "glioma" else 1.0 - np.clip(1.6 * tissue.csf[crop] - 0.6, 0, 1)
+        inward, core, pattern = sample_linear(local, coordinates).reshape(3, *shape)
+        blur = 0.5 * voxel_size
+        fraction = np.clip(0.5 + inward / (2.0 * max(border, blur)), 0.0, 1.0)
+        fraction *= 1.0 - np.clip((tissue.csf[crop] - spared_from) / (spared_to - spared_from), 0.0, 1.0)
         out = {name: np.zeros(tissue.mask.shape, dtype=np.float32) for name in ("fraction", "core", "pattern")}
-        out["fraction"][crop] = fraction * spared * tissue.mask[crop]
-        out["core"][crop] = np.clip(0.5 + core_map / (2.0 * max(2.5, 0.5 * voxel_size)), 0.0, 1.0)
-        out["pattern"][crop] = pattern_map
+        out["fraction"][crop] = fraction * tissue.mask[crop]
+        out["core"][crop] = np.clip(0.5 + core / (2.0 * max(2.5, blur)), 0.0, 1.0)
+        out["pattern"][crop] = pattern
         return LesionMaps(**out)
+
+    def _levels(
+        self, rng: np.random.Generator, grid: LocalGrid, white: Array, grey: Array
+    ) -> tuple[Array, Array, float]:
+        """Levels (mm) of the lesion and of its core, lowest inside, and half the width of the border (mm)."""
+        broad, middle, fine = (
+            np.float32(self.irregularity) * grid.noise(rng, spacing) for spacing in (20.0, 10.0, 5.0)
+        )
+        bumps = 1.0 + 0.16 * broad + 0.10 * middle
+        border = 1.2
+        if self.form == "infiltrating":
+            speed = np.exp(np.clip(0.5 * broad + 0.4 * middle, -1.2, 1.2))
+            level = grow(white, grey, speed, float(rng.uniform(4.0, 10.0)), self.radius_mm)
+            border = float(rng.uniform(1.5, 4.0))
+            core_level = ellipsoid(grid, rng, 0.25) * bumps
+        elif self.form == "territorial":
+            depth = float(rng.uniform(1.3, 2.0)) * self.radius_mm + 6.0
+            level = territory(grid, self.outward, depth, float(rng.uniform(0.5, 1.0))) * bumps
+            # An infarct stays in its hemisphere and takes the cortex before the deep white matter.
+            across = (grid.points[0] * np.float32(np.sign(self.centre[0]))).reshape(grid.shape)
+            level = level + 3.0 * np.maximum(2.0 - across, 0.0) + 2.0 * white
+            core_level = level * bumps
+        else:
+            level = ellipsoid(grid, rng, 0.35) * bumps
+            core_level = level * bumps
+        rough = np.float32(0.9) * fine
+        return level + rough, core_level + rough, border
 
     def _voxels(self, grid: LocalGrid, axes: Axes) -> tuple[tuple[slice, slice, slice], Array]:
         slices, local = [], []
@@ -162,6 +166,8 @@ class Lesion:
 
 def _choose(rng: np.random.Generator, points: Array, allowed: NDArray[np.bool_]) -> NDArray[np.float64]:
     """One allowed lattice point, moved by up to half a lattice step."""
+    if not allowed.any():
+        raise RuntimeError("this anatomy leaves no place for the lesion; weaken the deformations of PhantomConfig")
     index = rng.choice(np.flatnonzero(allowed))
     return points[:, index].astype(np.float64) + rng.uniform(-1.5, 1.5, 3)
 
@@ -183,7 +189,10 @@ def plan_lesion(kind: str, seed: np.random.SeedSequence, anatomy: Anatomy, confi
     points, maps = anatomy.coarse()
     log_low, log_high = np.log(config.lesion_radius_mm)
     radius = float(np.exp(rng.uniform(log_low, log_high)))
-    draw: Callable[[float, float], float] = lambda low, high: float(rng.uniform(low, high))  # noqa: E731
+
+    def draw(low: float, high: float) -> float:
+        return float(rng.uniform(low, high))
+
     supratentorial = (points[2] > -14.0) & (points[1] > -85.0) & (np.abs(points[0]) > 8.0)
     outward = np.array([0.0, 0.0, 1.0])
     form = "infiltrating"
@@ -223,7 +232,6 @@ def plan_lesion(kind: str, seed: np.random.SeedSequence, anatomy: Anatomy, confi
         centre=centre,
         outward=outward,
         radius_mm=radius,
-        core_share=core_share,
         core_radius_mm=radius * core_share,
         mass_mm=mass * radius * core_share,
         irregularity=config.lesion_irregularity,
