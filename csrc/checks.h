@@ -12,6 +12,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "tv.h"
+
 namespace lesioncore {
 
 using torch::headeronly::ScalarType;
@@ -20,14 +22,6 @@ using torch::stable::Tensor;
 struct Argument {
   const char* name;
   const Tensor& tensor;
-};
-
-// Sizes of a volume [N, D, H, W].
-struct Shape {
-  int64_t stacks, depth, height, width;
-  int64_t slice() const { return height * width; }
-  int64_t stack() const { return depth * height * width; }
-  int64_t numel() const { return stacks * stack(); }
 };
 
 class Checks {

@@ -10,6 +10,8 @@
 // copy made for a newer processor may ever be shared with the code for an older one.
 #pragma once
 
+#include <cstdint>
+
 #if defined(__CUDACC__)
 #define LC_INLINE __host__ __device__ __forceinline__
 #else
@@ -17,6 +19,13 @@
 #endif
 
 namespace lesioncore {
+
+// Sizes of a volume [N, D, H, W].
+struct Shape {
+  int64_t stacks, depth, height, width;
+  LC_INLINE int64_t slice() const { return height * width; }
+  LC_INLINE int64_t numel() const { return stacks * depth * slice(); }
+};
 
 template <typename T>
 struct Triple {

@@ -3,16 +3,16 @@
 //   D(q) = mask * (v - weight K^T q),  p' = project(q + K D(q) / (L weight)),  q' = p' + momentum (p' - p).
 //
 // Boundary: differences across the far edge of an axis are zero, no wrap-around; the dual is kept at zero there.
-// Storage: p in `dual`, the previous p in scratch; the new p overwrites the previous one, then the two change places. q
-// is formed on the fly. D(q) goes to `out`, which ends as D(p). Thread map: one stack per task, all its iterations in a
-// row so that it stays in cache; the row of D below (of the slice behind) is made just before the row of p that needs
-// it. With fewer stacks than threads and big ones, threads share a stack: all rows of D, then all rows of p. Both
-// orders, and any number of threads, give the same bits. Bytes per pixel and iteration (float32, 2-D), from cache: 29
-// read + 12 written.
+// Storage: p in `dual`, the previous p in scratch; the new p overwrites the previous one, then the two change places.
+// q is formed on the fly. D(q) goes to `out`, which ends as D(p).
+// Thread map: one stack per task, all its iterations in a row so that it stays in cache; the row of D below (of the
+// slice behind) is made just before the row of p that needs it. With fewer stacks than threads and big ones, threads
+// share a stack: all rows of D, then all rows of p. Both orders, and any number of threads, give the same bits.
+// Bytes per pixel and iteration (float32, 2-D), from cache: 29 read + 12 written.
 #include <torch/csrc/stable/library.h>
 
+#include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "host_cpu.h"
 #include "sweep_cpu.h"
@@ -112,8 +112,7 @@ class ProxSolver {
                   s_.before[0] + o, s_.before[1] + o, tv_.coupled ? s_.before[2] + o : nullptr, w);
   }
 
-  // A dual made elsewhere may hold anything where no difference exists; from zero these entries stay zero by
-  // themselves.
+  // A dual made elsewhere may hold anything where no difference exists; from zero these entries stay zero.
   void clear_far_edges() {
     const int64_t w = s_.width, h = s_.height;
     for (int64_t row = 0; row < s_.rows(); ++row) s_.p[0][row * w + w - 1] = T(0);
