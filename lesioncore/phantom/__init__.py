@@ -1,6 +1,7 @@
 """A simulated population: healthy brains and lesions with ground truth, made from the ICBM152 tissue maps."""
 
-from .config import PhantomConfig
-from .simulate import Phantom, simulate
+from lesioncore.phantom.config import PhantomConfig
+from lesioncore.phantom.dataset import write_dataset
+from lesioncore.phantom.simulate import Phantom, simulate
 
-__all__ = ["Phantom", "PhantomConfig", "simulate"]
+__all__ = ["Phantom", "PhantomConfig", "simulate", "write_dataset"]

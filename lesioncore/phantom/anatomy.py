@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .config import PhantomConfig
-from .fields import Array, Axes, random_field, resample_lattice
-from .template import FOV_HIGH, FOV_LOW, Template, load_template, sample_linear
+from lesioncore.phantom.config import PhantomConfig
+from lesioncore.phantom.fields import Array, Axes, random_field, resample_lattice
+from lesioncore.phantom.template import FOV_HIGH, FOV_LOW, Template, load_template, sample_linear
 
 _LATTICE_MM = 4.0
 _MARGIN_MM = 12.0

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from .anatomy import Tissue
-from .config import PhantomConfig
-from .fields import Array, Axes, random_field
-from .template import FOV_HIGH, FOV_LOW
+from lesioncore.phantom.anatomy import Tissue
+from lesioncore.phantom.config import PhantomConfig
+from lesioncore.phantom.fields import Array, Axes, random_field
+from lesioncore.phantom.template import FOV_HIGH, FOV_LOW
 
 
 @dataclass(frozen=True)

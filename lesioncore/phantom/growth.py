@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .fields import Array, random_field
-from .template import sample_linear
+from lesioncore.phantom.fields import Array, random_field
+from lesioncore.phantom.template import sample_linear
 
 LOCAL_MM = 2.0
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .anatomy import Anatomy, Displacement, Tissue
-from .config import PhantomConfig
-from .contrast import Levels
-from .fields import Array, Axes
-from .growth import LOCAL_MM, LocalGrid, ellipsoid, grow, territory, volume_level
-from .template import sample_linear
+from lesioncore.phantom.anatomy import Anatomy, Displacement, Tissue
+from lesioncore.phantom.config import PhantomConfig
+from lesioncore.phantom.contrast import Levels
+from lesioncore.phantom.fields import Array, Axes
+from lesioncore.phantom.growth import LOCAL_MM, LocalGrid, ellipsoid, grow, territory, volume_level
+from lesioncore.phantom.template import sample_linear
 
 KINDS = ("glioma", "stroke")
 

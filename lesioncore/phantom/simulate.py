@@ -11,11 +11,11 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from .anatomy import Anatomy, grid_axes
-from .config import PhantomConfig
-from .contrast import SEQUENCES, Artefacts, Levels, healthy_signal
-from .fields import Array
-from .lesions import KINDS, plan_lesion
+from lesioncore.phantom.anatomy import Anatomy, grid_axes
+from lesioncore.phantom.config import PhantomConfig
+from lesioncore.phantom.contrast import SEQUENCES, Artefacts, Levels, healthy_signal
+from lesioncore.phantom.fields import Array
+from lesioncore.phantom.lesions import KINDS, plan_lesion
 
 SPLITS = {"train": 1, "validation": 2, "test": 3, "demo": 4}
 
@@ -64,7 +64,8 @@ class Phantom:
         return image
 
 
-def _check_index(name: str, value: object) -> int:
+def check_index(name: str, value: object) -> int:
+    """Return `value` as an int, or raise ValueError if it is no whole number of at least 0."""
     try:
         index = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
@@ -128,7 +129,7 @@ def simulate(
     ImportError
         If scipy or nilearn, the extra `phantom`, is missing.
     """
-    subject, seed = _check_index("subject", subject), _check_index("seed", seed)
+    subject, seed = check_index("subject", subject), check_index("seed", seed)
     check_arguments(split, contrast, lesion, voxel_size)
     config = PhantomConfig() if config is None else config
     streams = np.random.SeedSequence([seed, SPLITS[split], subject]).spawn(4)
