@@ -119,6 +119,15 @@ class TestLoad:
         with pytest.raises(ValueError, match=r"a\.nii\.gz"):
             load_image(path)
 
+    @pytest.mark.parametrize("lengths", [(-5, 4, 3), (5, 0, 3), (30000, 30000, 30000), (-30000, -30000, 3)])
+    def test_damaged_shape(self, tmp_path, lengths):
+        path = write(tmp_path / "a.nii", volume())
+        content = bytearray(path.read_bytes())
+        content[42:48] = np.array(lengths, dtype="<i2").tobytes()
+        path.write_bytes(bytes(content))
+        with pytest.raises((ValueError, MemoryError), match=r"a\.nii .*(empty|damaged)"):
+            load_image(path)
+
     def test_gifti_is_not_a_volume(self, tmp_path):
         nib.save(nib.gifti.GiftiImage(), tmp_path / "a.gii")
         with pytest.raises(ValueError, match="not a volume"):
@@ -262,8 +271,8 @@ class TestSave:
             save_image(volume().astype(complex), np.eye(4), tmp_path / "a.nii")
         with pytest.raises(FileNotFoundError, match="create it"):
             save_image(volume(), np.eye(4), tmp_path / "no" / "a.nii")
+        (tmp_path / "d.nii").mkdir()
         with pytest.raises(IsADirectoryError, match="folder"):
-            (tmp_path / "d.nii").mkdir()
             save_image(volume(), np.eye(4), tmp_path / "d.nii")
 
 

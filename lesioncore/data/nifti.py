@@ -90,6 +90,8 @@ def check_image(image: SpatialImage, name: str = "image") -> SpatialImage:
     ValueError
         If it has several volumes, an empty axis, complex or RGB voxels, voxels that are not finite in float32 or
         cannot be read, an affine that cannot be inverted, or a unit of length other than the millimetre.
+    MemoryError
+        If it is too large, or a damaged header says so.
 
     Warns
     -----
@@ -99,7 +101,7 @@ def check_image(image: SpatialImage, name: str = "image") -> SpatialImage:
     shape = tuple(image.shape)
     if len(shape) < 2:
         raise ValueError(f"{name} has shape {shape}; expected a volume [X, Y, Z]")
-    if 0 in shape:
+    if min(shape) < 1:
         raise ValueError(f"{name} has shape {shape}: an axis is empty; expected at least one voxel along each")
     if any(length != 1 for length in shape[3:]):
         raise ValueError(
@@ -114,8 +116,10 @@ def check_image(image: SpatialImage, name: str = "image") -> SpatialImage:
     try:
         with np.errstate(over="ignore"):
             data = image.get_fdata(dtype=np.float32)
-    except (OSError, EOFError, zlib.error, ValueError) as error:
+    except (OSError, EOFError, OverflowError, zlib.error, ValueError) as error:
         raise _damaged(name, error) from error
+    except MemoryError as error:
+        raise MemoryError(f"{name} of shape {shape} does not fit in memory, or its header is damaged") from error
     bad = data.size - int(np.count_nonzero(np.isfinite(data)))
     if bad:
         raise ValueError(

@@ -23,8 +23,8 @@ def brain_mask(volume: ArrayT) -> ArrayT:
     that is 0, are brain. The edges and not the faces, since a scan cut through the brain may have such voxels on a
     face.
 
-    A scan that has its skull and an air background of exactly 0 cannot be told from a stripped one: its mask is the
-    head.
+    What has another value is brain, and nothing here can tell otherwise: of a scan with its skull and an air background
+    of exactly 0 the mask is the head, and the ripples that spline resampling leaves around a brain are in it.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def _box_edges(shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
 
 def _flood(seeds: NumpyArray, passable: NumpyArray) -> npt.NDArray[np.bool_]:
     """Everything that `seeds` reach through `passable`: sweeps along the axes, until one changes nothing."""
-    reached = seeds.copy()
+    reached: npt.NDArray[np.bool_] = seeds.copy()
     count = -1
     while count != (count := int(np.count_nonzero(reached))):
         for axis in range(3):
