@@ -29,6 +29,8 @@ _README = """# Simulated brain MRI: {contrast}, {what}
 No person was scanned. The anatomy is the ICBM152 average (nonlinear symmetric 2009a), deformed, aged and folded at
 random; contrast, bias field, texture and noise are simulated as well. The scans are skull-stripped: background is 0.
 
+Paths below start at the dataset's root.
+
 - `sub-*/anat/*_{contrast}.nii.gz`: the scan, in MNI space, arbitrary units. Its `.json` holds every random draw.
 - `derivatives/{pipeline}/sub-*/anat/*_desc-brain_mask.nii.gz`: the brain.
 - `derivatives/{pipeline}/sub-*/anat/*_label-lesion_mask.nii.gz`: the lesion, where one was simulated.
@@ -204,7 +206,6 @@ def _write_subject(job: _Job, subject: int) -> dict[str, str]:
     _write_json(
         raw / f"{scan}.json",
         {
-            "Manufacturer": "none (simulated)",
             "SkullStripped": True,
             "Simulated": True,
             "SimulationSeed": job.seed,
@@ -212,12 +213,15 @@ def _write_subject(job: _Job, subject: int) -> dict[str, str]:
         },
     )
     source = f"bids:raw:{name}/anat/{scan}.nii.gz"
-    masks = {"desc-brain": ("brain_mask", "Brain")}
+    masks = {"desc-brain": ("brain_mask", "Brain", "Voxels of the brain")}
     if job.lesion is not None:
-        masks["label-lesion"] = ("lesion_mask", "Lesion")
-    for entity, (field, kind) in masks.items():
+        masks["label-lesion"] = ("lesion_mask", "Lesion", "Voxels of which more than half is lesion")
+    for entity, (field, kind, text) in masks.items():
         _save(phantom, field, derived / f"{name}_{entity}_mask.nii.gz")
-        _write_json(derived / f"{name}_{entity}_mask.json", {"Type": kind, "Sources": [source]})
+        _write_json(
+            derived / f"{name}_{entity}_mask.json",
+            {"Description": text, "Type": kind, "Sources": [source], "SpatialReference": source},
+        )
     found = phantom.parameters["lesion"]
     return {
         "participant_id": name,
@@ -267,7 +271,8 @@ def _write_top_level(job: _Job, rows: list[dict[str, str]]) -> None:
         voxel_size=job.voxel_size,
         pipeline=_PIPELINE,
     )
-    _write_text(job.root / "README.md", readme)
+    for folder in (job.root, job.root / "derivatives" / _PIPELINE):
+        _write_text(folder / "README.md", readme)
     lines = ["\t".join(_PARTICIPANTS), *("\t".join(row[column] for column in _PARTICIPANTS) for row in rows)]
     _write_text(job.root / "participants.tsv", "\n".join(lines) + "\n")
     _write_json(job.root / "participants.json", _PARTICIPANTS)

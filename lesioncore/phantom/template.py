@@ -15,8 +15,8 @@ Array = NDArray[np.float32]
 
 # Field of view of every phantom in millimetres (MNI): the template's brain and room for a larger one. Each side is a
 # multiple of 4 mm, so that 1, 2 and 4 mm grids share their outer faces.
-FOV_LOW = (-88.0, -124.0, -84.0)
-FOV_HIGH = (88.0, 88.0, 100.0)
+FOV_LOW = (-92.0, -124.0, -84.0)
+FOV_HIGH = (92.0, 88.0, 96.0)
 
 _COARSE_MM = 2.0
 _LOG_FLOOR = 0.01
