@@ -1,1 +1,41 @@
+"""Unsupervised lesion detection in brain MRI by MAP restoration under a learned prior of healthy anatomy.
+
+>>> import lesioncore as lc
+>>> prior = lc.load_prior("phantom-t2")
+>>> result = lc.restore("sub-01_T2w.nii.gz", prior)  # doctest: +SKIP
+>>> result.save("out/")  # doctest: +SKIP
+
+Research software, not a medical device.
+"""
+
 __version__ = "0.1.0"
+
+from lesioncore.calibrate import calibrate
+from lesioncore.calibration import Calibration
+from lesioncore.config import RestoreConfig
+from lesioncore.data.grid import SliceGrid
+from lesioncore.preprocess import IntensityScale
+from lesioncore.priors import VAE, Prior, PriorMetadata, VAEConfig, embedded_priors, load_prior, save_prior
+from lesioncore.restore import restore
+from lesioncore.result import Restoration
+from lesioncore.solvers import PaperSolver, ProxSolver
+
+__all__ = [
+    "VAE",
+    "Calibration",
+    "IntensityScale",
+    "PaperSolver",
+    "Prior",
+    "PriorMetadata",
+    "ProxSolver",
+    "Restoration",
+    "RestoreConfig",
+    "SliceGrid",
+    "VAEConfig",
+    "__version__",
+    "calibrate",
+    "embedded_priors",
+    "load_prior",
+    "restore",
+    "save_prior",
+]

@@ -1,0 +1,91 @@
+"""How to restore: the solver, the objective, and what they run on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from lesioncore.solvers import SOLVERS, PaperSolver, ProxSolver, Solver, TotalVariation
+
+
+@dataclass(frozen=True)
+class RestoreConfig:
+    """Options of :func:`lesioncore.restore`; the defaults are those of the embedded priors' calibration.
+
+    Parameters
+    ----------
+    solver : {"prox", "paper"} or Solver
+        A solver by name with its defaults, or an instance such as ``PaperSolver(steps=100)``.
+    tv_weight : float, optional
+        Data-consistency weight lambda of the objective (paper Eq. 6): larger changes less. The prior's calibrated one
+        when absent.
+    tv : {"anisotropic", "isotropic"}
+        Form of the total variation.
+    tv_eps : float
+        Smoothing of the isotropic form in the paper solver, z-scores.
+    tv_dimensions : {2, 3}
+        3 couples neighbouring slices, weighted by in-plane over through-plane voxel size.
+    latent : {"mean", "sample"}
+        The ELBO's expectation: at the mean of ``Q(z|X)``, or from a fresh seeded sample in each step.
+    batch_size : int
+        Slices in one pass through the network; bounds memory.
+    normalized : bool
+        The values are the prior's z-scores already.
+
+    Raises
+    ------
+    ValueError
+        If an option is not one of those listed, or a number is out of range.
+    """
+
+    solver: Solver | str = "prox"
+    tv_weight: float | None = None
+    tv: Literal["anisotropic", "isotropic"] = "anisotropic"
+    tv_eps: float = 1e-3
+    tv_dimensions: Literal[2, 3] = 2
+    latent: Literal["mean", "sample"] = "mean"
+    batch_size: int = 16
+    normalized: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.solver, str):
+            if self.solver not in SOLVERS:
+                raise ValueError(f"solver: got {self.solver!r}, expected one of {sorted(SOLVERS)} or a solver instance")
+            object.__setattr__(self, "solver", SOLVERS[self.solver]())
+        elif not isinstance(self.solver, (PaperSolver, ProxSolver)):
+            raise ValueError(f"solver: got {type(self.solver).__name__}, expected a name or a solver instance")
+        for name, allowed in (
+            ("tv", ("anisotropic", "isotropic")),
+            ("tv_dimensions", (2, 3)),
+            ("latent", ("mean", "sample")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}: got {getattr(self, name)!r}, expected one of {allowed}")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size: got {self.batch_size}, expected at least 1")
+        if self.tv_weight is not None and not 0 <= self.tv_weight < float("inf"):
+            raise ValueError(f"tv_weight: got {self.tv_weight}, expected a finite number >= 0")
+        TotalVariation(eps=self.tv_eps)
+
+    @property
+    def solver_name(self) -> str:
+        """Name of the solver, as in ``solver="prox"``."""
+        return next(name for name, kind in SOLVERS.items() if isinstance(self.solver, kind))
+
+    def total_variation(self, voxel_size: tuple[float, float, float] | None) -> TotalVariation:
+        """The data term for slices of a given voxel size (mm); a cube when unknown."""
+        depth_weight = 0.0
+        if self.tv_dimensions == 3:
+            depth_weight = 1.0 if voxel_size is None else voxel_size[0] / voxel_size[2]
+        return TotalVariation(self.tv == "isotropic", self.tv_eps, depth_weight)
+
+    def settings(self) -> dict[str, Any]:
+        """What a calibration belongs to: all that changes a residual, but for the weight itself (JSON-able)."""
+        assert not isinstance(self.solver, str)  # __post_init__ replaced names
+        return {
+            "solver": {"name": self.solver_name, **asdict(self.solver)},
+            "tv": self.tv,
+            "tv_eps": self.tv_eps,
+            "tv_dimensions": self.tv_dimensions,
+            "latent": self.latent,
+        }

@@ -1,0 +1,87 @@
+"""Value and input gradient of a prior's ELBO over a stack of slices, in batches that do not change the result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class ElboGradient:
+    """Computes ``ELBO(X)`` and ``dELBO/dX`` for a stack of slices, a batch at a time.
+
+    Parameters
+    ----------
+    prior : Prior
+        The model; an ``nn.Module`` is put into evaluation mode, so that batch statistics never enter.
+    batch_size : int
+        Slices in one forward and backward pass; bounds the memory, never changes the mathematics.
+    noise_seeds : sequence of int, optional
+        One for each slice: each call draws a fresh reparameterised latent sample from that slice's own stream. The
+        latent mean when absent.
+
+    Raises
+    ------
+    ValueError
+        If `batch_size` is not positive, or `noise_seeds` is given for a prior that cannot sample.
+    """
+
+    def __init__(self, prior: Any, *, batch_size: int = 16, noise_seeds: Sequence[int] | None = None) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size: got {batch_size}, expected at least 1")
+        if noise_seeds is not None and not hasattr(prior, "noise_shape"):
+            raise ValueError(
+                f"latent: got 'sample', but {type(prior).__name__} has no noise_shape and cannot sample; use 'mean'"
+            )
+        if isinstance(prior, torch.nn.Module):
+            prior.eval()
+        self.prior = prior
+        self.batch_size = batch_size
+        # Streams are drawn on the CPU so that CPU and GPU runs see the same samples.
+        self._streams = None if noise_seeds is None else [torch.Generator().manual_seed(s) for s in noise_seeds]
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """ELBO and its gradient.
+
+        Parameters
+        ----------
+        x : Tensor
+            ``[N, 1, H, W]`` z-scores.
+
+        Returns
+        -------
+        elbo : Tensor
+            ``[N]`` nats, in the dtype of `x`.
+        gradient : Tensor
+            ``[N, 1, H, W]``, contiguous.
+
+        Raises
+        ------
+        ValueError
+            If the prior does not return one ELBO per slice.
+        """
+        elbo = x.new_empty(len(x))
+        gradient = torch.empty_like(x, memory_format=torch.contiguous_format)
+        for start in range(0, len(x), self.batch_size):
+            batch = slice(start, min(start + self.batch_size, len(x)))
+            leaf = x[batch].detach().requires_grad_(True)
+            with torch.enable_grad():
+                value = (
+                    self.prior.elbo(leaf) if self._streams is None else self.prior.elbo(leaf, self._noise(batch, leaf))
+                )
+                if value.shape != (len(leaf),):
+                    raise ValueError(
+                        f"prior.elbo: returned shape {tuple(value.shape)} for {len(leaf)} slices, expected"
+                        f" [{len(leaf)}]: one sum over pixels and latents per slice, in nats"
+                    )
+                (gradient[batch],) = torch.autograd.grad(value.sum(), leaf)
+            elbo[batch] = value.detach()
+        return elbo, gradient
+
+    def _noise(self, batch: slice, like: Tensor) -> Tensor:
+        """Standard normal noise whose values depend on the slice and the call, never on the batch."""
+        assert self._streams is not None
+        noise = [torch.randn(self.prior.noise_shape, generator=stream) for stream in self._streams[batch]]
+        return torch.stack(noise).to(like)

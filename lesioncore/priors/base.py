@@ -1,0 +1,80 @@
+"""What a prior is: anything that gives the evidence lower bound (ELBO) of a batch of slices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+
+from lesioncore.calibration import Calibration
+from lesioncore.data.grid import SliceGrid
+from lesioncore.preprocess.intensity import IntensityScale
+
+
+@runtime_checkable
+class Prior(Protocol):
+    """A latent-variable model of healthy slices (method: Chen et al., MedIA 2020, section 2.1).
+
+    The one thing that restoration needs is :meth:`elbo`, differentiable in `x`. It must be a sum over the pixels and
+    latents of each slice, in nats, so that a slice's value and gradient do not depend on the rest of its batch.
+    An optional attribute ``metadata`` (:class:`PriorMetadata`) says which grid and intensities the model was trained
+    on; a prior without it takes slices as they are.
+    """
+
+    def elbo(self, x: torch.Tensor) -> torch.Tensor:
+        """Evidence lower bound of each slice: ``[N, 1, H, W]`` z-scores to ``[N]`` nats."""
+        ...
+
+
+@dataclass(frozen=True)
+class PriorMetadata:
+    """What a prior carries beside its weights.
+
+    Parameters
+    ----------
+    name : str
+        Short name, as given to :func:`lesioncore.load_prior`.
+    modality : str or None
+        BIDS suffix of the images it was trained on, such as ``T2w``.
+    grid : SliceGrid or None
+        Voxel size (mm) and slice size (pixels) of its slices.
+    intensity : IntensityScale or None
+        Landmarks, mean and standard deviation that bring a scan to its z-scores.
+    calibration : Calibration or None
+        Data-consistency weight and thresholds found on healthy people.
+    fingerprint : str or None
+        SHA-256 of the stored weights and configuration; set when a prior is loaded.
+    """
+
+    name: str
+    modality: str | None = None
+    grid: SliceGrid | None = None
+    intensity: IntensityScale | None = None
+    calibration: Calibration | None = None
+    fingerprint: str | None = None
+
+    def with_calibration(self, calibration: Calibration) -> PriorMetadata:
+        """The same metadata with another calibration."""
+        return replace(self, calibration=calibration)
+
+
+def metadata_of(prior: Any) -> PriorMetadata:
+    """Metadata of any prior; empty for one that carries none.
+
+    Raises
+    ------
+    TypeError
+        If `prior` has no ``elbo`` method, or its ``metadata`` is not a :class:`PriorMetadata`.
+    """
+    if not isinstance(prior, Prior):
+        raise TypeError(
+            f"prior: got {type(prior).__name__}, expected an object with an elbo(x) method; "
+            "load one with lesioncore.load_prior(name or directory)"
+        )
+    metadata = getattr(prior, "metadata", None)
+    if metadata is None:
+        return PriorMetadata(name=type(prior).__name__)
+    if not isinstance(metadata, PriorMetadata):
+        raise TypeError(f"prior.metadata: got {type(metadata).__name__}, expected lesioncore.PriorMetadata or None")
+    return metadata

@@ -1,0 +1,219 @@
+"""``lesioncore.restore``: from scans to their most probable healthy images, and what had to change."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from lesioncore import _ops
+from lesioncore.calibration import Calibration
+from lesioncore.config import RestoreConfig
+from lesioncore.engine import ElboGradient
+from lesioncore.priors.base import PriorMetadata, metadata_of
+from lesioncore.result import Restoration, RunRecord
+from lesioncore.scan import SliceStack, Volume, prepare
+from lesioncore.solvers import Objective, Solution
+
+
+def restore(
+    volume: Volume | Sequence[Volume],
+    prior: Any,
+    *,
+    mask: Volume | Sequence[Volume] | None = None,
+    affine: np.ndarray | None = None,
+    config: RestoreConfig | None = None,
+    device: str | torch.device = "auto",
+    progress: Callable[[int, int], None] | bool | None = None,
+    generator: torch.Generator | None = None,
+) -> Any:
+    """Restore a scan to the most probable healthy image under a prior (Chen et al., MedIA 2020, Eq. 6).
+
+    Maximises ``-tv_weight * TV(X - Y) + ELBO(X)`` over the brain's pixels, slice by slice in the transversal plane.
+    Not a medical device.
+
+    Parameters
+    ----------
+    volume : path, nibabel image, ndarray, Tensor, or a list of them
+        Skull-stripped scans. Images may be stored in any orientation. Arrays and tensors are ``[X, Y, Z]`` in RAS+
+        order at the prior's voxel size unless `affine` is given, or slices ``[N, 1, H, W]`` on the prior's grid. The
+        slices of a list share batches; the result of each scan is the same as alone.
+    prior : Prior
+        From :func:`lesioncore.load_prior`, or any object with ``elbo(x) -> [N]``.
+    mask : as `volume`, optional
+        Brain masks on the scans' grids; derived from the background when absent.
+    affine : ndarray, optional
+        4 x 4 voxel-to-world matrix (mm) for arrays and tensors.
+    config : RestoreConfig, optional
+        Solver and objective.
+    device : str or torch.device
+        ``"auto"`` takes a CUDA device where there is one, else the CPU. A module prior is moved there.
+    progress : bool or callable, optional
+        ``True`` shows a bar on a terminal; a callable is called as ``progress(steps_done, steps)``.
+    generator : torch.Generator, optional
+        Seeds the latent samples of ``latent="sample"``; seed 0 when absent, so that a run repeats.
+
+    Returns
+    -------
+    Restoration or list of Restoration
+        One for each scan, a list when a list came in.
+
+    Raises
+    ------
+    ValueError
+        If a scan, a mask or an option cannot be used; the message says what to do.
+    TypeError
+        If an argument is of a kind not listed.
+    """
+    config = config or RestoreConfig()
+    metadata = metadata_of(prior)
+    several = isinstance(volume, (list, tuple))
+    volumes: list[Any] = list(volume) if isinstance(volume, (list, tuple)) else [volume]
+    masks: list[Any] = list(mask) if isinstance(mask, (list, tuple)) else [mask]
+    if not volumes:
+        raise ValueError("volume: got an empty list, expected at least one scan")
+    if mask is None:
+        masks = [None] * len(volumes)
+    elif len(masks) != len(volumes) or several != isinstance(mask, (list, tuple)):
+        raise ValueError(f"mask: expected one for each scan, a list for a list of {len(volumes)}, or None")
+    target = resolve_device(device)
+    tv_weight, calibration = _weight(metadata, config)
+    scans = [
+        prepare(one, metadata, mask=its_mask, affine=affine, normalized=config.normalized)
+        for one, its_mask in zip(volumes, masks, strict=True)
+    ]
+    seed = None
+    if config.latent == "sample":
+        seed = 0 if generator is None else generator.initial_seed()
+    start = time.perf_counter()
+    with _bar(progress) as report:
+        solutions = solve_stacks(scans, prior, config, tv_weight, target, seed=seed, progress=report)
+    seconds = time.perf_counter() - start
+    record = RunRecord(metadata, config, tv_weight, calibration, str(target), seed, seconds / len(scans))
+    results = [Restoration(scan, found, record) for scan, found in zip(scans, solutions, strict=True)]
+    return results if several else results[0]
+
+
+def solve_stacks(
+    stacks: Sequence[SliceStack],
+    prior: Any,
+    config: RestoreConfig,
+    tv_weight: float,
+    device: torch.device,
+    *,
+    seed: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Solution]:
+    """Solve the slices of prepared stacks in shared batches; a :class:`Solution` for each stack, on the CPU.
+
+    Slices without brain are not computed. With ``tv_dimensions=3`` each stack is one coupled problem and is solved
+    by itself.
+    """
+    if isinstance(prior, torch.nn.Module):
+        prior.to(device)
+    if config.tv_dimensions == 3 and len(stacks) > 1:
+        return [
+            solution
+            for stack in stacks
+            for solution in solve_stacks([stack], prior, config, tv_weight, device, seed=seed, progress=progress)
+        ]
+    if config.tv_dimensions == 3:
+        keep = [torch.ones(len(stacks[0].slices), dtype=torch.bool)]
+    else:
+        keep = [stack.mask.flatten(1).any(1) for stack in stacks]
+    y = torch.cat([stack.slices[rows] for stack, rows in zip(stacks, keep, strict=True)]).to(device)
+    mask = torch.cat([stack.mask[rows] for stack, rows in zip(stacks, keep, strict=True)]).to(device)
+    # A slice's noise follows from its place in its own scan, so that it is the same alone and in a list.
+    noise_seeds = None if seed is None else [seed * 1_000_003 + int(i) for rows in keep for i in rows.nonzero()]
+    objective = Objective(
+        ElboGradient(prior, batch_size=config.batch_size, noise_seeds=noise_seeds),
+        tv_weight,
+        config.total_variation(stacks[0].voxel_size),
+    )
+    assert not isinstance(config.solver, str)  # RestoreConfig replaced names
+    found = config.solver.solve(y, mask, objective, progress)
+    solutions = []
+    counts = [int(rows.sum()) for rows in keep]
+    pieces = found.restored.cpu().split(counts)
+    curves = found.objective.cpu().split(counts, dim=1) if config.tv_dimensions == 2 else [found.objective.cpu()]
+    for stack, rows, piece, curve in zip(stacks, keep, pieces, curves, strict=True):
+        restored = stack.slices.clone()
+        restored[rows] = piece
+        solutions.append(Solution(restored, curve))
+    return solutions
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """``"auto"`` or a device name to a device that the native operations can use.
+
+    Raises
+    ------
+    ValueError
+        If a CUDA device is asked for where there is none, or its operations are not loaded.
+    """
+    if str(device) == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() and _ops.cuda_loaded else "cpu")
+    try:
+        target = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device: got {device!r}, expected 'auto', 'cpu' or 'cuda'") from error
+    if target.type not in ("cpu", "cuda"):
+        raise ValueError(f"device: got {device!r}, expected 'auto', 'cpu' or 'cuda'")
+    if target.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device: got 'cuda', but torch finds no CUDA device; use 'cpu' or 'auto'")
+    if target.type == "cuda" and not _ops.cuda_loaded:
+        raise ValueError(f"device: got 'cuda', but lesioncore's CUDA operations are not loaded: {_ops.cuda_reason}")
+    return target
+
+
+def _weight(metadata: PriorMetadata, config: RestoreConfig) -> tuple[float, Calibration | None]:
+    """The weight to use, and the calibration if it holds for this configuration."""
+    calibration = metadata.calibration
+    if calibration is None:
+        if config.tv_weight is None:
+            raise ValueError(
+                f"tv_weight: prior {metadata.name!r} carries no calibration; give RestoreConfig(tv_weight=...)"
+                " or run lesioncore.calibrate on healthy scans"
+            )
+        return config.tv_weight, None
+    weight = calibration.tv_weight if config.tv_weight is None else config.tv_weight
+    if calibration.settings == config.settings() and weight == calibration.tv_weight:
+        return weight, calibration
+    warnings.warn(
+        f"prior {metadata.name!r} was calibrated with {calibration.settings} at tv_weight {calibration.tv_weight:g}; its"
+        " thresholds do not hold for other settings, so the result has no masks. Run lesioncore.calibrate for these.",
+        stacklevel=3,
+    )
+    return weight, None
+
+
+class _bar:
+    """Progress as a callable: a bar on a terminal, the caller's own function, or nothing."""
+
+    def __init__(self, progress: Callable[[int, int], None] | bool | None) -> None:
+        self._progress = progress
+        self._tqdm: Any = None
+
+    def __enter__(self) -> Callable[[int, int], None] | None:
+        if callable(self._progress):
+            return self._progress
+        if not self._progress:
+            return None
+        from tqdm import tqdm
+
+        # disable=None: silent where stderr is not a terminal.
+        self._tqdm = tqdm(desc="restoring", unit="step", disable=None, leave=False)
+        return self._advance
+
+    def _advance(self, done: int, steps: int) -> None:
+        self._tqdm.total = steps
+        self._tqdm.n = done
+        self._tqdm.refresh()
+
+    def __exit__(self, *_: object) -> None:
+        if self._tqdm is not None:
+            self._tqdm.close()

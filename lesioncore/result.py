@@ -1,0 +1,209 @@
+"""What a restoration gives back, and how it is saved."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lesioncore.calibration import Calibration
+from lesioncore.config import RestoreConfig
+from lesioncore.data.files import replace_atomically
+from lesioncore.data.nifti import save_image
+from lesioncore.priors.base import PriorMetadata
+from lesioncore.scan import Scan
+from lesioncore.solvers import Solution
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What one call of ``restore`` ran: goes into the saved sidecar."""
+
+    metadata: PriorMetadata
+    config: RestoreConfig
+    tv_weight: float
+    calibration: Calibration | None
+    device: str
+    seed: int | None
+    seconds: float
+
+
+class Restoration:
+    """A restored scan, on the grid, affine and storage order of its input and of the input's kind.
+
+    Attributes
+    ----------
+    restored
+        The most probable healthy image, in the input's intensity units; equal to the input outside the brain.
+    residual
+        Signed ``D = Y - X``, z-scores of the prior's intensity scale; 0 outside the brain.
+    score
+        ``|D|``, the detection map.
+    brain_mask
+        The brain mask that was given or derived.
+    objective : list of float
+        Mean of the objective over the slices with brain, in nats, at the observation and after each step.
+    slices : Solution
+        Restored slices on the prior's grid.
+    scan : Scan
+        The prepared scan.
+    """
+
+    def __init__(self, scan: Scan, solution: Solution, record: RunRecord) -> None:
+        self.scan = scan
+        self.slices = solution
+        self.record = record
+        slices = max(1, int(scan.mask.flatten(1).any(1).sum()))
+        self.objective = (solution.objective.double().sum(1) / slices).tolist()
+
+    @property
+    def slice_residual(self) -> torch.Tensor:
+        """``D = Y - X`` on the prior's grid, ``[N, 1, H, W]`` z-scores."""
+        return self.scan.slices - self.slices.restored
+
+    @cached_property
+    def _residual(self) -> np.ndarray:
+        return self.scan.residual(self.slice_residual)
+
+    @cached_property
+    def restored(self) -> Any:
+        return self.scan.like_input(self.scan.restored(self.slice_residual))
+
+    @cached_property
+    def residual(self) -> Any:
+        return self.scan.like_input(self._residual)
+
+    @cached_property
+    def score(self) -> Any:
+        return self.scan.like_input(np.abs(self._residual))
+
+    @cached_property
+    def brain_mask(self) -> Any:
+        return self.scan.like_input(self.scan.brain())
+
+    def mask(self, fpr: float = 0.05) -> Any:
+        """Detected lesion at a false-positive-rate limit, by the prior's calibrated threshold (paper section 2.2.3).
+
+        Parameters
+        ----------
+        fpr : float
+            At most this fraction of the calibration's healthy brain pixels lies above the threshold.
+
+        Raises
+        ------
+        ValueError
+            If the prior has no calibration that holds for this run, or `fpr` is out of its range.
+        """
+        return self.scan.like_input(np.abs(self._residual) > self._calibration().threshold(fpr))
+
+    def rank(self) -> Any:
+        """Fraction of the calibration's healthy brain pixels that score lower, in [0, 1]; needs a calibration."""
+        return self.scan.like_input(self._calibration().rank(np.abs(self._residual)))
+
+    def _calibration(self) -> Calibration:
+        if self.record.calibration is None:
+            raise ValueError(
+                f"mask: prior {self.record.metadata.name!r} has no calibration for these settings"
+                f" ({self.record.config.settings()}, tv_weight {self.record.tv_weight:g}); use the calibrated ones or run"
+                " lesioncore.calibrate on healthy scans"
+            )
+        return self.record.calibration
+
+    def sidecar(self) -> dict[str, Any]:
+        """What produced the result (JSON-able)."""
+        from lesioncore import __version__
+
+        record = self.record
+        return {
+            "GeneratedBy": {"Name": "lesioncore", "Version": __version__, "torch": torch.__version__},
+            "Source": None if self.scan.path is None else self.scan.path.name,
+            "Prior": record.metadata.name,
+            "PriorFingerprint": record.metadata.fingerprint,
+            "Settings": record.config.settings(),
+            "TVWeight": record.tv_weight,
+            "Thresholds": {f"{f:g}": record.calibration.threshold(f) for f in SAVED_FPR}
+            if record.calibration
+            else None,
+            "Seed": record.seed,
+            "Device": record.device,
+            "Seconds": round(record.seconds, 3),
+            "Objective": [round(value, 3) for value in self.objective],
+            "Units": {"residual": "z-score of the prior's intensity scale", "restored": "as the input"},
+            "Note": "Research software, not a medical device.",
+        }
+
+    def save(self, directory: str | os.PathLike[str], *, name: str | None = None) -> dict[str, Path]:
+        """Write NIfTI files and a JSON sidecar; names follow BIDS derivatives.
+
+        Parameters
+        ----------
+        directory : path
+            Created when absent. Files of the same names are replaced, each by one rename.
+        name : str, optional
+            Base name such as ``sub-01_T2w``; that of the input file when absent.
+
+        Returns
+        -------
+        dict
+            What was written: ``restored``, ``residual``, ``score``, ``brain``, ``fpr01`` ... when calibrated, ``sidecar``.
+
+        Raises
+        ------
+        ValueError
+            If the input was slices, which have no geometry to save, or no `name` can be derived.
+        """
+        if self.scan.affine is None:
+            raise ValueError("save: slices [N, 1, H, W] have no geometry; give restore a volume, or save them yourself")
+        stem, suffix = _split_name(name if name is not None else _name_of(self.scan.path))
+        header = getattr(self.scan.source, "header", None)
+        score = np.abs(self._residual)
+        images = {
+            "restored": (f"{stem}_desc-restored_{suffix}", self.scan.restored(self.slice_residual)),
+            "residual": (f"{stem}_desc-residual_{suffix}", self._residual),
+            "score": (f"{stem}_desc-score_{suffix}", score),
+            "brain": (f"{stem}_desc-brain_mask", self.scan.brain()),
+        }
+        if self.record.calibration is not None:
+            images["probability"] = (f"{stem}_label-L_probseg", self.record.calibration.rank(score))
+            for fpr in SAVED_FPR:
+                key = f"fpr{round(100 * fpr):02d}"
+                images[key] = (f"{stem}_label-L_desc-{key}_mask", score > self.record.calibration.threshold(fpr))
+        folder = Path(directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        written = {}
+        for key, (base, data) in images.items():
+            written[key] = folder / f"{base}.nii.gz"
+            save_image(data, self.scan.affine, written[key], header=header)
+        written["sidecar"] = folder / f"{stem}_desc-restored_{suffix}.json"
+        _write_json(self.sidecar(), written["sidecar"])
+        return written
+
+
+SAVED_FPR = (0.01, 0.05, 0.10)
+"""The paper's false-positive-rate limits (section 3.2)."""
+
+
+def _name_of(path: Path | None) -> str:
+    if path is None:
+        raise ValueError("name: the input was no file, so give save(..., name='sub-01_T2w')")
+    return re.sub(r"\.(nii|img|hdr|mgz|mgh)(\.gz)?$", "", path.name)
+
+
+def _split_name(name: str) -> tuple[str, str]:
+    """``sub-01_T2w`` to ``("sub-01", "T2w")``; a name without a BIDS suffix keeps all of itself."""
+    if not name or "/" in name:
+        raise ValueError(f"name: got {name!r}, expected a base name such as 'sub-01_T2w'")
+    stem, separator, suffix = name.rpartition("_")
+    return (stem, suffix) if separator and suffix.isalnum() and "-" not in suffix else (name, "image")
+
+
+def _write_json(values: dict[str, Any], path: Path) -> None:
+    with replace_atomically(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=2) + "\n")

@@ -1,0 +1,228 @@
+"""One scan on its way to a prior's slices and back: geometry, mask and intensities, whatever kind it came as."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nibabel.spatialimages import SpatialImage
+from torch import Tensor
+
+from lesioncore.data.arrays import to_numpy
+from lesioncore.data.grid import GridPlan
+from lesioncore.data.nifti import check_image, load_image, make_image
+from lesioncore.data.orientation import Orientation
+from lesioncore.preprocess import IntensityMap, brain_mask
+from lesioncore.priors.base import PriorMetadata
+
+BACKGROUND = -3.5
+"""Z-score outside the brain (paper section 3.1)."""
+
+Volume = str | os.PathLike[str] | SpatialImage | np.ndarray | Tensor
+
+
+@dataclass
+class SliceStack:
+    """Slices of one volume on a prior's grid.
+
+    Attributes
+    ----------
+    slices, mask : Tensor
+        ``[N, 1, H, W]`` z-scores, and the brain there (bool).
+    voxel_size : tuple of float or None
+        Size (mm) of the pixels (left-right, posterior-anterior) and the slices' spacing; None when unknown.
+    """
+
+    slices: Tensor
+    mask: Tensor
+    voxel_size: tuple[float, float, float] | None
+
+
+@dataclass
+class Scan(SliceStack):
+    """A scan prepared for a prior, with its way back; made by :func:`prepare`."""
+
+    source: Any
+    path: Path | None
+    affine: np.ndarray | None
+    _values: Tensor
+    _zscores: Tensor
+    _brain: Tensor
+    _orientation: Orientation | None
+    _plan: GridPlan | None
+    _mapping: IntensityMap | None
+
+    def residual(self, slices: Tensor) -> np.ndarray:
+        """Bring a residual ``[N, 1, H, W]`` (z-scores) to the input's grid and storage order; 0 outside the brain."""
+        return self._store(self._on_input_grid(slices))
+
+    def restored(self, slices: Tensor) -> np.ndarray:
+        """Input minus residual, in the input's own intensity units.
+
+        Where the residual is 0 the input is kept to the bit, so that resampling never blurs healthy tissue.
+        """
+        residual = self._on_input_grid(slices)
+        values = self._zscores - residual
+        if self._mapping is not None:
+            values = self._mapping.inverse(values)
+        return self._store(torch.where(residual != 0, values.to(self._values.dtype), self._values))
+
+    def brain(self) -> np.ndarray:
+        """Brain mask (bool) on the input's grid."""
+        return self._store(self._brain)
+
+    def like_input(self, array: np.ndarray) -> Any:
+        """Give `array` the input's own kind: an image for paths and images, an array or a tensor otherwise."""
+        if isinstance(self.source, SpatialImage):
+            return make_image(array, self.source.affine, header=self.source.header)
+        if isinstance(self.source, Tensor):
+            return torch.from_numpy(np.ascontiguousarray(array)).to(self.source.device)
+        return array
+
+    def _on_input_grid(self, slices: Tensor) -> Tensor:
+        slices = slices.detach().cpu()
+        if self._plan is None:
+            volume = slices if self._values.dim() == 4 else slices[:, 0].permute(1, 2, 0)
+        else:
+            volume = self._plan.from_grid(slices, self.mask)
+        return torch.where(self._brain, volume, torch.zeros((), dtype=volume.dtype))
+
+    def _store(self, volume: Tensor) -> np.ndarray:
+        array = volume.contiguous().numpy()
+        return array if self._orientation is None else self._orientation.from_ras(array)
+
+
+def prepare(
+    volume: Volume,
+    metadata: PriorMetadata,
+    *,
+    mask: Volume | None = None,
+    affine: np.ndarray | None = None,
+    normalized: bool = False,
+) -> Scan:
+    """Bring a scan to a prior's grid and intensities (method: paper section 3.1).
+
+    Parameters
+    ----------
+    volume : path, nibabel image, ndarray or Tensor
+        A 3-D scan without its skull; an array or a tensor is ``[X, Y, Z]`` in RAS+ order at the prior's voxel size
+        unless `affine` says otherwise. Or slices ``[N, 1, H, W]`` that are on the prior's grid already.
+    metadata : PriorMetadata
+        The prior's grid and intensity scale; what it lacks is left as it is.
+    mask : same kinds, optional
+        Brain mask on the grid of `volume`; nonzero is brain. Derived from the background when absent.
+    affine : ndarray, optional
+        4 x 4 voxel-to-world matrix (mm) of a `volume` that is an array or a tensor.
+    normalized : bool
+        The values are the prior's z-scores already.
+
+    Raises
+    ------
+    ValueError
+        If shape, mask, values or geometry cannot be used; the message says what to do.
+    TypeError
+        If `volume` or `mask` is of a kind not listed.
+    """
+    path = Path(volume) if isinstance(volume, (str, os.PathLike)) else None
+    source = volume if path is None else load_image(path)
+    values, image_affine = _read(source, "volume")
+    if image_affine is not None and affine is not None:
+        raise ValueError("affine: given beside an image that has its own; give it for arrays and tensors alone")
+    given = None if mask is None else _read_mask(mask, values, image_affine)
+    if values.ndim == 4:
+        return _prepare_slices(source, values, given, metadata, affine, normalized)
+    if values.ndim != 3:
+        raise ValueError(f"volume: got shape {values.shape}, expected [X, Y, Z] or slices [N, 1, H, W]")
+    world = image_affine if image_affine is not None else affine
+    if world is None:
+        world = np.diag([*([metadata.grid.voxel_size if metadata.grid else 1.0] * 3), 1.0])
+    orientation = Orientation.from_affine(world, values.shape)
+    ras = torch.from_numpy(orientation.to_ras(values))
+    brain = brain_mask(ras) if given is None else torch.from_numpy(orientation.to_ras(given))
+    zscores, mapping = _to_zscores(ras, brain, metadata, normalized)
+    fill = metadata.intensity.background if metadata.intensity else BACKGROUND
+    if metadata.grid is None:
+        plan = None
+        slices = torch.where(brain, zscores, fill).permute(2, 0, 1).unsqueeze(1).contiguous()
+        on_grid = brain.permute(2, 0, 1).unsqueeze(1).contiguous()
+    else:
+        plan = metadata.grid.plan(orientation.ras_shape, orientation.voxel_size, brain)
+        slices, on_grid = plan.to_grid(zscores, fill, mask=brain), plan.mask_to_grid(brain)
+    voxel_size = orientation.voxel_size
+    if plan is not None:
+        voxel_size = (plan.grid.voxel_size, plan.grid.voxel_size, plan.slice_spacing)
+    return Scan(slices, on_grid, voxel_size, source, path, world, ras, zscores, brain, orientation, plan, mapping)
+
+
+def _prepare_slices(
+    source: Any,
+    values: np.ndarray,
+    given: np.ndarray | None,
+    metadata: PriorMetadata,
+    affine: np.ndarray | None,
+    normalized: bool,
+) -> Scan:
+    if values.shape[1] != 1:
+        raise ValueError(f"volume: got shape {values.shape}, expected slices [N, 1, H, W]")
+    if affine is not None:
+        raise ValueError("affine: slices [N, 1, H, W] are on the prior's grid already; give it for volumes alone")
+    if metadata.grid is not None and values.shape[2:] != metadata.grid.shape:
+        raise ValueError(
+            f"volume: got slices of {values.shape[2:]} pixels, expected {metadata.grid.shape} at"
+            f" {metadata.grid.voxel_size:g} mm; give a 3-D volume with its affine to have it resampled"
+        )
+    tensor = torch.from_numpy(values)
+    fill = metadata.intensity.background if metadata.intensity else BACKGROUND
+    if given is not None:
+        brain = torch.from_numpy(given)
+    elif normalized or metadata.intensity is None:
+        brain = tensor != fill
+    else:
+        brain = brain_mask(tensor[:, 0]).unsqueeze(1)
+    zscores, mapping = _to_zscores(tensor, brain, metadata, normalized)
+    slices = torch.where(brain, zscores, fill)
+    return Scan(slices, brain, None, source, None, None, tensor, zscores, brain, None, None, mapping)
+
+
+def _to_zscores(
+    values: Tensor, brain: Tensor, metadata: PriorMetadata, normalized: bool
+) -> tuple[Tensor, IntensityMap | None]:
+    if not brain.any():
+        raise ValueError("mask: no voxel is brain; check that it belongs to this scan")
+    if normalized or metadata.intensity is None:
+        return values, None
+    mapping = metadata.intensity.match(values[brain])
+    return mapping(values), mapping
+
+
+def _read(volume: Any, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """Float32 voxels as stored, and the affine of an image."""
+    if isinstance(volume, SpatialImage):
+        image = check_image(volume, name)
+        return image.get_fdata(dtype=np.float32), np.asarray(image.affine, dtype=np.float64)
+    if not isinstance(volume, (np.ndarray, Tensor)):
+        raise TypeError(
+            f"{name}: got {type(volume).__name__}, expected a path, a nibabel image, a NumPy array or a torch tensor"
+        )
+    array = np.array(to_numpy(volume, name), dtype=np.float32, order="C")
+    if array.size == 0:
+        raise ValueError(f"{name}: got shape {array.shape}, expected at least one voxel along each axis")
+    bad = array.size - int(np.count_nonzero(np.isfinite(array)))
+    if bad:
+        raise ValueError(f"{name}: {bad} of {array.size} voxels are NaN or infinite; clean the scan first")
+    return array, None
+
+
+def _read_mask(mask: Any, values: np.ndarray, affine: np.ndarray | None) -> np.ndarray:
+    mask = load_image(mask) if isinstance(mask, (str, os.PathLike)) else mask
+    voxels, mask_affine = _read(mask, "mask")
+    if voxels.shape != values.shape:
+        raise ValueError(f"mask: got shape {voxels.shape}, expected that of the volume, {values.shape}")
+    # A tenth of a millimetre is far below any voxel and far above what headers lose to rounding.
+    if affine is not None and mask_affine is not None and not np.allclose(affine, mask_affine, atol=0.1):
+        raise ValueError("mask: its affine differs from the volume's; resample it to the volume's grid first")
+    return voxels != 0

@@ -1,0 +1,117 @@
+"""The restoration objective ``J(X) = -lambda * TV(X - Y) + ELBO(X)`` and what every solver returns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from lesioncore import _ops
+from lesioncore.engine import ElboGradient
+
+ProgressCallback = Callable[[int, int], None]
+"""Called as ``progress(steps_done, steps_in_all)`` after each step."""
+
+
+@dataclass(frozen=True)
+class TotalVariation:
+    """Which total variation of the residual the data term uses (method: paper section 2.2.1).
+
+    Parameters
+    ----------
+    isotropic : bool
+        ``sum sqrt(dx^2 + dy^2 + eps^2)`` instead of the anisotropic ``sum |dx| + |dy|``.
+    eps : float
+        Smoothing of the isotropic form, in z-scores; the proximal solver uses the exact form (eps = 0) instead.
+    depth_weight : float
+        Weight of the through-plane difference, as a rule in-plane over through-plane voxel size; 0 treats each slice
+        by itself, as the paper does.
+
+    Raises
+    ------
+    ValueError
+        If `eps` is not positive, or `depth_weight` is negative.
+    """
+
+    isotropic: bool = False
+    eps: float = 1e-3
+    depth_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.eps > 0 or not math.isfinite(self.eps):
+            raise ValueError(f"eps: got {self.eps}, expected a positive number (z-scores)")
+        if not self.depth_weight >= 0 or not math.isfinite(self.depth_weight):
+            raise ValueError(f"depth_weight: got {self.depth_weight}, expected 0 (2-D) or a positive number (3-D)")
+
+    def stacks(self, slices: Tensor) -> Tensor:
+        """View ``[N, 1, H, W]`` slices as the independent problems: themselves, or one stack when coupled in depth."""
+        if self.depth_weight > 0:
+            return slices.view(1, *slices.shape[:1], *slices.shape[2:])
+        return slices
+
+
+@dataclass
+class Objective:
+    """``J(X) = -tv_weight * TV(X - Y) + ELBO(X)``, to be maximised (paper Eq. 6).
+
+    Parameters
+    ----------
+    elbo : ElboGradient
+        The prior's term.
+    tv_weight : float
+        The data-consistency weight lambda; larger keeps the restoration closer to the observation.
+    tv : TotalVariation
+        The data term's form.
+    """
+
+    elbo: ElboGradient
+    tv_weight: float
+    tv: TotalVariation = field(default_factory=TotalVariation)
+
+    def __post_init__(self) -> None:
+        if not self.tv_weight >= 0 or not math.isfinite(self.tv_weight):
+            raise ValueError(f"tv_weight: got {self.tv_weight}, expected a finite number >= 0")
+
+    def tv_value(self, x: Tensor, y: Tensor, *, eps: float | None = None) -> Tensor:
+        """``TV(X - Y)`` of each independent problem (slices, or the one stack), ``[B]``."""
+        return _ops.tv_value(
+            self.tv.stacks(x),
+            self.tv.stacks(y),
+            depth_weight=self.tv.depth_weight,
+            isotropic=self.tv.isotropic,
+            eps=self.tv.eps if eps is None else eps,
+        )
+
+    def elbo_of_problems(self, elbo: Tensor) -> Tensor:
+        """Sum ``[N]`` slice values over each independent problem, ``[B]``."""
+        return elbo.sum(0, keepdim=True) if self.tv.depth_weight > 0 else elbo
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What a solver found.
+
+    Parameters
+    ----------
+    restored : Tensor
+        ``[N, 1, H, W]`` z-scores, equal to the observation outside the mask.
+    objective : Tensor
+        ``[steps + 1, B]``: ``J`` of each independent problem (slice, or the one stack when coupled in depth), in nats,
+        at the observation and after each step.
+    """
+
+    restored: Tensor
+    objective: Tensor
+
+
+def check_problem(y: Tensor, mask: Tensor) -> None:
+    """Raise ``ValueError`` unless `y` is ``[N, 1, H, W]`` finite and `mask` a bool tensor of its shape."""
+    if y.dim() != 4 or y.shape[1] != 1 or not y.is_floating_point():
+        raise ValueError(f"y: got {tuple(y.shape)} {y.dtype}, expected floating point [N, 1, H, W]")
+    if mask.shape != y.shape or mask.dtype != torch.bool:
+        raise ValueError(f"mask: got {tuple(mask.shape)} {mask.dtype}, expected bool {tuple(y.shape)}")
+    if not torch.isfinite(y).all():
+        raise ValueError("y: has NaN or infinite values; clean the image first")
