@@ -1,5 +1,5 @@
-// Host checks shared by the CPU and the CUDA operators. Each failure names the operator, the argument, what came, what
-// was expected and what to do; Python sees a RuntimeError.
+// What the host code of the CPU and the CUDA operators shares, above all its checks. Each failure names the operator, the
+// argument, what came, what was expected and what to do; Python sees a RuntimeError.
 #pragma once
 
 #include <torch/csrc/stable/tensor.h>
@@ -23,6 +23,20 @@ struct Argument {
   const char* name;
   const Tensor& tensor;
 };
+
+inline bool is_coupled(const Shape& shape, double depth_weight) {
+  return depth_weight > 0.0 && shape.depth > 1;
+}
+
+template <typename T>
+const T* data(const Tensor& t) {
+  return static_cast<const T*>(t.const_data_ptr());
+}
+
+template <typename T>
+T* mutable_data(const Tensor& t) {
+  return static_cast<T*>(t.mutable_data_ptr());
+}
 
 class Checks {
  public:
@@ -268,7 +282,7 @@ inline TvProxCall check_tv_prox(const Tensor& v, const Tensor& mask, const Tenso
   call.weight_stride = check.scalars({"weight", weight}, reference, true);
   check.depth_weight(depth_weight);
   check.iterations(iterations);
-  call.coupled = depth_weight > 0.0 && call.shape.depth > 1;
+  call.coupled = is_coupled(call.shape, depth_weight);
   check.dual({"dual", dual}, reference, call.coupled ? 3 : 2);
   check.like({"out", out}, reference);
   for (Argument output : {Argument{"dual", dual}, Argument{"out", out}})

@@ -26,16 +26,6 @@ inline cudaStream_t current_stream(const Tensor& t) {
   return static_cast<cudaStream_t>(stream);
 }
 
-template <typename T>
-const T* data(const Tensor& t) {
-  return static_cast<const T*>(t.const_data_ptr());
-}
-
-template <typename T>
-T* mutable_data(const Tensor& t) {
-  return static_cast<T*>(t.mutable_data_ptr());
-}
-
 // One thread per pixel of a tile; the grid's y and z are capped by the hardware, the kernels loop over what is left.
 inline dim3 tile_grid(const Shape& s) {
   return dim3(static_cast<unsigned>((s.width + kTileWidth - 1) / kTileWidth),
@@ -93,10 +83,6 @@ __device__ __forceinline__ T tv_gradient_at(const Z& z, const Pixel& p, const Sh
   Triple<T> before = {p.column > 0 ? field(left_of(p)).x : T(0), p.row > 0 ? field(above(p, s)).y : T(0), T(0)};
   if constexpr (kCoupled) before.z = p.slice > 0 ? field(in_front_of(p, s)).z : T(0);
   return adjoint<kCoupled>(before, field(p), depth_weight);
-}
-
-inline bool is_coupled(const Shape& s, double depth_weight) {
-  return depth_weight > 0.0 && s.depth > 1;
 }
 
 // Calls launch(isotropic, coupled) with the two as compile-time constants.

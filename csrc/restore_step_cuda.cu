@@ -1,9 +1,10 @@
 // restore_step_: x += step_size * mask * clamp(elbo_gradient - tv_weight * dTV(x - y)/dx, +-clip)
 // (method: Chen et al., MedIA 2020, Eq. 6). Formulas in tv.h; the CPU twin is restore_step_cpu.cpp.
 //
-// Boundary: differences across the far edge of an axis are zero, no wrap-around. Pixels outside the mask keep their bits.
-// Thread map: one thread per pixel in tiles of 32 x 8. It reads old neighbours of x, which other threads replace, so the
-// result goes to `out`; without `out` it goes to a temporary and is copied back (8 bytes per pixel more).
+// Boundary: differences across the far edge of an axis are zero, no wrap-around. Pixels outside the mask keep their
+// bits.
+// Thread map: one thread per pixel in tiles of 32 x 8. It reads old neighbours of x, which other threads replace, so
+// the result goes to `out`; without `out` it goes to a temporary and is copied back (8 bytes per pixel more).
 // Bytes per pixel: 13 read (x, y, elbo_gradient, mask) + 4 written.
 #include <torch/csrc/stable/library.h>
 

@@ -4,10 +4,10 @@
 // Formulas in tv.h; the CPU twin is tv_prox_cpu.cpp.
 //
 // Boundary: differences across the far edge of an axis are zero, no wrap-around; the dual is zero there.
-// Storage: p, the previous p and the next p rotate through `dual` and two scratch fields, since neighbours read the first
-// two while the third is written. The momentum is a sequence known on the host, so a captured graph replays exactly.
-// Thread map: one launch per iteration, one thread per pixel in tiles of 32 x 8; a thread forms D at its pixel and at the
-// next one along each axis from p and the previous p, through L1. One launch more for the result.
+// Storage: p, the previous p and the next p rotate through `dual` and two scratch fields, since neighbours read the
+// first two while the third is written. The momentum is a sequence known on the host: a captured graph replays exactly.
+// Thread map: one launch per iteration, one thread per pixel in tiles of 32 x 8; a thread forms D at its pixel and at
+// the next one along each axis from p and the previous p, through L1. One launch more for the result.
 // Bytes per pixel and iteration (2-D): 21 read + 8 written.
 // A weight that is negative or NaN gives NaN in the mask: looking at it here would cost a synchronisation.
 #include <torch/csrc/stable/library.h>

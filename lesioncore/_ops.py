@@ -253,8 +253,8 @@ def tv_prox_(
 ) -> Tensor:
     """Proximal operator of TV: ``argmin_D 1/2 |D - v|^2 + weight[n] * TV(D)`` subject to ``D = 0`` outside the mask.
 
-    Accelerated projected gradient on the dual. Call it again with the same `dual` to start where it stopped; the momentum
-    begins anew. The isotropic TV here is the exact one, without eps.
+    Accelerated projected gradient on the dual. Call it again with the same `dual` to start where it stopped; the
+    momentum begins anew. The isotropic TV here is the exact one, without eps.
 
     Parameters
     ----------

@@ -117,7 +117,7 @@ def tv_prox(
     mask : Tensor of bool, [N, D, H, W]
     weight : Tensor [N], or one number, >= 0
     dual : Tensor, [C, N, D, H, W], optional
-        Start; zero by default.
+        Start; zero by default. What it holds at far edges, where no difference exists, is ignored.
     depth_weight, isotropic
         As in `differences`; isotropic TV without eps.
     iterations : int
@@ -139,7 +139,7 @@ def tv_prox(
     def primal(p: Tensor) -> Tensor:
         return torch.where(mask, v - w * adjoint(p, depth_weight), 0)
 
-    p = k_of_zero if dual is None else dual
+    p = k_of_zero if dual is None else _without_far_edges(dual)
     p = torch.where(w > 0, p, 0)
     before, t, momentum = p, 1.0, 0.0
     for _ in range(iterations):
@@ -170,6 +170,13 @@ def duality_gap(
     tv = _magnitude(differences(d, depth_weight), isotropic, 0.0)
     terms = a.square() / 2 + _per_stack(weight, v) * tv - (u.square() - d.square()) / 2
     return terms.sum(dim=(1, 2, 3))
+
+
+def _without_far_edges(p: Tensor) -> Tensor:
+    cleared = p.clone()
+    for component, axis in zip(cleared, (3, 2, 1), strict=False):
+        component.narrow(axis, max(component.shape[axis] - 1, 0), min(component.shape[axis], 1)).zero_()
+    return cleared
 
 
 def _project(p: Tensor, isotropic: bool) -> Tensor:

@@ -1,0 +1,70 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import hypothesis
+import pytest
+import torch
+
+from lesioncore import _ops
+
+hypothesis.settings.register_profile("lesioncore", deadline=None, derandomize=True, max_examples=50)
+hypothesis.settings.load_profile("lesioncore")
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A device and an element type the operators exist for."""
+
+    device: str
+    dtype: torch.dtype
+
+    @property
+    def tolerance(self) -> float:
+        """Bound of the relative error against the float64 reference."""
+        return 1e-12 if self.dtype == torch.float64 else 2e-5
+
+
+def _on_cuda(value: object) -> object:
+    return pytest.param(value, marks=pytest.mark.needs_cuda, id="cuda")
+
+
+@pytest.fixture(scope="session", params=["cpu", _on_cuda("cuda")])
+def device(request: pytest.FixtureRequest) -> str:
+    """Each device the operators run on."""
+    return request.param
+
+
+@pytest.fixture(
+    scope="session",
+    params=[
+        pytest.param(Backend("cpu", torch.float32), id="cpu-float32"),
+        pytest.param(Backend("cpu", torch.float64), id="cpu-float64"),
+        _on_cuda(Backend("cuda", torch.float32)),
+    ],
+)
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Each device and element type the operators exist for."""
+    return request.param
+
+
+@pytest.fixture
+def keep_threads():
+    """Restore torch's number of threads after a test that changes it."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("needs_cuda") is None:
+        return
+    if torch.cuda.is_available() and _ops.cuda_loaded:
+        return
+    reason = _ops.cuda_reason or "no CUDA device is visible to torch"
+    if os.environ.get("LESIONCORE_REQUIRE_CUDA") == "1":
+        pytest.fail(f"LESIONCORE_REQUIRE_CUDA=1, but {reason}", pytrace=False)
+    pytest.skip(reason)
