@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Build, test and measure on a machine with a CUDA device: everything that a machine without one cannot do.
+#
+#   bench/gpu_check.sh                         in an environment that has torch and the test extra
+#   WHEELS=dir OUT=dir bench/gpu_check.sh      where packages are missing: a folder of wheels to install first
+#
+# Writes logs and JSON to OUT (default bench/results). Fails if anything fails, after having run all of it.
+set -uo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+mkdir -p "${OUT:-$root/bench/results}"
+out=$(cd "${OUT:-$root/bench/results}" && pwd)
+python=${PYTHON:-python3}
+failed=()
+
+step() { # name, command...: runs it with its output in a log as well
+  local name=$1
+  shift
+  echo "==== $name"
+  "$@" 2>&1 | tee "$out/gpu_check_$name.log"
+  [ "${PIPESTATUS[0]}" -eq 0 ] || failed+=("$name")
+}
+
+if [ -n "${WHEELS:-}" ]; then
+  site=$(mktemp -d)
+  trap 'rm -rf "$site"' EXIT
+  "$python" -m pip install --quiet --no-index --no-deps --target "$site" "$WHEELS"/*.whl || exit 1
+  export PYTHONPATH="$site${PYTHONPATH:+:$PYTHONPATH}" PATH="$site/bin:$PATH"
+fi
+
+cd "$root" || exit 1
+step build env LESIONCORE_CUDA=ON "$python" -m pip install --no-build-isolation --no-deps .
+# Away from the root, or the source folder would stand in for the installed package.
+cd "$out" || exit 1
+step info "$python" -c "from lesioncore._info import format_info, info; print(format_info(info()))"
+step tests env LESIONCORE_REQUIRE_CUDA=1 "$python" -m pytest -m needs_cuda -c "$root/pyproject.toml" \
+  --rootdir "$root" -p no:cacheprovider "$root/tests"
+for script in op_speed restore_speed; do
+  if [ -f "$root/bench/$script.py" ]; then
+    step "$script" "$python" "$root/bench/$script.py" --device cuda --out "$out"
+  fi
+done
+
+if [ "${#failed[@]}" -gt 0 ]; then
+  echo "failed: ${failed[*]}"
+  exit 1
+fi
+echo "all passed"
