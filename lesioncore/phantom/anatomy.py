@@ -17,6 +17,8 @@ _LATTICE_MM = 4.0
 _MARGIN_MM = 12.0
 _GYRI_SPACING_MM = 8.0
 _SULCI_SPACING_MM = 12.0
+# Skull stripping takes most of the fluid between the cortex and the dura.
+_STRIP_MEAN_MM = np.float32(-0.7)
 # The skull's inner surface is smooth: only deformations of at least this spacing move the brain's envelope.
 _ENVELOPE_MM = 15.0
 _BRAIN_CENTRE = np.array([0.0, -17.0, 5.0])
@@ -104,7 +106,7 @@ class Anatomy:
 
         self._displacement = self._draw_displacement(rng)
         self._csf_logit, self._grey_logit, self._sulci = self._draw_folding(rng)
-        self._margin = -0.7 + 0.7 * self._field(rng, 20.0)
+        self._margin = _STRIP_MEAN_MM + np.float32(config.strip_mm) * self._field(rng, 20.0)
 
     def _field(self, rng: np.random.Generator, spacing: float) -> Array:
         return random_field(rng, spacing, self.low, self.high, self.lattice)
@@ -260,7 +262,7 @@ class Anatomy:
         x, y, z = q.reshape(3, *self.shape)
 
         def edge(distance: Array) -> Array:
-            return 1.0 / (1.0 + np.exp(-distance / 1.5))
+            return 0.5 * (1.0 + np.tanh(distance / 3.0))
 
         inside = edge(34.0 - np.abs(x)) * edge(26.0 - y) * edge(y + 36.0) * edge(24.0 - z) * edge(z + 14.0)
         return inside.astype(np.float32)

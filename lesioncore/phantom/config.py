@@ -36,6 +36,8 @@ class PhantomConfig:
         Outward displacement of the lateral ventricles' wall; negative shrinks them.
     atrophy : (float, float)
         Log-odds added to cerebrospinal fluid in the sulci (ageing).
+    strip_mm : float
+        Standard deviation of where the skull stripping cuts, around its mean.
     contrast_spread : float
         Factor on the subject-to-subject standard deviation of every tissue intensity.
     regional_contrast : (float, float)
@@ -75,6 +77,7 @@ class PhantomConfig:
     sharpness: float = 2.5
     ventricle_mm: Range = (-1.0, 4.0)
     atrophy: Range = (0.3, 1.4)
+    strip_mm: float = 0.7
     contrast_spread: float = 1.0
     regional_contrast: Range = (0.6, 1.3)
     periventricular: Range = (0.0, 0.8)
@@ -102,6 +105,9 @@ class PhantomConfig:
                     raise ValueError(f"PhantomConfig.{field.name}: expected numbers of at least 0, got {value!r}")
             if field.type == "Range" and not (isinstance(value, tuple) and len(value) == 2 and value[0] <= value[1]):
                 raise ValueError(f"PhantomConfig.{field.name}: expected (low, high) with low <= high, got {value!r}")
+        # Past this the displacement around the core would fold the tissue.
+        if self.mass_effect[1] > 0.5:
+            raise ValueError(f"PhantomConfig.mass_effect: expected at most 0.5, got {self.mass_effect!r}")
         if len(self.deformation_mm) != len(self.deformation_spacing_mm):
             raise ValueError(
                 "PhantomConfig.deformation_mm: expected one amplitude per entry of deformation_spacing_mm "
