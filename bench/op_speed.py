@@ -237,8 +237,9 @@ def format_row(row: dict[str, Any]) -> str:
     five = row.get("fraction_of_five_streams")
     bound = f"  bound {row['fraction_of_own_bound']:.2f}" if "fraction_of_own_bound" in row else ""
     bound += f" five streams {five['native']:.2f}, in place {five['native in place']:.2f}" if five else ""
-    kind = "iso  " if row["isotropic"] else "aniso"
-    return f"{n}x{h}x{w} {kind} {row['op']:13} error {row['max_error']:.1e} of {row['max_value']:.3g}  native {native} ms  {others}{bound}"
+    case = f"{n}x{h}x{w} {'iso  ' if row['isotropic'] else 'aniso'} {row['op']:13}"
+    error = f"error {row['max_error']:.1e} of {row['max_value']:.3g}"
+    return f"{case} {error}  native {native} ms  {others}{bound}"
 
 
 def main() -> None:
