@@ -30,7 +30,7 @@ FPR_LEVELS = tuple(np.unique(np.concatenate([np.geomspace(1e-4, 0.5, 60).round(6
 
 def calibrate(
     prior: Any,
-    healthy: Sequence[Volume],
+    healthy: Sequence[Volume | SliceStack],
     *,
     config: RestoreConfig | None = None,
     masks: Sequence[Volume] | None = None,
@@ -48,7 +48,8 @@ def calibrate(
     prior : Prior
         The prior to calibrate.
     healthy : sequence of volumes
-        Skull-stripped scans of healthy people that the prior was not trained on; kinds as for ``restore``.
+        Skull-stripped scans of healthy people that the prior was not trained on; kinds as for ``restore``, or
+        prepared already.
     config : RestoreConfig, optional
         Solver and objective that the calibration is for. If its ``tv_weight`` is set, the search is skipped.
     masks : sequence of volumes, optional
@@ -93,7 +94,9 @@ def calibrate(
     target = resolve_device(device)
     metadata = metadata_of(prior)
     scans = [
-        prepare(scan, metadata, mask=None if masks is None else masks[i], normalized=config.normalized)
+        scan
+        if isinstance(scan, SliceStack)
+        else prepare(scan, metadata, mask=None if masks is None else masks[i], normalized=config.normalized)
         for i, scan in enumerate(healthy)
     ]
     rounds = 1 if config.tv_weight is not None else len(weights) + 1

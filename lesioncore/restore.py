@@ -184,8 +184,8 @@ def _weight(metadata: PriorMetadata, config: RestoreConfig) -> tuple[float, Cali
     if calibration.settings == config.settings() and weight == calibration.tv_weight:
         return weight, calibration
     warnings.warn(
-        f"prior {metadata.name!r} was calibrated with {calibration.settings} at tv_weight {calibration.tv_weight:g}; its"
-        " thresholds do not hold for other settings, so the result has no masks. Run lesioncore.calibrate for these.",
+        f"prior {metadata.name!r} was calibrated with {calibration.settings} at tv_weight {calibration.tv_weight:g};"
+        " its thresholds do not hold for other settings, so the result has no masks; lesioncore.calibrate makes others",
         stacklevel=3,
     )
     return weight, None

@@ -13,8 +13,8 @@ from lesioncore.solvers.objective import Objective, ProgressCallback, Solution, 
 _SUFFICIENT = 1e-4
 """Share of ``|D' - D|^2 / tau`` by which a step must lower the objective (Armijo's rule)."""
 
-_ROUNDING = 2e-6
-"""Relative rounding of an objective summed in float32, below which a rise is no rise."""
+_ROUNDING = 16.0
+"""Rounding of a summed objective in units of the dtype's relative precision: a rise below it is no rise."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,14 @@ class ProxSolver:
 
         # The prox is of the exact TV, so the isotropic form is judged without its smoothing too.
         def cost(x: Tensor, elbo: Tensor) -> Tensor:
-            total_variation = objective.tv_value(x, y, eps=torch.finfo(y.dtype).tiny)
+            total_variation = objective.tv_value(x, y, eps=0.0)
             return objective.tv_weight * total_variation - objective.elbo_of_problems(elbo)
 
         d = torch.zeros_like(y)
         trial, moved = torch.empty_like(d), torch.empty_like(d)
         dual = _ops.dual_like(stacks(y), tv.depth_weight)
         tau = y.new_full((problems,), self.step_size)
+        rounding = _ROUNDING * torch.finfo(y.dtype).eps
         elbo, gradient = objective.elbo(y)
         value = cost(y, elbo)
         history = [-value]
@@ -92,7 +93,7 @@ class ProxSolver:
             elbo, trial_gradient = objective.elbo(x)
             trial_value = cost(x, elbo)
             change = (stacks(trial) - stacks(d)).square().flatten(1).sum(1)
-            better = trial_value <= value - _SUFFICIENT * change / tau + _ROUNDING * value.abs()
+            better = trial_value <= value - _SUFFICIENT * change / tau + rounding * value.abs()
             keep = better.view(per_problem)
             stacks(d).copy_(torch.where(keep, stacks(trial), stacks(d)))
             stacks(gradient).copy_(torch.where(keep, stacks(trial_gradient), stacks(gradient)))
