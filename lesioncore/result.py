@@ -111,8 +111,8 @@ class Restoration:
         if self.record.calibration is None:
             raise ValueError(
                 f"mask: prior {self.record.metadata.name!r} has no calibration for these settings"
-                f" ({self.record.config.settings()}, tv_weight {self.record.tv_weight:g}); use the calibrated ones or run"
-                " lesioncore.calibrate on healthy scans"
+                f" ({self.record.config.settings()}, tv_weight {self.record.tv_weight:g}); use the calibrated ones or"
+                " run lesioncore.calibrate on healthy scans"
             )
         return self.record.calibration
 
@@ -152,7 +152,8 @@ class Restoration:
         Returns
         -------
         dict
-            What was written: ``restored``, ``residual``, ``score``, ``brain``, ``fpr01`` ... when calibrated, ``sidecar``.
+            What was written: ``restored``, ``residual``, ``score``, ``brain``, ``sidecar``; when calibrated also
+            ``probability``, ``fpr01``, ``fpr05``, ``fpr10``.
 
         Raises
         ------

@@ -47,8 +47,10 @@ def head(shape: tuple[int, int, int], centre: tuple[float, ...] | None = None) -
 def scan_values(brain: Tensor, seed: int = 0) -> Tensor:
     """Positive float32 intensities inside `brain`, 0 outside."""
     noise = torch.randn(brain.shape, generator=torch.Generator().manual_seed(seed))
-    waves = sum(torch.sin(2 * math.pi * torch.arange(n) / n + i).reshape([-1 if j == i else 1 for j in range(3)])
-                for i, n in enumerate(brain.shape))
+    waves = sum(
+        torch.sin(2 * math.pi * torch.arange(n) / n + i).reshape([-1 if j == i else 1 for j in range(3)])
+        for i, n in enumerate(brain.shape)
+    )
     return torch.where(brain, 400 + 60 * waves + 20 * noise, 0.0).float().clamp_min(0)
 
 
@@ -61,5 +63,10 @@ def tiny_metadata(calibration: lc.Calibration | None = None) -> lc.PriorMetadata
 
 def tiny_calibration(**settings: object) -> lc.Calibration:
     return lc.Calibration(
-        lc.RestoreConfig(**settings).settings(), 1.0, (0.01, 0.05, 0.1, 0.5), (2.0, 1.0, 0.8, 0.2), subjects=2, pixels=99
+        lc.RestoreConfig(**settings).settings(),
+        1.0,
+        (0.01, 0.05, 0.1, 0.5),
+        (2.0, 1.0, 0.8, 0.2),
+        subjects=2,
+        pixels=99,
     )

@@ -63,8 +63,8 @@ def load_prior(name: str | os.PathLike[str]) -> VAE:
     values = _read_json(directory / CONFIG)
     if values.get("format") != FORMAT or values.get("kind") != "vae":
         raise ValueError(
-            f"{directory / CONFIG}: format {values.get('format')!r} of kind {values.get('kind')!r}, expected format {FORMAT}"
-            " of kind 'vae'; a newer lesioncore may be needed"
+            f"{directory / CONFIG}: format {values.get('format')!r} of kind {values.get('kind')!r}, expected format"
+            f" {FORMAT} of kind 'vae'; a newer lesioncore may be needed"
         )
     try:
         model = VAE(VAEConfig(**values["architecture"]))

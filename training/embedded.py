@@ -1,0 +1,148 @@
+"""Build the priors that come with the package: ``python -m lesioncore.training.embedded --out DIR``.
+
+Simulates healthy phantoms, trains a VAE on them, calibrates it on other healthy phantoms, and writes a prior directory
+for each contrast. No patient, simulated or real, is seen.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+import tyro
+from lesioncore.training.config import TrainingConfig
+from lesioncore.training.fit import Update, fit
+from lesioncore.training.phantoms import brain_slices, healthy_stacks, reference_scale
+from tqdm import tqdm
+
+from lesioncore import __version__
+from lesioncore.calibrate import calibrate
+from lesioncore.data.grid import SliceGrid
+from lesioncore.priors import PriorMetadata, VAEConfig, save_prior
+
+ARCHITECTURE = VAEConfig(image_shape=(100, 100), channels=(16, 32, 64, 96, 96), latent_channels=64)
+GRID = SliceGrid(voxel_size=2.0, shape=ARCHITECTURE.image_shape)
+
+
+@dataclass(frozen=True)
+class Build:
+    """Rebuild the embedded priors.
+
+    Parameters
+    ----------
+    out : Path
+        Folder that receives ``phantom-t1`` and ``phantom-t2``; existing priors of these names are replaced.
+    contrasts : tuple of {"T1w", "T2w"}
+        Which to build.
+    subjects : int
+        Healthy training phantoms.
+    validation : int
+        Healthy phantoms for the calibration, of another split.
+    training : TrainingConfig
+        Length, learning rate, seed.
+    workers : int
+        Processes that simulate.
+    """
+
+    out: Path = Path("lesioncore/priors/embedded")
+    contrasts: tuple[Literal["T1w", "T2w"], ...] = ("T1w", "T2w")
+    subjects: int = 100
+    validation: int = 24
+    training: TrainingConfig = TrainingConfig()
+    workers: int = 2
+
+
+def build(options: Build, contrast: str) -> Path:
+    """Simulate, train, calibrate and write one prior; returns its directory."""
+    start = time.perf_counter()
+    intensity = reference_scale(contrast, GRID.voxel_size)
+
+    def simulate(split: str, count: int) -> list:
+        with tqdm(total=count, desc=f"{contrast} {split} phantoms", disable=None) as bar:
+            return healthy_stacks(
+                range(count),
+                split=split,
+                contrast=contrast,
+                grid=GRID,
+                intensity=intensity,
+                workers=options.workers,
+                progress=lambda done, _: bar.update(done - bar.n),
+            )
+
+    slices = brain_slices(simulate("train", options.subjects))
+    validation = simulate("validation", options.validation)
+    simulated = time.perf_counter()
+    with tqdm(total=options.training.slices_seen, desc=f"{contrast} training", unit="slice", disable=None) as bar:
+
+        def report(update: Update) -> None:
+            bar.update(update.slices_seen - bar.n)
+            bar.set_postfix(elbo=f"{update.elbo:.0f}", kl=f"{update.kl:.0f}")
+            last.append(update)
+
+        last: list[Update] = []
+        prior = fit(slices, ARCHITECTURE, options.training, report=report)
+    trained = time.perf_counter()
+    name = f"phantom-{contrast[:2].lower()}"
+    prior.metadata = PriorMetadata(name, contrast, GRID, intensity)
+    # The phantoms are on the grid and in z-scores already.
+    calibration = calibrate(prior, validation)
+    prior.metadata = prior.metadata.with_calibration(
+        replace(calibration, notes={"data": "healthy phantoms, validation"})
+    )
+    calibrated = time.perf_counter()
+    record = {
+        "lesioncore": __version__,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "subjects": options.subjects,
+        "slices": len(slices),
+        **asdict(options.training),
+        "seconds": {
+            "simulate": round(simulated - start, 1),
+            "train": round(trained - simulated, 1),
+            "calibrate": round(calibrated - trained, 1),
+        },
+        "last_updates": {
+            key: round(sum(getattr(u, key) for u in last[-50:]) / len(last[-50:]), 2)
+            for key in ("elbo", "squared_error", "kl")
+        },
+    }
+    return save_prior(prior, options.out / name, card=_card(name, contrast, record), training=record, overwrite=True)
+
+
+def _card(name: str, contrast: str, record: dict) -> str:
+    lesion = {"T1w": "dark (stroke-like)", "T2w": "bright (glioma-like)"}[contrast]
+    height, width = GRID.shape
+    return f"""# {name}
+
+A VAE prior of healthy {contrast} slices, {height} x {width} pixels of {GRID.voxel_size:g} mm, for `lesioncore.restore`.
+
+- **Data**: {record["slices"]} transversal slices of {record["subjects"]} simulated healthy brains
+  (`lesioncore.phantom`, split `train`), made from the ICBM152 tissue maps. No patient and no real scan of a single
+  person was used.
+- **Calibration**: weight and thresholds (`calibration.json`) from simulated healthy brains of the split `validation`.
+- **Intended use**: demonstration, tests, teaching and method development. The phantom's lesions in {contrast} images
+  are {lesion}.
+- **Limits**: simulated anatomy is smoother and less varied than real anatomy, so on real scans expect more false
+  positives than the thresholds promise. For studies, train a prior on healthy scans of your own scanner.
+- **Rebuild**: `python -m lesioncore.training.embedded`; the figures of this build are in `config.json`.
+- **Licence**: Apache-2.0. The ICBM152 maps are (C) 1993-2009 Louis Collins, McConnell Brain Imaging Centre, Montreal
+  Neurological Institute, McGill University, free to use, copy, modify and distribute for any purpose with this notice.
+
+Research software, not a medical device.
+"""
+
+
+def main() -> None:
+    """Command line."""
+    options = tyro.cli(Build, description=__doc__)
+    for contrast in options.contrasts:
+        print(build(options, contrast), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
