@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -52,7 +52,7 @@ class Build:
     contrasts: tuple[Literal["T1w", "T2w"], ...] = ("T1w", "T2w")
     subjects: int = 100
     validation: int = 24
-    training: TrainingConfig = TrainingConfig()
+    training: TrainingConfig = field(default_factory=TrainingConfig)
     workers: int = 2
 
 
