@@ -276,6 +276,7 @@ def test_bad_arguments_are_named(arguments, message):
         ({"snr": (0.0, 3.0)}, "snr: expected numbers above 0"),
         ({"bias": (0.2, 0.1)}, "bias: expected .low, high."),
         ({"bias": 0.1}, "bias: expected .low, high."),
+        ({"texture": (0.1, 0.2)}, "texture: expected one number"),
         ({"mass_effect": (0.0, 0.9)}, "mass_effect: expected at most"),
         ({"deformation_mm": (1.0,)}, "deformation_mm: expected one amplitude per entry"),
     ],

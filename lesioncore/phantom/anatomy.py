@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lesioncore.phantom.config import PhantomConfig
 from lesioncore.phantom.fields import Array, Axes, random_field, resample_lattice
-from lesioncore.phantom.template import FOV_HIGH, FOV_LOW, Template, load_template, sample_linear
+from lesioncore.phantom.template import FIELD_HIGH, FIELD_LOW, FOV_HIGH, FOV_LOW, Template, load_template, sample_linear
 
 _LATTICE_MM = 4.0
 _MARGIN_MM = 12.0
@@ -85,8 +85,8 @@ class Anatomy:
     def __init__(self, rng: np.random.Generator, config: PhantomConfig) -> None:
         self.template: Template = load_template()
         self.config = config
-        self.low = [low - _MARGIN_MM for low in FOV_LOW]
-        self.high = [high + _MARGIN_MM for high in FOV_HIGH]
+        self.low = [low - _MARGIN_MM for low in FIELD_LOW]
+        self.high = [high + _MARGIN_MM for high in FIELD_HIGH]
         self.lattice = [
             np.arange(low, high + 0.5 * _LATTICE_MM, _LATTICE_MM, dtype=np.float64)
             for low, high in zip(self.low, self.high, strict=True)

@@ -103,6 +103,8 @@ class PhantomConfig:
                     raise ValueError(f"PhantomConfig.{field.name}: expected numbers above 0, got {value!r}")
                 if field.name not in signed and number < 0:
                     raise ValueError(f"PhantomConfig.{field.name}: expected numbers of at least 0, got {value!r}")
+            if field.type == "float" and isinstance(value, tuple):
+                raise ValueError(f"PhantomConfig.{field.name}: expected one number, got {value!r}")
             if field.type == "Range" and not (isinstance(value, tuple) and len(value) == 2 and value[0] <= value[1]):
                 raise ValueError(f"PhantomConfig.{field.name}: expected (low, high) with low <= high, got {value!r}")
         # Past this the displacement around the core would fold the tissue.

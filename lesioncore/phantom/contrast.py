@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from lesioncore.phantom.anatomy import Tissue
 from lesioncore.phantom.config import PhantomConfig
 from lesioncore.phantom.fields import Array, Axes, random_field
-from lesioncore.phantom.template import FOV_HIGH, FOV_LOW
+from lesioncore.phantom.template import FIELD_HIGH, FIELD_LOW
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,9 @@ class Levels:
         periventricular = mean.periventricular * rng.uniform(*config.periventricular)
         return cls(csf, grey, white, deep, float(regional), float(periventricular))
 
-    def between(self, fraction: float) -> float:
-        """Intensity that lies `fraction` of the way from grey matter to cerebrospinal fluid."""
-        return self.grey + fraction * (self.csf - self.grey)
-
     def parameters(self) -> dict[str, float]:
         """The levels as JSON-able values."""
-        return {"csf": self.csf, "grey": self.grey, "white": self.white, "deep_grey": self.deep}
+        return asdict(self)
 
 
 def healthy_signal(tissue: Tissue, levels: Levels, age: float, axes: Axes, rng: np.random.Generator) -> Array:
@@ -76,7 +72,7 @@ def healthy_signal(tissue: Tissue, levels: Levels, age: float, axes: Axes, rng: 
     signal += levels.regional * tissue.regional * (1.0 - tissue.csf)
 
     # Caps and bands: strongest at the wall, patchy, growing with age.
-    patch = np.clip(0.6 + 0.8 * random_field(rng, 9.0, FOV_LOW, FOV_HIGH, axes), 0.0, 2.0)
+    patch = np.clip(0.6 + 0.8 * random_field(rng, 9.0, FIELD_LOW, FIELD_HIGH, axes), 0.0, 2.0)
     near = np.exp(-np.maximum(tissue.ventricle, 0.0) / 4.0)
     amount = levels.periventricular * abs(levels.grey - levels.white) * (0.3 + 0.7 * age)
     signal += amount * near * patch * tissue.white
@@ -96,7 +92,7 @@ class Artefacts:
     def apply(self, signal: Array, tissue: Tissue, levels: Levels, axes: Axes, voxel_size: float) -> Array:
         """Scanner image of `signal`: whole numbers, at least 1 inside the brain and exactly 0 outside."""
         rng = self._rng
-        coarse, fine, bias = (random_field(rng, spacing, FOV_LOW, FOV_HIGH, axes) for spacing in (11.0, 4.0, 60.0))
+        coarse, fine, bias = (random_field(rng, spacing, FIELD_LOW, FIELD_HIGH, axes) for spacing in (11.0, 4.0, 60.0))
         # White matter is smoother than the cortex at the finest scale and varies more slowly along its tracts.
         texture = self.texture * (coarse * (0.5 + 0.5 * tissue.white) + fine * (1.0 - 0.4 * tissue.white))
         field = np.exp(self.bias * bias + texture)

@@ -102,7 +102,8 @@ def simulate(
 
     The draws of anatomy, contrast, artefacts and lesion come from separate streams of `(seed, split, subject)`: the
     same subject has the same anatomy as T1w and T2w, at any voxel size, healthy or not (a glioma's mass effect moves
-    the tissue around it), and two splits never share a stream.
+    the tissue around it), and two splits never share a stream. The same arguments give the same bytes, whatever the
+    number of threads; another kind of processor may round some voxels to the next whole number.
 
     Parameters
     ----------

@@ -15,10 +15,15 @@ Array = NDArray[np.float32]
 
 # Field of view of every phantom in millimetres (MNI): the template's brain and room for a larger one. Each side is a
 # multiple of 4 mm, so that 1, 2 and 4 mm grids share their outer faces.
-FOV_LOW = (-92.0, -124.0, -84.0)
+FOV_LOW = (-92.0, -124.0, -88.0)
 FOV_HIGH = (92.0, 88.0, 96.0)
 
+# Box that every random field's control points cover; changing it changes every subject.
+FIELD_LOW = (-92.0, -124.0, -84.0)
+FIELD_HIGH = (92.0, 88.0, 96.0)
+
 _COARSE_MM = 2.0
+_COARSE_MAPS = frozenset({"depth", "ventricle", "ventricle_pull"})
 _LOG_FLOOR = 0.01
 
 
@@ -61,8 +66,7 @@ class Template:
     def sample(self, name: str, points: Array) -> Array:
         """Linear interpolation of the map `name` at `points [3, N]` in mm; the border is continued outside."""
         values: Array = getattr(self, name)
-        coarse = values.shape[-1] != self.grey_logit.shape[-1]
-        origin, spacing = (self.coarse_origin, _COARSE_MM) if coarse else (self.origin, 1.0)
+        origin, spacing = (self.coarse_origin, _COARSE_MM) if name in _COARSE_MAPS else (self.origin, 1.0)
         coordinates = (points - origin[:, None].astype(np.float32)) / np.float32(spacing)
         return sample_linear(values, coordinates)
 
