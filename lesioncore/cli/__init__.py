@@ -1,0 +1,77 @@
+"""The ``lesioncore`` command: one dataclass for each subcommand, read by tyro.
+
+Exit codes: 0 success, 1 failure with one line on stderr, 2 a command line that cannot be understood.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import tyro
+
+from lesioncore.cli.demo import Demo
+from lesioncore.cli.info import Info
+from lesioncore.cli.output import CommandError, Output, UsageError
+from lesioncore.cli.phantom import PhantomDataset
+from lesioncore.cli.restore import Restore
+
+_DESCRIPTION = (
+    "Unsupervised lesion detection in brain MRI by image restoration with a normative prior. Research software, not a"
+    " medical device. Try: lesioncore demo"
+)
+
+Command = (
+    Annotated[Restore, tyro.conf.subcommand("restore")]
+    | Annotated[PhantomDataset, tyro.conf.subcommand("phantom")]
+    | Annotated[Info, tyro.conf.subcommand("info")]
+    | Annotated[Demo, tyro.conf.subcommand("demo")]
+)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    args : sequence of str, optional
+        Command-line arguments without the program's name; those of this process when absent.
+
+    Returns
+    -------
+    int
+        Exit code: 0, 1 or 2.
+    """
+    arguments = list(sys.argv[1:] if args is None else args)
+    try:
+        command: Command = tyro.cli(
+            Command,
+            prog="lesioncore",
+            description=_DESCRIPTION,
+            args=arguments or ["--help"],
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
+    except SystemExit as stop:
+        # Without any argument the help is shown, but nothing was done that a script could have wanted.
+        return 2 if not arguments else int(stop.code or 0)
+    output = Output(command.json)
+    try:
+        with output:
+            report = command.run(output)
+        output.finish(report.facts)
+        return 0 if report.complete else 1
+    except UsageError as error:
+        output.fail(error)
+        return 2
+    except BrokenPipeError:
+        # The reader of our output has left (such as `| head`): nothing more to say, also not at interpreter exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        output.fail(CommandError("interrupted"))
+        return 1
+    except Exception as error:
+        output.fail(error)
+        return 1

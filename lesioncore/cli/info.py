@@ -1,0 +1,28 @@
+"""``lesioncore info``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lesioncore.cli.output import Output, Report
+
+
+@dataclass(frozen=True)
+class Info:
+    """Show versions, the backends that are built and loaded (or why not), processor, GPU and embedded priors.
+
+    Parameters
+    ----------
+    json : bool
+        Print one JSON object on stdout.
+    """
+
+    json: bool = False
+
+    def run(self, output: Output) -> Report:
+        """Print the facts."""
+        from lesioncore._info import format_info, info
+
+        facts = info()
+        output.say(format_info(facts))
+        return Report(facts)

@@ -1,0 +1,120 @@
+"""Where a command's words go: results to stdout, everything else to stderr, and one JSON object for programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+NOTE = "Research software, not a medical device."
+
+
+class CommandError(Exception):
+    """A failure with a message made for the command line."""
+
+
+class UsageError(Exception):
+    """Arguments that cannot be used, found after parsing."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a command did: JSON-able facts, and whether all that was asked for was done."""
+
+    facts: dict[str, Any]
+    complete: bool = True
+
+
+class Output:
+    """Lines for people, or with `json` one object for a program and the lines on stderr.
+
+    As a context it turns Python's warnings into single lines on stderr.
+    """
+
+    def __init__(self, json: bool) -> None:
+        self._json = json
+        self._warnings = warnings.catch_warnings()
+
+    def __enter__(self) -> Output:
+        self._warnings.__enter__()
+        warnings.showwarning = self._show_warning  # type: ignore[assignment]
+        return self
+
+    def __exit__(self, *details: Any) -> None:
+        self._warnings.__exit__(*details)
+
+    def say(self, line: str = "") -> None:
+        """Write a line of the result."""
+        print(line, file=sys.stderr if self._json else sys.stdout, flush=True)
+
+    def note(self, line: str) -> None:
+        """Write a remark to stderr."""
+        print(line, file=sys.stderr, flush=True)
+
+    def stage(self, name: str) -> None:
+        """Write what is being done to stderr, if that is a terminal."""
+        if sys.stderr.isatty():
+            print(f"{name} ...", file=sys.stderr, flush=True)
+
+    def warn(self, message: str) -> None:
+        """Write a warning to stderr."""
+        print(f"warning: {_one_line(message)}", file=sys.stderr, flush=True)
+
+    def error(self, error: BaseException, *, about: str | None = None) -> str:
+        """Write a failure to stderr, in one line, and return its text."""
+        text = describe(error)
+        print(f"error: {'' if about is None else f'{about}: '}{text}", file=sys.stderr, flush=True)
+        return text
+
+    def fail(self, error: BaseException) -> None:
+        """Write the failure that ends the command, for a program as ``{"error": ...}``."""
+        text = self.error(error)
+        if self._json:
+            print(json.dumps({"error": text}), flush=True)
+
+    def finish(self, facts: dict[str, Any]) -> None:
+        """Write the object for a program, if it is one that asked."""
+        if self._json:
+            print(json.dumps(facts, indent=2, allow_nan=False), flush=True)
+
+    def _show_warning(self, message: Warning | str, category: type[Warning], *_: Any) -> None:
+        self.warn(str(message) if category is UserWarning else f"{category.__name__}: {message}")
+
+
+def describe(error: BaseException) -> str:
+    """Return an error in one line, with its kind where the text alone says little.
+
+    The environment variable LESIONCORE_DEBUG=1 shows its traceback.
+    """
+    if os.environ.get("LESIONCORE_DEBUG", "0") not in ("", "0"):
+        traceback.print_exception(error)
+    text = _one_line(str(error))
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        text = f"{error.filename}: {error.strerror.lower()}"
+    if isinstance(error, (CommandError, UsageError, ValueError, TypeError, OSError, ImportError)) and text:
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+@contextmanager
+def bar(description: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """Give ``progress(done, all)`` of a bar on stderr, silent where that is no terminal."""
+    from tqdm import tqdm
+
+    with tqdm(desc=description, unit=unit, disable=None, leave=False) as shown:
+
+        def progress(done: int, total: int) -> None:
+            shown.total, shown.n = total, done
+            shown.refresh()
+
+        yield progress
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,205 @@
+"""``lesioncore restore``."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from lesioncore.cli.output import NOTE, CommandError, Output, Report, UsageError
+from lesioncore.cli.scans import Job, other_contrast, results_of, select
+
+if TYPE_CHECKING:
+    from lesioncore.config import RestoreConfig
+    from lesioncore.priors import VAE
+    from lesioncore.result import Restoration
+
+
+@dataclass(frozen=True)
+class Restore:
+    """Restore skull-stripped scans and write the residuals, scores and lesion masks as NIfTI files.
+
+    Parameters
+    ----------
+    inputs : tuple of Path
+        NIfTI files, or folders to search for them; masks, label maps, results and derivatives are left out.
+    output : Path
+        Folder for the results.
+    prior : str
+        Name of an embedded prior, such as phantom-t2 or phantom-t1, or a prior's directory.
+    mask : tuple of Path
+        Brain masks, one for each scan in the same order. Derived from the constant background when absent.
+    solver : str
+        Solver of the objective.
+    steps : int, optional
+        Steps of the solver; its default when absent.
+    tv_weight : float, optional
+        Weight of the total variation: larger changes less. The prior's calibrated one when absent.
+    tv : str
+        Form of the total variation.
+    tv_dimensions : int
+        3 couples neighbouring slices.
+    latent : str
+        Expectation of the ELBO: at the latent's mean, or from a fresh sample in each step.
+    seed : int
+        Seed of the latent samples.
+    device : str
+        auto, cpu or cuda.
+    normalized : bool
+        The values are the prior's z-scores already.
+    overwrite : bool
+        Replace results that are there already.
+    json : bool
+        Print one JSON object on stdout.
+    """
+
+    inputs: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]],
+        tyro.conf.arg(metavar="INPUT [INPUT ...]", help_behavior_hint="(required)"),
+    ]
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="OUT")]
+    prior: Annotated[str, tyro.conf.arg(metavar="PRIOR")]
+    mask: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE [FILE ...]", help_behavior_hint="")] = ()
+    solver: Literal["prox", "paper"] = "prox"
+    steps: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
+    tv_weight: Annotated[float | None, tyro.conf.arg(metavar="W", help_behavior_hint="")] = None
+    tv: Literal["anisotropic", "isotropic"] = "anisotropic"
+    tv_dimensions: Literal[2, 3] = 2
+    latent: Literal["mean", "sample"] = "mean"
+    seed: int = 0
+    device: str = "auto"
+    normalized: bool = False
+    overwrite: bool = False
+    json: bool = False
+
+    def run(self, output: Output) -> Report:
+        """Restore one scan after the other; a failure does not keep the rest from being done."""
+        config = self._config()
+        prior = open_prior(self.prior)
+        self._check_device()
+        modality = None if prior.metadata is None else prior.metadata.modality
+        selection = select(self.inputs, self.mask, modality)
+        for path, reason in selection.skipped.items():
+            output.note(f"skipped {path}: {reason}")
+        if self.output.exists() and not self.output.is_dir():
+            raise CommandError(f"{self.output}: exists and is no folder; choose another --output")
+        done, failed = [], []
+        for number, job in enumerate(selection.jobs, start=1):
+            output.say(f"[{number}/{len(selection.jobs)}] {job.scan}")
+            contrast = other_contrast(job.scan, modality)
+            if contrast is not None:
+                output.warn(f"{job.scan}: is a {contrast} image by its name, but the prior is for {modality}")
+            try:
+                facts = self._restore(job, prior, config)
+            except Exception as error:
+                failed.append({"input": str(job.scan), "error": output.error(error, about=str(job.scan))})
+                continue
+            done.append(facts)
+            for line in lines(facts):
+                output.say(f"  {line}")
+        if len(selection.jobs) > 1:
+            output.say(f"{len(done)} of {len(selection.jobs)} scans restored")
+        output.say(NOTE)
+        return Report({"prior": self.prior, "scans": done, "failed": failed, "note": NOTE}, complete=not failed)
+
+    def _config(self) -> RestoreConfig:
+        from lesioncore.config import RestoreConfig
+        from lesioncore.solvers import SOLVERS
+
+        if self.seed < 0:
+            raise UsageError(f"--seed: got {self.seed}, expected a whole number of at least 0")
+        try:
+            solver = SOLVERS[self.solver]()
+            return RestoreConfig(
+                solver=solver if self.steps is None else replace(solver, steps=self.steps),
+                tv_weight=self.tv_weight,
+                tv=self.tv,
+                tv_dimensions=self.tv_dimensions,
+                latent=self.latent,
+                normalized=self.normalized,
+            )
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+
+    def _check_device(self) -> None:
+        from lesioncore.restore import resolve_device
+
+        try:
+            resolve_device(self.device)
+        except ValueError as error:
+            raise CommandError(str(error)) from error
+
+    def _restore(self, job: Job, prior: VAE, config: RestoreConfig) -> dict[str, Any]:
+        import torch
+
+        import lesioncore
+
+        existing = results_of(job.scan, self.output)
+        if existing and not self.overwrite:
+            raise FileExistsError(f"results exist already ({existing[0]}); give --overwrite or another --output")
+        start = time.perf_counter()
+        result = lesioncore.restore(
+            job.scan,
+            prior,
+            mask=job.mask,
+            config=config,
+            device=self.device,
+            progress=True,
+            generator=torch.Generator().manual_seed(self.seed),
+        )
+        written = result.save(self.output)
+        # What an earlier run with a calibration left beside this one's files would be masks of another restoration.
+        for path in set(existing) - set(written.values()):
+            path.unlink()
+        return {
+            "input": str(job.scan),
+            "mask": None if job.mask is None else str(job.mask),
+            "folder": str(self.output),
+            "files": {key: str(path) for key, path in written.items()},
+            "seconds": round(time.perf_counter() - start, 3),
+            **volumes(result),
+        }
+
+
+def open_prior(name: str) -> VAE:
+    """Load a prior by its name or directory."""
+    from lesioncore.priors import embedded_priors, load_prior
+
+    if name not in embedded_priors() and not Path(name).is_dir():
+        known = ", ".join(embedded_priors()) or "none in this installation"
+        raise CommandError(f"--prior: no prior {name!r}; expected a prior's directory or an embedded one ({known})")
+    return load_prior(name)
+
+
+def volumes(result: Restoration) -> dict[str, Any]:
+    """Volumes in ml of the brain and, where the thresholds hold, of what was detected at each FPR limit."""
+    import numpy as np
+
+    from lesioncore.result import SAVED_FPR
+
+    assert result.scan.affine is not None  # only volumes are saved
+    millilitres = abs(float(np.linalg.det(result.scan.affine[:3, :3]))) / 1000.0
+
+    def volume(mask: Any) -> float:
+        return round(int(np.count_nonzero(np.asanyarray(mask.dataobj))) * millilitres, 3)
+
+    detected = None
+    if result.record.calibration is not None:
+        detected = {f"{fpr:g}": volume(result.mask(fpr)) for fpr in SAVED_FPR}
+    return {"brain_ml": volume(result.brain_mask), "detected_ml": detected}
+
+
+def lines(facts: dict[str, Any]) -> list[str]:
+    """One restored scan for people."""
+    found = [f"written to {facts['folder']} ({len(facts['files'])} files) in {facts['seconds']:.1f} s"]
+    if facts["detected_ml"] is None:
+        found.append("no lesion masks: the prior's thresholds do not hold for these settings")
+    else:
+        parts = [f"{ml:.1f} ml at {100 * float(fpr):g} %" for fpr, ml in facts["detected_ml"].items()]
+        found.append(
+            f"detected {', '.join(parts)} allowed false-positive rate; the brain has {facts['brain_ml']:.0f} ml"
+        )
+    return found

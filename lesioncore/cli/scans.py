@@ -1,0 +1,149 @@
+"""Which files a command line means: scans in files and folders, their masks, and results that exist already."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lesioncore.cli.output import UsageError
+
+_NIFTI = re.compile(r"\.nii(\.gz)?$")
+_SAVED = re.compile(r"_(desc-(restored|residual|score)_[^_]+|desc-brain_mask|label-L_(probseg|desc-fpr\d\d_mask))$")
+_LABELS = re.compile(r"(^|_)(mask|dseg|probseg)$")
+_CONTRAST = re.compile(r"_(T1w|T2w|T2starw|FLAIR|PDw|PDT2|UNIT1|bold|sbref|dwi|T1map|T2map|angio|defacemask)$")
+_SUBJECT = re.compile(r"^sub-[0-9a-zA-Z]+")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One scan to restore."""
+
+    scan: Path
+    mask: Path | None
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The scans that a command line means, and the files in its folders that are none, by reason."""
+
+    jobs: list[Job]
+    skipped: dict[Path, str]
+
+
+def select(inputs: Sequence[Path], masks: Sequence[Path], modality: str | None) -> Selection:
+    """Find the scans in files and folders.
+
+    A folder stands for every NIfTI file in it and below, but for masks and label maps, what lesioncore wrote,
+    ``derivatives`` and hidden folders, and files whose BIDS suffix names another contrast than the prior's.
+
+    Parameters
+    ----------
+    inputs : sequence of Path
+        Files and folders. A file is taken as it is, also one that does not exist.
+    masks : sequence of Path
+        Brain masks: one for each input, which must all be files then.
+    modality : str or None
+        BIDS suffix of the prior's images.
+
+    Raises
+    ------
+    UsageError
+        If there is no scan, the masks do not belong to the inputs, or two scans would write the same files.
+    """
+    if not inputs:
+        raise UsageError("INPUT: expected at least one NIfTI file or folder")
+    if masks:
+        return Selection(_pair(inputs, masks), {})
+    jobs, skipped = [], {}
+    for given in inputs:
+        if not given.is_dir():
+            jobs.append(Job(given, None))
+            continue
+        found = []
+        for path in _walk(given):
+            reason = _reason_to_skip(path, modality)
+            if reason is None:
+                found.append(Job(path, None))
+            else:
+                skipped[path] = reason
+        if not found:
+            raise UsageError(f"{given}: no scan in this folder (.nii or .nii.gz, no mask, no result of lesioncore)")
+        jobs += found
+    _refuse_clashes(jobs)
+    return Selection(jobs, skipped)
+
+
+def other_contrast(path: Path, modality: str | None) -> str | None:
+    """Return the contrast that a file's BIDS suffix names, if it is another than the prior's."""
+    found = _CONTRAST.search(_NIFTI.sub("", path.name))
+    return found.group(1) if found and modality is not None and found.group(1) != modality else None
+
+
+def results_of(scan: Path, folder: Path) -> list[Path]:
+    """Return the files in `folder` that lesioncore wrote for a scan of this name."""
+    if not folder.is_dir():
+        return []
+    stem = _stem(scan)
+    found = []
+    for path in folder.iterdir():
+        name = re.sub(r"(\.nii\.gz|\.json)$", "", path.name)
+        saved = _SAVED.search(name)
+        if saved and name[: saved.start()] == stem:
+            found.append(path)
+    return sorted(found)
+
+
+def _stem(scan: Path) -> str:
+    from lesioncore.result import _name_of, _split_name
+
+    return _split_name(_name_of(scan))[0]
+
+
+def _walk(folder: Path) -> list[Path]:
+    files = []
+    for root, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name != "derivatives" and not name.startswith(".")]
+        files += [Path(root, name) for name in names if _NIFTI.search(name) and not name.startswith(".")]
+    return sorted(files)
+
+
+def _reason_to_skip(path: Path, modality: str | None) -> str | None:
+    stem = _NIFTI.sub("", path.name)
+    if _SAVED.search(stem):
+        return "a result of lesioncore"
+    if _LABELS.search(stem):
+        return "a mask or label map"
+    contrast = other_contrast(path, modality)
+    return None if contrast is None else f"{contrast}, but the prior is for {modality}"
+
+
+def _pair(inputs: Sequence[Path], masks: Sequence[Path]) -> list[Job]:
+    folders = [path for path in [*inputs, *masks] if path.is_dir()]
+    if folders:
+        raise UsageError(f"{folders[0]}: is a folder; with --mask, give each scan and its mask as files")
+    if len(masks) != len(inputs):
+        raise UsageError(f"--mask: got {len(masks)} for {len(inputs)} scans, expected one for each, in the same order")
+    jobs = [Job(scan, mask) for scan, mask in zip(inputs, masks, strict=True)]
+    for job in jobs:
+        subjects = {found.group() for path in (job.scan, job.mask) if path and (found := _SUBJECT.match(path.name))}
+        if len(subjects) > 1:
+            raise UsageError(
+                f"--mask: {job.mask} stands in the place of {job.scan}; give the masks in the scans' order"
+            )
+    _refuse_clashes(jobs)
+    return jobs
+
+
+def _refuse_clashes(jobs: Sequence[Job]) -> None:
+    seen: dict[str, Path] = {}
+    for job in jobs:
+        stem = _stem(job.scan)
+        if stem in seen:
+            raise UsageError(
+                f"{job.scan}: its results would have the names of those of {seen[stem]}; restore them into different"
+                " folders"
+            )
+        seen[stem] = job.scan
