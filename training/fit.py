@@ -63,7 +63,7 @@ def fit(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = VAE(architecture).train()
-    _set_memory_format(model, torch.channels_last)  # 1.6 times faster on CPUs
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # 1.6 times faster on CPUs
     generator = torch.Generator().manual_seed(config.seed + 1)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
     updates = math.ceil(config.slices_seen / config.batch_size)
@@ -92,14 +92,7 @@ def fit(
             pixels = x[0].numel()
             error = -float(log_likelihood.detach().mean()) - 0.5 * pixels * math.log(math.pi)
             report(Update((update + 1) * config.batch_size, elbo, error, float(kl.detach().mean())))
-    _set_memory_format(model, torch.contiguous_format)
     return model.eval()
-
-
-def _set_memory_format(model: torch.nn.Module, memory_format: torch.memory_format) -> None:
-    for parameter in model.parameters():
-        if parameter.dim() == 4:
-            parameter.data = parameter.data.contiguous(memory_format=memory_format)
 
 
 def _batches(slices: Tensor, config: TrainingConfig, generator: torch.Generator) -> Iterator[Tensor]:
