@@ -222,8 +222,7 @@ def _draw(axes: Axes, row: str, volumes: _Volumes, z: int, scales: _Scales) -> A
         return axes.imshow(values.T, origin="lower", extent=extent, aspect="equal", **options)
 
     if row == "residual":
-        colours = LinearSegmentedColormap.from_list("residual", _RESIDUAL)
-        colours.set_bad(_BACKGROUND)
+        colours = LinearSegmentedColormap.from_list("residual", _RESIDUAL).with_extremes(bad=_BACKGROUND)
         values = np.where(inside, volumes.residual[:, :, z], np.nan)
         return show(values, cmap=colours, vmin=-scales.residual, vmax=scales.residual, interpolation="nearest")
     image = volumes.restored if row == "restored" else volumes.scan

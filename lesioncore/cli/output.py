@@ -67,9 +67,11 @@ class Output:
         print(f"warning: {_one_line(message)}", file=sys.stderr, flush=True)
 
     def error(self, error: BaseException, *, about: str | None = None) -> str:
-        """Write a failure to stderr, in one line, and return its text."""
+        """Write a failure to stderr, in one line that names what it is about, and return the line's text."""
         text = describe(error)
-        print(f"error: {'' if about is None else f'{about}: '}{text}", file=sys.stderr, flush=True)
+        if about is not None and about not in text:
+            text = f"{about}: {text}"
+        print(f"error: {text}", file=sys.stderr, flush=True)
         return text
 
     def fail(self, error: BaseException) -> None:

@@ -82,8 +82,8 @@ class Restore:
         self._check_device()
         modality = None if prior.metadata is None else prior.metadata.modality
         selection = select(self.inputs, self.mask, modality)
-        for path, reason in selection.skipped.items():
-            output.note(f"skipped {path}: {reason}")
+        for reason, count in selection.skipped.items():
+            output.note(f"{count} left out: {reason}")
         if self.output.exists() and not self.output.is_dir():
             raise CommandError(f"{self.output}: exists and is no folder; choose another --output")
         done, failed = [], []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,10 @@ from pathlib import Path
 from lesioncore.cli.output import UsageError
 
 _NIFTI = re.compile(r"\.nii(\.gz)?$")
-_SAVED = re.compile(r"_(desc-(restored|residual|score)_[^_]+|desc-brain_mask|label-L_(probseg|desc-fpr\d\d_mask))$")
+_WRITTEN = re.compile(r"(\.nii\.gz|\.json)$")
+_SAVED = re.compile(
+    r"_(desc-(restored|residual|score)_(?P<contrast>[^_]+)|desc-brain_mask|label-L_(probseg|desc-fpr\d\d_mask))$"
+)
 _LABELS = re.compile(r"(^|_)(mask|dseg|probseg)$")
 _CONTRAST = re.compile(r"_(T1w|T2w|T2starw|FLAIR|PDw|PDT2|UNIT1|bold|sbref|dwi|T1map|T2map|angio|defacemask)$")
 _SUBJECT = re.compile(r"^sub-[0-9a-zA-Z]+")
@@ -27,10 +31,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Selection:
-    """The scans that a command line means, and the files in its folders that are none, by reason."""
+    """The scans that a command line means, and how many files in its folders were left out, by reason."""
 
     jobs: list[Job]
-    skipped: dict[Path, str]
+    skipped: Counter[str]
 
 
 def select(inputs: Sequence[Path], masks: Sequence[Path], modality: str | None) -> Selection:
@@ -56,22 +60,21 @@ def select(inputs: Sequence[Path], masks: Sequence[Path], modality: str | None) 
     if not inputs:
         raise UsageError("INPUT: expected at least one NIfTI file or folder")
     if masks:
-        return Selection(_pair(inputs, masks), {})
-    jobs, skipped = [], {}
+        return Selection(_pair(inputs, masks), Counter())
+    jobs: list[Job] = []
+    skipped: Counter[str] = Counter()
     for given in inputs:
         if not given.is_dir():
             jobs.append(Job(given, None))
             continue
-        found = []
-        for path in _walk(given):
-            reason = _reason_to_skip(path, modality)
-            if reason is None:
-                found.append(Job(path, None))
-            else:
-                skipped[path] = reason
+        files = {path: _reason_to_skip(path, modality) for path in _walk(given)}
+        found = [Job(path, None) for path, reason in files.items() if reason is None]
+        reasons = Counter(reason for reason in files.values() if reason is not None)
         if not found:
-            raise UsageError(f"{given}: no scan in this folder (.nii or .nii.gz, no mask, no result of lesioncore)")
+            what = "".join(f"; {count} left out: {reason}" for reason, count in reasons.items())
+            raise UsageError(f"{given}: no scan (.nii or .nii.gz) in this folder{what}")
         jobs += found
+        skipped += reasons
     _refuse_clashes(jobs)
     return Selection(jobs, skipped)
 
@@ -86,25 +89,30 @@ def results_of(scan: Path, folder: Path) -> list[Path]:
     """Return the files in `folder` that lesioncore wrote for a scan of this name."""
     if not folder.is_dir():
         return []
-    stem = _stem(scan)
+    stem, suffix = _stem_and_suffix(scan)
     found = []
     for path in folder.iterdir():
-        name = re.sub(r"(\.nii\.gz|\.json)$", "", path.name)
+        name = _WRITTEN.sub("", path.name)
         saved = _SAVED.search(name)
-        if saved and name[: saved.start()] == stem:
+        # Masks carry no contrast in their names: those of a subject's other contrast count as this scan's, too.
+        if saved and name[: saved.start()] == stem and saved["contrast"] in (None, suffix):
             found.append(path)
     return sorted(found)
 
 
-def _stem(scan: Path) -> str:
+def _stem_and_suffix(scan: Path) -> tuple[str, str]:
     from lesioncore.result import _name_of, _split_name
 
-    return _split_name(_name_of(scan))[0]
+    return _split_name(_name_of(scan))
+
+
+def _fail(error: OSError) -> None:
+    raise error
 
 
 def _walk(folder: Path) -> list[Path]:
     files = []
-    for root, folders, names in os.walk(folder):
+    for root, folders, names in os.walk(folder, onerror=_fail):
         folders[:] = [name for name in folders if name != "derivatives" and not name.startswith(".")]
         files += [Path(root, name) for name in names if _NIFTI.search(name) and not name.startswith(".")]
     return sorted(files)
@@ -140,7 +148,7 @@ def _pair(inputs: Sequence[Path], masks: Sequence[Path]) -> list[Job]:
 def _refuse_clashes(jobs: Sequence[Job]) -> None:
     seen: dict[str, Path] = {}
     for job in jobs:
-        stem = _stem(job.scan)
+        stem, _ = _stem_and_suffix(job.scan)
         if stem in seen:
             raise UsageError(
                 f"{job.scan}: its results would have the names of those of {seen[stem]}; restore them into different"

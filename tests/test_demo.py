@@ -1,0 +1,104 @@
+"""The demo: what it writes, and that the figures it reports are those of its files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from models import tiny_vae
+
+import lesioncore as lc
+from lesioncore.cli import main
+from lesioncore.demo import EMBEDDED, LESION, demo
+from lesioncore.phantom import simulate
+
+VOXEL = 5.0
+
+
+def voxels(path: str) -> np.ndarray:
+    return nib.load(path).get_fdata()
+
+
+@pytest.fixture(scope="module")
+def prior() -> lc.VAE:
+    """A random network, calibrated on a healthy phantom."""
+    healthy = simulate(0, split="validation", contrast="T2w", voxel_size=VOXEL)
+    scale = lc.IntensityScale.fit(healthy.image[healthy.brain_mask])
+    vae = tiny_vae((40, 44), metadata=lc.PriorMetadata("tiny", "T2w", lc.SliceGrid(VOXEL, (40, 44)), scale))
+    found = lc.calibrate(vae, [healthy.nifti()], config=lc.RestoreConfig(tv_weight=1.0))
+    assert vae.metadata is not None
+    vae.metadata = replace(vae.metadata, calibration=found)
+    return vae
+
+
+@pytest.fixture(scope="module")
+def run(prior, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo") / "new" / "folder"
+    stages: list[str] = []
+    return demo(folder, prior=prior, voxel_size=VOXEL, subject=1, report=stages.append), folder, stages
+
+
+def test_the_patient_is_the_demo_populations(run):
+    found, _, _ = run
+    patient = simulate(1, split="demo", contrast="T2w", lesion="glioma", voxel_size=VOXEL)
+    assert np.array_equal(voxels(found.files["scan"]), patient.image)
+    assert np.array_equal(voxels(found.files["truth"]) > 0, patient.lesion_mask)
+    assert (found.contrast, found.lesion, found.subject, found.prior) == ("T2w", "glioma", 1, "tiny")
+
+
+def test_the_figures_are_those_of_the_files(run):
+    from sklearn.metrics import f1_score, roc_auc_score
+
+    found, _, _ = run
+    brain, truth = voxels(found.files["brain"]) > 0, voxels(found.files["truth"]) > 0
+    score, mask = voxels(found.files["score"]), voxels(found.files["fpr05"]) > 0
+    assert found.auc == pytest.approx(roc_auc_score(truth[brain], score[brain]), abs=1e-3)
+    assert found.dice == pytest.approx(f1_score(truth[brain], mask[brain]))
+    assert found.sensitivity == pytest.approx((mask & truth).sum() / truth.sum())
+    assert found.false_positive_rate == pytest.approx((mask & ~truth & brain).sum() / (brain & ~truth).sum())
+    assert found.lesion_ml == pytest.approx(truth.sum() * VOXEL**3 / 1000)
+    assert found.detected_ml == pytest.approx(mask.sum() * VOXEL**3 / 1000)
+
+
+def test_everything_is_written_and_named(run):
+    found, folder, stages = run
+    assert {Path(path) for path in found.files.values()} == set(folder.iterdir())
+    assert Path(found.files["figure"]).read_bytes().startswith(b"\x89PNG")
+    assert list(found.seconds) == stages
+    text = "\n".join(found.lines())
+    for expected in (f"{found.auc:.3f}", f"{found.dice:.3f}", f"{found.sensitivity:.3f}", found.files["figure"]):
+        assert expected in text
+
+
+def test_the_command_says_the_same(run, prior, tmp_path, capsys):
+    found, _, _ = run
+    directory = lc.save_prior(prior, tmp_path / "prior", card="A random network for tests.\n")
+    command = ["demo", str(tmp_path / "out"), "--prior", str(directory), "--voxel-size", f"{VOXEL:g}", "--subject", "1"]
+    assert main([*command, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["auc"], facts["dice"]) == (found.auc, found.dice)
+    assert main(command) == 0  # a second demo replaces the first
+    assert capsys.readouterr().out.rstrip().endswith("Research software, not a medical device.")
+
+
+def test_a_prior_without_thresholds_is_refused(prior, tmp_path):
+    vae = tiny_vae((40, 44), metadata=replace(prior.metadata, calibration=None))
+    with pytest.raises(ValueError, match="calibration"):
+        demo(tmp_path, prior=vae, voxel_size=VOXEL)
+    with pytest.raises(ValueError, match="contrast"):
+        demo(tmp_path, contrast="FLAIR")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("contrast", sorted(EMBEDDED))
+def test_the_embedded_prior_finds_the_lesion(contrast, tmp_path):
+    if EMBEDDED[contrast] not in lc.embedded_priors():
+        pytest.skip(f"prior {EMBEDDED[contrast]} is not embedded")
+    found = demo(tmp_path, contrast=contrast, voxel_size=2.0)
+    assert found.lesion == LESION[contrast]
+    assert found.auc > 0.7
+    assert found.sensitivity > found.false_positive_rate
