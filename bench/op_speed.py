@@ -2,9 +2,10 @@
 
     python bench/op_speed.py [--device cuda] [--threads N] [--quick]
 
-Opponents compute the same in float32: `eager`, differences written out by hand; `autograd`, the gradient by torch's
-autograd of TV; `compiled`, torch.compile of `eager`. All run interleaved. The table's bound is the bytes an operator
-must move (the step also: five float32 streams) at the copy bandwidth measured in the same run.
+Opponents compute the same in float32: `eager`, differences written out by hand, in the faster of two ways; `autograd`,
+the gradient by torch's autograd of TV; `compiled`, torch.compile of either, the faster. All run interleaved. The
+table's bound is the bytes an operator must move (the step also: five float32 streams) at the copy bandwidth measured
+in the same run.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,56 +21,72 @@ from typing import Any
 import torch
 from _bench import RESULTS, Timing, copies, environment, time_interleaved, write_json
 from torch import Tensor
+from torch.nn.functional import pad
 
 from lesioncore import _ops, reference
 
 SHAPES = [(150, 1, 200, 200), (52, 1, 100, 100)]
 EPS, CLIP, ITERATIONS = 1e-3, 50.0, 30
 ERROR_SLICES = 8
+Pair = tuple[Tensor, Tensor]
 BYTES = {"tv_gradient": 12, "tv_value": 8, "restore_step_": 17}  # per pixel, float32
 
 
 # ---- Opponents: 2-D TV per slice, by hand ---------------------------------------------------------------------------
 
 
-def eager_differences(z: Tensor) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True)
+class Form:
+    """K and K^T written in torch; which way is faster depends on who runs it."""
+
+    differences: Callable[[Tensor], tuple[Tensor, Tensor]]
+    adjoint: Callable[[Tensor, Tensor], Tensor]
+
+
+def sliced_differences(z: Tensor) -> tuple[Tensor, Tensor]:
     dx, dy = torch.zeros_like(z), torch.zeros_like(z)
     dx[..., :-1] = z[..., 1:] - z[..., :-1]
     dy[..., :-1, :] = z[..., 1:, :] - z[..., :-1, :]
     return dx, dy
 
 
-def eager_adjoint(fx: Tensor, fy: Tensor) -> Tensor:
+def sliced_adjoint(fx: Tensor, fy: Tensor) -> Tensor:
     result = -fx - fy
     result[..., 1:] += fx[..., :-1]
     result[..., 1:, :] += fy[..., :-1, :]
     return result
 
 
-def eager_gradient(x: Tensor, y: Tensor, isotropic: bool) -> Tensor:
-    dx, dy = eager_differences(x - y)
+def padded_differences(z: Tensor) -> tuple[Tensor, Tensor]:
+    return pad(z[..., 1:] - z[..., :-1], (0, 1)), pad(z[..., 1:, :] - z[..., :-1, :], (0, 0, 0, 1))
+
+
+def padded_adjoint(fx: Tensor, fy: Tensor) -> Tensor:
+    return pad(fx[..., :-1], (1, 0)) - fx + pad(fy[..., :-1, :], (0, 0, 1, 0)) - fy
+
+
+SLICED, PADDED = Form(sliced_differences, sliced_adjoint), Form(padded_differences, padded_adjoint)
+
+
+def torch_gradient(x: Tensor, y: Tensor, isotropic: bool, form: Form) -> Tensor:
+    dx, dy = form.differences(x - y)
     if isotropic:
         inverse = torch.rsqrt(dx * dx + dy * dy + EPS**2)
-        return eager_adjoint(dx * inverse, dy * inverse)
-    return eager_adjoint(dx.sign(), dy.sign())
+        return form.adjoint(dx * inverse, dy * inverse)
+    return form.adjoint(dx.sign(), dy.sign())
 
 
-def eager_value(x: Tensor, y: Tensor, isotropic: bool) -> Tensor:
-    dx, dy = eager_differences(x - y)
+def torch_value(x: Tensor, y: Tensor, isotropic: bool, form: Form) -> Tensor:
+    dx, dy = form.differences(x - y)
     terms = torch.sqrt(dx * dx + dy * dy + EPS**2) if isotropic else dx.abs() + dy.abs()
     return terms.sum(dim=(1, 2, 3), dtype=torch.float64).float()
 
 
 def autograd_gradient(x: Tensor, y: Tensor, isotropic: bool) -> Tensor:
     x = x.detach().requires_grad_()
-    z = x - y
-    dx, dy = z[..., 1:] - z[..., :-1], z[..., 1:, :] - z[..., :-1, :]
-    if isotropic:
-        dx, dy = torch.nn.functional.pad(dx, (0, 1)), torch.nn.functional.pad(dy, (0, 0, 0, 1))
-        value = torch.sqrt(dx * dx + dy * dy + EPS**2).sum()
-    else:
-        value = dx.abs().sum() + dy.abs().sum()
-    return torch.autograd.grad(value, x)[0]
+    dx, dy = padded_differences(x - y)
+    terms = torch.sqrt(dx * dx + dy * dy + EPS**2) if isotropic else dx.abs() + dy.abs()
+    return torch.autograd.grad(terms.sum(), x)[0]
 
 
 def update(
@@ -78,19 +96,19 @@ def update(
     return x + step_size * mask * total
 
 
-def eager_step(x: Tensor, y: Tensor, *rest: Tensor, isotropic: bool) -> Tensor:
-    return update(x, eager_gradient(x, y, isotropic), *rest)
+def torch_step(x: Tensor, y: Tensor, *rest: Tensor, isotropic: bool, form: Form) -> Tensor:
+    return update(x, torch_gradient(x, y, isotropic, form), *rest)
 
 
 def autograd_step(x: Tensor, y: Tensor, *rest: Tensor, isotropic: bool) -> Tensor:
     return update(x, autograd_gradient(x, y, isotropic), *rest)
 
 
-def eager_prox_iteration(
-    v: Tensor, mask: Tensor, w: Tensor, px: Tensor, py: Tensor, bx: Tensor, by: Tensor, momentum: float, isotropic: bool
-) -> tuple[Tensor, Tensor]:
-    qx, qy = px + momentum * (px - bx), py + momentum * (py - by)
-    kx, ky = eager_differences(torch.where(mask, v - w * eager_adjoint(qx, qy), 0))
+def prox_iteration(
+    v: Tensor, mask: Tensor, w: Tensor, p: Pair, before: Pair, momentum: Tensor, isotropic: bool, form: Form
+) -> Pair:
+    qx, qy = (now + momentum * (now - then) for now, then in zip(p, before, strict=True))
+    kx, ky = form.differences(torch.where(mask, v - w * form.adjoint(qx, qy), 0))
     tx, ty = qx + kx / (8 * w), qy + ky / (8 * w)
     if isotropic:
         norm = torch.sqrt(tx * tx + ty * ty).clamp_min(1)
@@ -98,31 +116,40 @@ def eager_prox_iteration(
     return tx.clamp(-1, 1), ty.clamp(-1, 1)
 
 
-def torch_prox(iteration: Callable[..., tuple[Tensor, Tensor]], v: Tensor, mask: Tensor, w: Tensor, isotropic: bool):
-    px, py, t, momentum = torch.zeros_like(v), torch.zeros_like(v), 1.0, 0.0
-    bx, by = px, py
+def torch_prox(v: Tensor, mask: Tensor, w: Tensor, iteration: Callable[..., Pair]) -> Tensor:
+    p, t, momentum = (torch.zeros_like(v), torch.zeros_like(v)), 1.0, 0.0
+    before = (torch.zeros_like(v), torch.zeros_like(v))
     for _ in range(ITERATIONS):
         # The momentum travels as a tensor, so that torch.compile does not compile again for each of its values.
-        nx, ny = iteration(v, mask, w, px, py, bx, by, torch.tensor(momentum), isotropic)
-        bx, by, px, py = px, py, nx, ny
+        p, before = iteration(v, mask, w, p, before, torch.tensor(momentum, device=v.device)), p
         following = (1 + (1 + 4 * t * t) ** 0.5) / 2
         momentum, t = (t - 1) / following, following
-    return torch.where(mask, v - w * eager_adjoint(px, py), 0)
+    return torch.where(mask, v - w * SLICED.adjoint(*p), 0)
 
 
 # ---- Cases ----------------------------------------------------------------------------------------------------------
 
 
-def compiled_or_none(function: Callable[..., Any], *example: Any, **kwargs: Any) -> Callable[..., Any] | None:
-    """torch.compile of a function, tried on an example; None (and the reason on screen) where it does not work."""
+Call = Callable[[], Tensor]
+Build = Callable[[Callable[..., Any]], Call]  # a function's calls on given arguments
+
+
+def fastest(calls: list[Call], device: str) -> Call:
+    times = time_interleaved({str(k): call for k, call in enumerate(calls)}, device, 2)
+    return calls[min(range(len(calls)), key=lambda k: times[str(k)].median)]
+
+
+def compiled_calls(build: Build, *functions: Callable[..., Any]) -> list[Call]:
+    """`build(torch.compile(function))` for each function; empty (and the reason on screen) where that does not work."""
     torch._dynamo.reset()
-    compiled = torch.compile(function, dynamic=False)
+    calls = [build(torch.compile(function, dynamic=False)) for function in functions]
     try:
-        compiled(*example, **kwargs)
+        for call in calls:
+            call()
     except Exception as error:  # every backend fails in its own way; the benchmark goes on without it
         warnings.warn(f"torch.compile does not work here: {str(error).splitlines()[0]}", stacklevel=2)
-        return None
-    return compiled
+        return []
+    return calls
 
 
 class Inputs:
@@ -139,12 +166,16 @@ class Inputs:
         self.step = (self.gradient, self.mask, self.step_size, self.tv_weight)
 
 
-def native_calls(i: Inputs, isotropic: bool) -> dict[str, Callable[[], Tensor]]:
-    tv = {"isotropic": isotropic, "eps": EPS}
+def native_calls(i: Inputs, isotropic: bool) -> dict[str, Call]:
+    def step(x: Tensor, out: Tensor | None) -> Tensor:
+        return _ops.restore_step_(x, i.y, *i.step, out=out, clip=CLIP, isotropic=isotropic, eps=EPS)
+
+    in_place = i.x.clone()
     return {
-        "tv_gradient": lambda: _ops.tv_gradient(i.x, i.y, out=i.out, **tv),
-        "tv_value": lambda: _ops.tv_value(i.x, i.y, **tv),
-        "restore_step_": lambda: _ops.restore_step_(i.x, i.y, *i.step, out=i.out, clip=CLIP, **tv),
+        "tv_gradient": lambda: _ops.tv_gradient(i.x, i.y, out=i.out, isotropic=isotropic, eps=EPS),
+        "tv_value": lambda: _ops.tv_value(i.x, i.y, isotropic=isotropic, eps=EPS),
+        "restore_step_": lambda: step(i.x, i.out),
+        "restore_step_ in place": lambda: step(in_place, None),
         "tv_prox_": lambda: _ops.tv_prox_(
             i.x, i.mask, i.prox_weight, _ops.dual_like(i.x), out=i.out, isotropic=isotropic, iterations=ITERATIONS
         ),
@@ -153,41 +184,35 @@ def native_calls(i: Inputs, isotropic: bool) -> dict[str, Callable[[], Tensor]]:
 
 def reference_results(i: Inputs, isotropic: bool) -> dict[str, Tensor]:
     """Float64 results on the first slices."""
-    cut = [t[:ERROR_SLICES].double() for t in (i.x, i.y, i.gradient)]
-    mask, tv = i.mask[:ERROR_SLICES], {"isotropic": isotropic, "eps": EPS}
-    weight = i.prox_weight.double()
+    x, y, gradient = (t[:ERROR_SLICES].double() for t in (i.x, i.y, i.gradient))
+    mask, step_size, tv_weight = i.mask[:ERROR_SLICES], i.step_size.double(), i.tv_weight.double()
+    step = reference.restore_step(x, y, gradient, mask, step_size, tv_weight, clip=CLIP, isotropic=isotropic, eps=EPS)
+    prox, _ = reference.tv_prox(x, mask, i.prox_weight.double(), isotropic=isotropic, iterations=ITERATIONS)
     return {
-        "tv_gradient": reference.tv_gradient(*cut[:2], **tv),
-        "tv_value": reference.tv_value(*cut[:2], **tv),
-        "restore_step_": reference.restore_step(
-            *cut, mask, i.step_size.double(), i.tv_weight.double(), clip=CLIP, **tv
-        ),
-        "tv_prox_": reference.tv_prox(cut[0], mask, weight, isotropic=isotropic, iterations=ITERATIONS)[0],
+        "tv_gradient": reference.tv_gradient(x, y, isotropic=isotropic, eps=EPS),
+        "tv_value": reference.tv_value(x, y, isotropic=isotropic, eps=EPS),
+        "restore_step_": step,
+        "tv_prox_": prox,
     }
 
 
-def opponents(op: str, i: Inputs, isotropic: bool, compile_too: bool) -> dict[str, Callable[[], Tensor]]:
+def opponents(op: str, i: Inputs, isotropic: bool, compile_too: bool) -> dict[str, Call]:
     w = i.prox_weight.reshape(-1, 1, 1, 1)
-    eager: Callable[..., Any]
-    if op == "tv_prox_":
-        eager, arguments = eager_prox_iteration, (i.x, i.mask, w, i.x, i.x, i.x, i.x, torch.tensor(0.5), isotropic)
-        calls = {"eager": lambda: torch_prox(eager_prox_iteration, i.x, i.mask, w, isotropic)}
-    else:
-        arguments = (i.x, i.y, *i.step) if op == "restore_step_" else (i.x, i.y)
-        functions = {
-            "tv_gradient": (eager_gradient, autograd_gradient),
-            "tv_value": (eager_value, None),
-            "restore_step_": (eager_step, autograd_step),
-        }
-        eager, by_autograd = (f and partial(f, isotropic=isotropic) for f in functions[op])
-        calls = {"eager": lambda: eager(*arguments)}
-        if by_autograd is not None:
-            calls["autograd"] = lambda: by_autograd(*arguments)
-    compiled = compiled_or_none(eager, *arguments) if compile_too else None
-    if compiled is not None and op == "tv_prox_":
-        calls["compiled"] = lambda: torch_prox(compiled, i.x, i.mask, w, isotropic)
-    elif compiled is not None:
-        calls["compiled"] = lambda: compiled(*arguments)
+    cases: dict[str, tuple[Callable[..., Any], Callable[..., Any] | None, Build]] = {
+        "tv_gradient": (torch_gradient, autograd_gradient, lambda f: lambda: f(i.x, i.y)),
+        "tv_value": (torch_value, None, lambda f: lambda: f(i.x, i.y)),
+        "restore_step_": (torch_step, autograd_step, lambda f: lambda: f(i.x, i.y, *i.step)),
+        "tv_prox_": (prox_iteration, None, lambda f: lambda: torch_prox(i.x, i.mask, w, f)),
+    }
+    function, by_autograd, build = cases[op]
+    forms = [partial(function, isotropic=isotropic, form=form) for form in (SLICED, PADDED)]
+    device = str(i.x.device)
+    calls = {"eager": fastest([build(form) for form in forms], device)}
+    if by_autograd is not None:
+        calls["autograd"] = build(partial(by_autograd, isotropic=isotropic))
+    compiled = compiled_calls(build, *forms) if compile_too else []
+    if compiled:
+        calls["compiled"] = fastest(compiled, device)
     return calls
 
 
@@ -196,13 +221,12 @@ def measure(shape: tuple[int, int, int, int], device: str, rounds: int, compile_
     pixels = inputs.x.numel()
     for isotropic in (False, True):
         expected = reference_results(inputs, isotropic)
-        for op, native in native_calls(inputs, isotropic).items():
-            error = (native()[:ERROR_SLICES].double() - expected[op]).abs().max().item()
-            calls = {"native": native, **opponents(op, inputs, isotropic, compile_too)}
+        natives = native_calls(inputs, isotropic)
+        for op, reference_result in expected.items():
+            error = (natives[op]()[:ERROR_SLICES].double() - reference_result).abs().max().item()
+            calls = {"native": natives[op], **opponents(op, inputs, isotropic, compile_too)}
             if op == "restore_step_":
-                tv = {"isotropic": isotropic, "eps": EPS, "clip": CLIP}
-                in_place = inputs.x.clone()
-                calls["native in place"] = lambda x=in_place, tv=tv: _ops.restore_step_(x, inputs.y, *inputs.step, **tv)
+                calls["native in place"] = natives["restore_step_ in place"]
             few = max(3, rounds // 5) if op == "tv_prox_" else rounds
             times = time_interleaved({**calls, "copy": copies(shape, device)}, device, few)
             bandwidth = 8 * pixels / times.pop("copy").median / 1e6
@@ -211,7 +235,7 @@ def measure(shape: tuple[int, int, int, int], device: str, rounds: int, compile_
                 "shape": list(shape),
                 "isotropic": isotropic,
                 "max_error": error,
-                "max_value": expected[op].abs().max().item(),
+                "max_value": reference_result.abs().max().item(),
                 "ms": times,
                 "copy_gb_per_s": round(bandwidth, 2),
             }

@@ -309,7 +309,8 @@ def test_a_captured_graph_follows_its_step_size():
         _ops.restore_step_(x, y, gradient, mask, step_size, tv_weight, out=out)
         _ops.tv_prox_(out, mask, tv_weight, dual, out=prox, iterations=4)
 
-    stream = torch.cuda.Stream()
+    stream = torch.cuda.Stream()  # libraries and caches are made ready before the capture
+    stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         work()
     torch.cuda.current_stream().wait_stream(stream)
