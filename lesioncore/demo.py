@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lesioncore.data import save_image
-from lesioncore.figure import restoration_figure, save_figure
+from lesioncore.figure import require_matplotlib, restoration_figure, save_figure
 from lesioncore.metrics import ScoreHistogram, dice
 from lesioncore.phantom import Phantom, simulate
 from lesioncore.priors import VAE, load_prior
@@ -137,6 +137,7 @@ def demo(
     """
     if contrast not in EMBEDDED:
         raise ValueError(f"contrast: got {contrast!r}, expected one of {sorted(EMBEDDED)}")
+    require_matplotlib()  # now, and not after all the work
     lesion = LESION[contrast] if lesion is None else lesion
     prior = load_prior(EMBEDDED[contrast]) if prior is None else prior
     folder = Path(directory)

@@ -48,6 +48,14 @@ class _Volumes:
     heights: npt.NDArray[np.float64]
 
 
+def require_matplotlib() -> None:
+    """Raise ImportError if matplotlib, the extra `figures`, is missing."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise ImportError("figures need matplotlib; install it with: pip install 'lesioncore[figures]'") from error
+
+
 def restoration_figure(
     result: Restoration, truth: Array | str | os.PathLike[str] | None = None, *, slices: int = 5
 ) -> Figure:
@@ -77,10 +85,9 @@ def restoration_figure(
     ImportError
         If matplotlib, the extra `figures`, is missing.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("figures need matplotlib; install it with: pip install 'lesioncore[figures]'") from error
+    require_matplotlib()
+    from matplotlib.figure import Figure
+
     if slices < 1:
         raise ValueError(f"slices: got {slices}, expected at least 1")
     volumes = _volumes(result, truth)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,6 +92,13 @@ def test_a_prior_without_thresholds_is_refused(prior, tmp_path):
         demo(tmp_path, prior=vae, voxel_size=VOXEL)
     with pytest.raises(ValueError, match="contrast"):
         demo(tmp_path, contrast="FLAIR")
+
+
+def test_a_missing_library_is_said_before_any_work(prior, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match=r"lesioncore\[figures\]"):
+        demo(tmp_path / "out", prior=prior, voxel_size=VOXEL)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
