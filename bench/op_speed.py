@@ -229,7 +229,7 @@ def measure(shape: tuple[int, int, int, int], device: str, rounds: int, compile_
                 ours["native in place"] = natives["restore_step_ in place"]
             few = max(3, rounds // 5) if op == "tv_prox_" else rounds
             times = time_interleaved({**ours, **opponents(op, inputs, isotropic, compile_too)}, device, few)
-            # Against the copy without the opponents between, whose temporaries would empty the caches for one of the two.
+            # The bound without the opponents between: their temporaries would empty the caches for one of the two.
             alone = time_interleaved({**ours, "copy": copies(shape, device)}, device, few)
             bandwidth = 8 * pixels / alone["copy"].low / 1e6
             row: dict[str, Any] = {
