@@ -137,7 +137,8 @@ def test_saving_is_whole_or_not_at_all(prior, image, tmp_path):
     assert [file.read_bytes() for file in tmp_path.iterdir()] == [before]
 
 
-def test_importing_the_module_needs_no_matplotlib():
+def test_importing_the_module_needs_no_matplotlib(tmp_path):
     code = "import sys, lesioncore.figure; print('matplotlib' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    # Away from the checkout, whose source folder would stand in for the installed package.
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout.strip() == "False"
