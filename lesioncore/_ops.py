@@ -14,7 +14,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lesioncore import _C
+try:
+    from lesioncore import _C
+except ImportError as error:
+    raise ImportError(
+        "lesioncore's compiled part is not beside its sources. If Python runs in a checkout, it finds the source folder"
+        " before the installed package: run it from another folder, or install the checkout in place with"
+        " pip install --no-build-isolation -e ."
+    ) from error
 
 _DIRECTORY = Path(_C.__file__).parent  # where the build put the libraries, which an editable install keeps elsewhere
 

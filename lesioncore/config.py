@@ -44,7 +44,7 @@ class RestoreConfig:
     tv_eps: float = 1e-3
     tv_dimensions: Literal[2, 3] = 2
     latent: Literal["mean", "sample"] = "mean"
-    batch_size: int = 16
+    batch_size: int = 32
     normalized: bool = False
 
     def __post_init__(self) -> None:

@@ -162,7 +162,7 @@ class Restoration:
         """
         if self.scan.affine is None:
             raise ValueError("save: slices [N, 1, H, W] have no geometry; give restore a volume, or save them yourself")
-        stem, suffix = _split_name(name if name is not None else _name_of(self.scan.path))
+        stem, suffix = split_name(name if name is not None else base_name(self.scan.path))
         header = getattr(self.scan.source, "header", None)
         score = np.abs(self._residual)
         images = {
@@ -191,13 +191,13 @@ SAVED_FPR = (0.01, 0.05, 0.10)
 """The paper's false-positive-rate limits (section 3.2)."""
 
 
-def _name_of(path: Path | None) -> str:
+def base_name(path: Path | None) -> str:
     if path is None:
         raise ValueError("name: the input was no file, so give save(..., name='sub-01_T2w')")
     return re.sub(r"\.(nii|img|hdr|mgz|mgh)(\.gz)?$", "", path.name)
 
 
-def _split_name(name: str) -> tuple[str, str]:
+def split_name(name: str) -> tuple[str, str]:
     """``sub-01_T2w`` to ``("sub-01", "T2w")``; a name without a BIDS suffix keeps all of itself."""
     if not name or "/" in name:
         raise ValueError(f"name: got {name!r}, expected a base name such as 'sub-01_T2w'")

@@ -55,8 +55,11 @@ def test_embedded_priors_are_found(tmp_path, monkeypatch):
     assert _info.info()["embedded_priors"] == ["a", "b"]
 
 
-def test_instruction_set_can_be_lowered():
+def test_instruction_set_can_be_lowered(tmp_path):
     code = "from lesioncore import _C; print(_C.cpu_level())"
     environment = {**os.environ, "LESIONCORE_CPU": "baseline"}
-    output = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    # Away from the checkout, or its source folder would stand in for the installed package.
+    output = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
     assert output.stdout.strip() == "baseline"

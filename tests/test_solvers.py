@@ -23,7 +23,7 @@ def objective(prior, weight, **tv):
     return Objective(ElboGradient(prior, batch_size=2), weight, TotalVariation(**tv))
 
 
-# Clipping makes neighbours move by the same amount, and the sign of their rounded difference is anyone's: one step then.
+# Clipping makes neighbours move alike, and the sign of their rounded difference is anyone's: only one step then.
 @pytest.mark.parametrize(("steps", "clip"), [(12, 1e9), (1, 0.5)])
 def test_paper_solver_is_the_paper_to_the_letter(steps, clip):
     """Against a loop written from Eq. 4-6 with autograd, over the change of step size."""

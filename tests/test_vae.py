@@ -114,3 +114,14 @@ def test_engine_refuses_sampling_where_there_is_none():
 def test_wrong_slice_size_is_named():
     with pytest.raises(ValueError, match=r"expected \[N, 1, 24, 20\]"):
         tiny_vae().elbo(torch.zeros(1, 1, 20, 24))
+
+
+def test_folded_model_is_the_same_model():
+    model = tiny_vae().double()
+    x = torch.randn(3, 1, 24, 20, dtype=torch.float64, requires_grad=True)
+    folded = model.folded()
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
+    assert any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())
+    pairs = [(m.elbo(x), torch.autograd.grad(m.elbo(x).sum(), x)[0]) for m in (model, folded)]
+    for a, b in zip(*pairs, strict=True):
+        assert torch.allclose(a, b, rtol=1e-9, atol=1e-9)

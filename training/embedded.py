@@ -51,7 +51,7 @@ class Build:
     out: Path = Path("lesioncore/priors/embedded")
     contrasts: tuple[Literal["T1w", "T2w"], ...] = ("T1w", "T2w")
     subjects: int = 100
-    validation: int = 24
+    validation: int = 20
     training: TrainingConfig = field(default_factory=TrainingConfig)
     workers: int = 2
 

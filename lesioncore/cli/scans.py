@@ -101,9 +101,9 @@ def results_of(scan: Path, folder: Path) -> list[Path]:
 
 
 def _stem_and_suffix(scan: Path) -> tuple[str, str]:
-    from lesioncore.result import _name_of, _split_name
+    from lesioncore.result import base_name, split_name
 
-    return _split_name(_name_of(scan))
+    return split_name(base_name(scan))
 
 
 def _fail(error: OSError) -> None:

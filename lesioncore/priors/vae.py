@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from lesioncore.priors.base import PriorMetadata
 
@@ -74,6 +76,8 @@ class VAEConfig:
 class DownBlock(nn.Module):
     """Down-sampling residual block: conv, BN, leaky-ReLU, strided conv, BN, plus a strided projection of the input."""
 
+    pairs = (("conv", "norm"), ("down", "down_norm"))
+
     def __init__(self, in_channels: int, out_channels: int, negative_slope: float) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
@@ -92,6 +96,8 @@ class DownBlock(nn.Module):
 
 class UpBlock(nn.Module):
     """Mirror of :class:`DownBlock`: the strided convolution becomes bilinear up-sampling and a convolution."""
+
+    pairs = (("conv", "norm"), ("up", "up_norm"))
 
     def __init__(self, in_channels: int, out_channels: int, size: tuple[int, int], negative_slope: float) -> None:
         super().__init__()
@@ -193,6 +199,16 @@ class VAE(nn.Module):
         """Evidence lower bound of each slice, ``[N]`` nats (paper section 2.1); see :meth:`elbo_terms`."""
         log_likelihood, kl = self.elbo_terms(x, noise)
         return log_likelihood - kl
+
+    def folded(self) -> VAE:
+        """A copy for restoration: each batch normalisation folded into the convolution before it, weights frozen."""
+        copy = deepcopy(self).eval().requires_grad_(False)
+        copy.metadata = None
+        for block in (*copy.encoder, *copy.decoder):
+            for conv, norm in block.pairs:
+                setattr(block, conv, fuse_conv_bn_eval(getattr(block, conv), getattr(block, norm)))
+                setattr(block, norm, nn.Identity())
+        return copy.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @property
     def noise_shape(self) -> tuple[int, int, int]:
