@@ -31,7 +31,7 @@ class TrainingConfig:
         If a number is out of range.
     """
 
-    slices_seen: int = 32_000
+    slices_seen: int = 28_000
     batch_size: int = 8
     learning_rate: float = 1e-3
     warmup: float = 0.05

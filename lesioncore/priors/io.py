@@ -144,7 +144,10 @@ def save_prior(
         if metadata.calibration is not None:
             _write_json(metadata.calibration.to_dict(), temporary / CALIBRATION)
         (temporary / CARD).write_text(card)
+        # Readable by others whatever the temporary directory's and safetensors' own modes.
         temporary.chmod(0o755)
+        for file in temporary.iterdir():
+            file.chmod(0o644)
         if target.exists():
             shutil.rmtree(target)
         os.replace(temporary, target)
