@@ -43,6 +43,7 @@ def patient(number: int, contrast: str, prior: lc.VAE, voxel_size: float) -> tup
 @torch.no_grad()
 def simple_scores(stack: SliceStack, prior: lc.VAE, contrast: str, tv_weight: float) -> dict[str, Tensor]:
     """Scores of the detectors that restore nothing."""
+    prior = prior.cpu()
     residual = torch.cat([batch - prior.reconstruct(batch) for batch in stack.slices.split(32)])
     residual = torch.where(stack.mask, residual, 0.0)
     scores = {"intensity threshold": SIGN[contrast] * stack.slices, "prior projection": residual.abs()}
@@ -103,7 +104,9 @@ def thin(stacks: list[SliceStack], truths: list[Tensor], count: int) -> tuple[li
     )
 
 
-def compare_solvers(stacks: list[SliceStack], truths: list[Tensor], prior: lc.VAE, count: int) -> dict:
+def compare_solvers(
+    stacks: list[SliceStack], truths: list[Tensor], prior: lc.VAE, count: int, device: torch.device
+) -> dict:
     """Objective, AUC and seconds of both solvers on the same slices, at the calibrated weight."""
     stacks, truths = thin(stacks, truths, count)
     rows = {}
@@ -116,7 +119,7 @@ def compare_solvers(stacks: list[SliceStack], truths: list[Tensor], prior: lc.VA
     }.items():
         config = lc.RestoreConfig(solver=solver)
         start = time.perf_counter()
-        found = solve_stacks(stacks, prior, config, prior.metadata.calibration.tv_weight, torch.device("cpu"))
+        found = solve_stacks(stacks, prior, config, prior.metadata.calibration.tv_weight, device)
         seconds = time.perf_counter() - start
         scores = [
             histogram((s.slices - f.restored).abs(), t, s.mask) for s, f, t in zip(stacks, found, truths, strict=True)
@@ -135,13 +138,13 @@ def compare_solvers(stacks: list[SliceStack], truths: list[Tensor], prior: lc.VA
     return rows
 
 
-def run(contrast: str, patients: int, paper_slices: int, voxel_size: float) -> dict:
+def run(contrast: str, patients: int, paper_slices: int, voxel_size: float, device: torch.device) -> dict:
     prior = lc.load_prior(f"phantom-{contrast[:2].lower()}")
     calibration = prior.metadata.calibration
     pairs = [patient(i, contrast, prior, voxel_size) for i in range(patients)]
     stacks, truths = [p[0] for p in pairs], [p[1] for p in pairs]
     start = time.perf_counter()
-    solutions = solve_stacks(stacks, prior, lc.RestoreConfig(), calibration.tv_weight, torch.device("cpu"))
+    solutions = solve_stacks(stacks, prior, lc.RestoreConfig(), calibration.tv_weight, device)
     seconds = time.perf_counter() - start
     scores: dict[str, list[ScoreHistogram]] = {}
     for stack, truth, found in zip(stacks, truths, solutions, strict=True):
@@ -169,7 +172,7 @@ def run(contrast: str, patients: int, paper_slices: int, voxel_size: float) -> d
         "map_seconds_per_patient": round(seconds / patients, 2),
         "methods": methods,
         "at_fpr_limit": limits,
-        "solvers": compare_solvers(stacks, truths, prior, paper_slices),
+        "solvers": compare_solvers(stacks, truths, prior, paper_slices, device),
     }
 
 
@@ -177,14 +180,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--contrasts", nargs="+", default=["T2w", "T1w"], choices=list(LESION))
     parser.add_argument("--patients", type=int, default=24)
-    parser.add_argument("--paper-slices", type=int, default=200, help="slices on which the two solvers are compared")
+    parser.add_argument("--paper-slices", type=int, default=120, help="slices on which the two solvers are compared")
     parser.add_argument("--voxel-size", type=float, default=2.0, help="of the simulated scans, mm")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     for contrast in options.contrasts:
         print(contrast)
-        found = run(contrast, options.patients, options.paper_slices, options.voxel_size)
-        write_json(options.out / f"quality_{contrast}.json", {**environment("cpu"), **found})
+        found = run(contrast, options.patients, options.paper_slices, options.voxel_size, torch.device(options.device))
+        write_json(options.out / f"quality_{contrast}.json", {**environment(options.device), **found})
 
 
 if __name__ == "__main__":

@@ -1,0 +1,124 @@
+"""Write README's section "Measured" from bench/results: ``python bench/readme.py``. Every figure there comes from a file."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from _bench import RESULTS, ROOT
+
+BEGIN, END = "<!-- measured: python bench/readme.py writes this -->", "<!-- end of measured -->"
+
+
+def read(name: str) -> dict[str, Any]:
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def place(facts: dict[str, Any]) -> str:
+    return f"{facts['device']}, {facts['threads']} threads, torch {facts['torch']}"
+
+
+def quality() -> list[str]:
+    found = {contrast: read(f"quality_{contrast}") for contrast in ("T2w", "T1w")}
+    first = found["T2w"]
+    lines = [
+        f"**Detection** on {first['patients']} simulated patients for each contrast that neither the prior nor its"
+        f" calibration has seen, {first['voxel_size']:g} mm, pooled voxel AUC with bootstrap 95 % interval over patients"
+        f" (`python bench/quality.py`; {place(first)}):",
+        "",
+        "| detector | T2w, glioma-like | T1w, stroke-like |",
+        "|---|---|---|",
+    ]
+    for method in first["methods"]:
+        rows = (found[contrast]["methods"][method] for contrast in found)
+        lines.append(
+            f"| {method} | " + " | ".join(f"{r['auc']:.3f} ({r['low']:.3f}–{r['high']:.3f})" for r in rows) + " |"
+        )
+    lines += ["", "MAP at the calibrated thresholds, mean over patients:", ""]
+    lines += ["| | limit | Dice | sensitivity | false-positive rate |", "|---|---|---|---|---|"]
+    for contrast, facts in found.items():
+        for limit, row in facts["at_fpr_limit"].items():
+            cells = " | ".join(
+                f"{row[key]['mean']:.3f} ± {row[key]['sd']:.3f}" for key in ("dice", "sensitivity", "fpr")
+            )
+            lines.append(f"| {contrast} | {100 * float(limit):g} % | {cells} |")
+    lines += [
+        "",
+        f"MAP takes {first['map_seconds_per_patient']:g} s per patient. The two solvers, same slices, same λ:",
+        "",
+    ]
+    lines += ["| solver | contrast | λ | objective per slice | AUC | ms per slice |", "|---|---|---|---|---|---|"]
+    for contrast, facts in found.items():
+        for solver, row in facts["solvers"].items():
+            lines.append(
+                f"| {solver} | {contrast} | {facts['tv_weight']:g} | {row['objective_per_slice']:.1f} | {row['auc']:.3f} |"
+                f" {row['milliseconds_per_slice']:.0f} |"
+            )
+    return lines
+
+
+def real_input() -> list[str]:
+    facts = read("real_input")
+    fpr, tissue = facts["fpr_at_limit"], facts["fpr_at_5_percent_by_tissue"]
+    lines = [
+        "**A real image**: the ICBM152 T1 template (an average of 152 people) in its own space through `lesioncore"
+        f" restore` with `phantom-t1` (`python bench/real_input.py`). False-positive rate at the 1 / 5 / 10 % limit:"
+        f" {100 * fpr['01']:.1f} / {100 * fpr['05']:.1f} / {100 * fpr['10']:.1f} %; at the 5 % limit"
+        f" {100 * tissue['white matter']:.1f} % in white matter, {100 * tissue['rest']:.1f} % elsewhere. A dark ball in"
+        " the white matter:",
+        "",
+        "| radius | AUC | sensitivity at 5 % (same place before) | Dice at 5 % |",
+        "|---|---|---|---|",
+    ]
+    for row in facts["implants"]:
+        lines.append(
+            f"| {row['radius_mm']:g} mm | {row['auc']:.3f} | {row['sensitivity_at_5_percent']:.2f}"
+            f" ({row['same_place_before']:.2f}) | {row['dice_at_5_percent']:.2f} |"
+        )
+    return lines
+
+
+def operators() -> list[str]:
+    facts = read("op_speed_cpu")
+    lines = [
+        "**Operators**, float32, 150 x 1 x 200 x 200, milliseconds (median), in one run, and the largest error against"
+        f" the float64 reference (`python bench/op_speed.py`; {place(facts['environment'])}):",
+        "",
+        "| operator | TV | native | eager torch | torch.compile | largest error |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in facts["rows"]:
+        if row["shape"] == [150, 1, 200, 200]:
+            name = "isotropic" if row["isotropic"] else "anisotropic"
+            times = " | ".join(
+                f"{row['ms'][k]['median']:.1f}" if k in row["ms"] else "–" for k in ("native", "eager", "compiled")
+            )
+            lines.append(f"| `{row['op']}` | {name} | {times} | {row['max_error']:.1g} of {row['max_value']:.3g} |")
+    return lines
+
+
+def demos() -> list[str]:
+    lines = ["**`lesioncore demo`**, one simulated patient at 1 mm from scan to figure:", ""]
+    lines += [
+        "| | lesion | AUC | Dice at 5 % | sensitivity | false-positive rate | seconds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for contrast in ("T2w", "T1w"):
+        row = read(f"demo_{contrast}")
+        lines.append(
+            f"| {contrast} | {row['lesion']}-like, {row['lesion_ml']:.1f} ml | {row['auc']:.3f} | {row['dice']:.3f} |"
+            f" {row['sensitivity']:.3f} | {row['false_positive_rate']:.3f} | {sum(row['seconds'].values()):.0f} |"
+        )
+    return lines
+
+
+def main() -> None:
+    path = ROOT / "README.md"
+    before, rest = path.read_text().split(BEGIN)
+    after = rest.split(END)[1]
+    sections = ["\n".join(part()) for part in (quality, real_input, operators, demos)]
+    path.write_text(before + BEGIN + "\n\n" + "\n\n".join(sections) + "\n\n" + END + after)
+
+
+if __name__ == "__main__":
+    main()
