@@ -1,4 +1,4 @@
-"""Write README's section "Measured" from bench/results: ``python bench/readme.py``. Every figure there comes from a file."""
+"""Write README's section "Measured" from the files in bench/results: ``python bench/readme.py``."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def quality() -> list[str]:
     first = found["T2w"]
     lines = [
         f"**Detection** on {first['patients']} simulated patients for each contrast that neither the prior nor its"
-        f" calibration has seen, {first['voxel_size']:g} mm, pooled voxel AUC with bootstrap 95 % interval over patients"
-        f" (`python bench/quality.py`; {place(first)}):",
+        f" calibration has seen, {first['voxel_size']:g} mm, pooled voxel AUC with bootstrap 95 % interval over"
+        f" patients (`python bench/quality.py`; {place(first)}):",
         "",
         "| detector | T2w, glioma-like | T1w, stroke-like |",
         "|---|---|---|",
@@ -51,8 +51,8 @@ def quality() -> list[str]:
     for contrast, facts in found.items():
         for solver, row in facts["solvers"].items():
             lines.append(
-                f"| {solver} | {contrast} | {facts['tv_weight']:g} | {row['objective_per_slice']:.1f} | {row['auc']:.3f} |"
-                f" {row['milliseconds_per_slice']:.0f} |"
+                f"| {solver} | {contrast} | {facts['tv_weight']:g} | {row['objective_per_slice']:.1f} |"
+                f" {row['auc']:.3f} | {row['milliseconds_per_slice']:.0f} |"
             )
     return lines
 
@@ -70,19 +70,18 @@ def real_input() -> list[str]:
         "| radius | AUC | sensitivity at 5 % (same place before) | Dice at 5 % |",
         "|---|---|---|---|",
     ]
-    for row in facts["implants"]:
-        lines.append(
-            f"| {row['radius_mm']:g} mm | {row['auc']:.3f} | {row['sensitivity_at_5_percent']:.2f}"
-            f" ({row['same_place_before']:.2f}) | {row['dice_at_5_percent']:.2f} |"
-        )
-    return lines
+    return lines + [
+        f"| {row['radius_mm']:g} mm | {row['auc']:.3f} | {row['sensitivity_at_5_percent']:.2f}"
+        f" ({row['same_place_before']:.2f}) | {row['dice_at_5_percent']:.2f} |"
+        for row in facts["implants"]
+    ]
 
 
 def operators() -> list[str]:
     facts = read("op_speed_cpu")
     lines = [
-        "**Operators**, float32, 150 x 1 x 200 x 200, milliseconds (median), in one run, and the largest error against"
-        f" the float64 reference (`python bench/op_speed.py`; {place(facts['environment'])}):",
+        "**Operators**, float32, 150 x 1 x 200 x 200, milliseconds (median), in one run, and the largest error of the"
+        f" first 8 slices against the float64 reference (`python bench/op_speed.py`; {place(facts['environment'])}):",
         "",
         "| operator | TV | native | eager torch | torch.compile | largest error |",
         "|---|---|---|---|---|---|",
