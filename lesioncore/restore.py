@@ -183,12 +183,23 @@ def _weight(metadata: PriorMetadata, config: RestoreConfig) -> tuple[float, Cali
     weight = calibration.tv_weight if config.tv_weight is None else config.tv_weight
     if calibration.settings == config.settings() and weight == calibration.tv_weight:
         return weight, calibration
+    calibrated = {**_flat(calibration.settings), "tv_weight": calibration.tv_weight}
+    given = {**_flat(config.settings()), "tv_weight": weight}
+    other = [
+        f"{k} {given.get(k)!r}, not {calibrated.get(k)!r}"
+        for k in {**calibrated, **given}
+        if given.get(k) != calibrated.get(k)
+    ]
     warnings.warn(
-        f"prior {metadata.name!r} was calibrated with {calibration.settings} at tv_weight {calibration.tv_weight:g};"
-        " its thresholds do not hold for other settings, so the result has no masks; lesioncore.calibrate makes others",
+        f"prior {metadata.name!r} was calibrated with other settings ({'; '.join(other)}): its thresholds do not hold,"
+        " so the result has no masks. lesioncore.calibrate makes thresholds for these settings.",
         stacklevel=3,
     )
     return weight, None
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key != "solver"} | settings.get("solver", {})
 
 
 class _bar:

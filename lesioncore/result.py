@@ -50,15 +50,15 @@ class Restoration:
         The brain mask that was given or derived.
     objective : list of float
         Mean of the objective over the slices with brain, in nats, at the observation and after each step.
-    slices : Solution
-        Restored slices on the prior's grid.
+    solution : Solution
+        Restored slices on the prior's grid, and the objective of each.
     scan : Scan
         The prepared scan.
     """
 
     def __init__(self, scan: Scan, solution: Solution, record: RunRecord) -> None:
         self.scan = scan
-        self.slices = solution
+        self.solution = solution
         self.record = record
         slices = max(1, int(scan.mask.flatten(1).any(1).sum()))
         self.objective = (solution.objective.double().sum(1) / slices).tolist()
@@ -66,7 +66,7 @@ class Restoration:
     @property
     def slice_residual(self) -> torch.Tensor:
         """``D = Y - X`` on the prior's grid, ``[N, 1, H, W]`` z-scores."""
-        return self.scan.slices - self.slices.restored
+        return self.scan.slices - self.solution.restored
 
     @cached_property
     def _residual(self) -> np.ndarray:
@@ -110,9 +110,8 @@ class Restoration:
     def _calibration(self) -> Calibration:
         if self.record.calibration is None:
             raise ValueError(
-                f"mask: prior {self.record.metadata.name!r} has no calibration for these settings"
-                f" ({self.record.config.settings()}, tv_weight {self.record.tv_weight:g}); use the calibrated ones or"
-                " run lesioncore.calibrate on healthy scans"
+                f"mask: prior {self.record.metadata.name!r} has no calibration for these settings; use the calibrated"
+                " ones or run lesioncore.calibrate on healthy scans"
             )
         return self.record.calibration
 
