@@ -8,6 +8,7 @@ from functools import partial
 from multiprocessing import get_context
 
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from lesioncore.data.grid import SliceGrid
@@ -70,6 +71,8 @@ def brain_slices(stacks: Sequence[SliceStack], least: float = 0.02) -> Tensor:
 def _stack(subject: int, *, split: str, contrast: str, metadata: PriorMetadata) -> SliceStack:
     assert metadata.grid is not None
     torch.set_num_threads(1)
-    phantom = simulate(subject, split=split, contrast=contrast, voxel_size=metadata.grid.voxel_size)
-    scan = prepare(phantom.image, metadata, mask=phantom.brain_mask, affine=phantom.affine)
+    # Processes share the cores already: BLAS threads of their own would wait for each other most of the time.
+    with threadpool_limits(1):
+        phantom = simulate(subject, split=split, contrast=contrast, voxel_size=metadata.grid.voxel_size)
+        scan = prepare(phantom.image, metadata, mask=phantom.brain_mask, affine=phantom.affine)
     return SliceStack(scan.slices, scan.mask, scan.voxel_size)
