@@ -265,8 +265,8 @@ def _colourbar(figure: Figure, axes: Axes, picture: Any) -> None:
     bar.outline.set_visible(False)
     axes.tick_params(colors=_MUTED, labelsize=8, length=2)
     axes.set_title("z-score", color=_TEXT, fontsize=9, pad=8, loc="left")
-    axes.text(4.2, 0.97, "brighter\nthan healthy", color=_MUTED, fontsize=7.5, va="top", transform=axes.transAxes)
-    axes.text(4.2, 0.03, "darker\nthan healthy", color=_MUTED, fontsize=7.5, va="bottom", transform=axes.transAxes)
+    axes.text(5.4, 0.97, "brighter\nthan healthy", color=_MUTED, fontsize=7.5, va="top", transform=axes.transAxes)
+    axes.text(5.4, 0.03, "darker\nthan healthy", color=_MUTED, fontsize=7.5, va="bottom", transform=axes.transAxes)
 
 
 def _legend(axes: Axes, volumes: _Volumes) -> None:
