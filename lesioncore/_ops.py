@@ -19,8 +19,8 @@ try:
 except ImportError as error:
     raise ImportError(
         "lesioncore's compiled part is not beside its sources. If Python runs in a checkout, it finds the source folder"
-        " before the installed package: run it from another folder, or install the checkout in place with"
-        " pip install --no-build-isolation -e ."
+        " before the installed package: run it from another folder, or install the checkout in place with:"
+        " pip install -e ."
     ) from error
 
 _DIRECTORY = Path(_C.__file__).parent  # where the build put the libraries, which an editable install keeps elsewhere

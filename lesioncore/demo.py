@@ -152,7 +152,8 @@ def demo(
         yield
         seconds[name] = round(time.perf_counter() - start, 3)
 
-    name = f"sub-demo{subject:04d}"
+    # The contrast is part of the subject's name: mask names have none, and T1w must not replace the masks of T2w.
+    name = f"sub-demo{contrast}{subject:04d}"
     scan, truth = folder / f"{name}_{contrast}.nii.gz", folder / f"{name}_label-lesion_mask.nii.gz"
     with stage("simulate"):
         patient = simulate(subject, split="demo", contrast=contrast, lesion=lesion, voxel_size=voxel_size)

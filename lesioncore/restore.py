@@ -185,11 +185,9 @@ def _weight(metadata: PriorMetadata, config: RestoreConfig) -> tuple[float, Cali
         return weight, calibration
     calibrated = {**_flat(calibration.settings), "tv_weight": calibration.tv_weight}
     given = {**_flat(config.settings()), "tv_weight": weight}
-    other = [
-        f"{k} {given.get(k)!r}, not {calibrated.get(k)!r}"
-        for k in {**calibrated, **given}
-        if given.get(k) != calibrated.get(k)
-    ]
+    if given["solver"] != calibrated["solver"]:  # then all else differs too
+        given, calibrated = {"solver": given["solver"]}, {"solver": calibrated["solver"]}
+    other = [f"{key} {given[key]!r}, not {calibrated.get(key)!r}" for key in given if given[key] != calibrated.get(key)]
     warnings.warn(
         f"prior {metadata.name!r} was calibrated with other settings ({'; '.join(other)}): its thresholds do not hold,"
         " so the result has no masks. lesioncore.calibrate makes thresholds for these settings.",
@@ -199,7 +197,9 @@ def _weight(metadata: PriorMetadata, config: RestoreConfig) -> tuple[float, Cali
 
 
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in settings.items() if key != "solver"} | settings.get("solver", {})
+    """Settings in one level, the solver's name as ``solver``."""
+    solver = dict(settings["solver"])
+    return {**settings, "solver": solver.pop("name"), **solver}
 
 
 class _bar:

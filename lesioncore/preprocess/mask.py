@@ -12,7 +12,9 @@ from lesioncore.data.arrays import ArrayT, NumpyArray, to_numpy
 
 _LARGEST_BRAIN = 0.98
 _LEAST_BACKGROUND = 0.5
-_WAY_OUT = "skull-strip the scan first (background exactly constant, such as 0), or pass mask=..."
+_WAY_OUT = (
+    "skull-strip the scan first (background exactly constant, such as 0), or give its brain mask (mask=..., --mask)"
+)
 
 
 def brain_mask(volume: ArrayT) -> ArrayT:
