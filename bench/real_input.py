@@ -43,7 +43,7 @@ def restore(image: nib.Nifti1Image, name: str, folder: Path) -> dict[str, Any]:
         "score": voxels("desc-score_T1w"),
         "brain": voxels("desc-brain_mask") > 0,
         "masks": {limit: voxels(f"label-L_desc-fpr{limit}_mask") > 0 for limit in ("01", "05", "10")},
-        "report": json.loads(run.stdout),
+        "seconds": json.loads(run.stdout)["scans"][0]["seconds"],
     }
 
 
@@ -78,7 +78,7 @@ def main() -> None:
                 "white matter": round(float(healthy["masks"]["05"][brain & (white > 0.9)].mean()), 4),
                 "rest": round(float(healthy["masks"]["05"][brain & (white <= 0.9)].mean()), 4),
             },
-            "report": healthy["report"],
+            "seconds": healthy["seconds"],
             "implants": [],
         }
         print({k: result[k] for k in ("brain_voxels", "fpr_at_limit", "fpr_at_5_percent_by_tissue")}, flush=True)
