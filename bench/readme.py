@@ -15,7 +15,7 @@ def read(name: str) -> dict[str, Any]:
 
 
 def place(facts: dict[str, Any]) -> str:
-    return f"{facts['device']}, {facts['threads']} threads, torch {facts['torch']}"
+    return f"{facts['device']}, {facts['threads']} thread{'s' * (facts['threads'] > 1)}, torch {facts['torch']}"
 
 
 def quality() -> list[str]:
@@ -44,7 +44,8 @@ def quality() -> list[str]:
             lines.append(f"| {contrast} | {100 * float(limit):g} % | {cells} |")
     lines += [
         "",
-        f"MAP takes {first['map_seconds_per_patient']:g} s per patient. The two solvers, same slices, same λ:",
+        f"MAP takes {first['map_seconds_per_patient']:g} s per patient (one thread, the other core busy too). The two solvers, same slices,"
+        " same λ:",
         "",
     ]
     lines += ["| solver | contrast | λ | objective per slice | AUC | ms per slice |", "|---|---|---|---|---|---|"]
@@ -97,7 +98,7 @@ def operators() -> list[str]:
 
 
 def demos() -> list[str]:
-    lines = ["**`lesioncore demo`**, one simulated patient at 1 mm from scan to figure:", ""]
+    lines = ["**`lesioncore demo`**, one simulated patient at 1 mm from scan to figure, on two idle cores:", ""]
     lines += [
         "| | lesion | AUC | Dice at 5 % | sensitivity | false-positive rate | seconds |",
         "|---|---|---|---|---|---|---|",
