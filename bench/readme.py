@@ -44,8 +44,8 @@ def quality() -> list[str]:
             lines.append(f"| {contrast} | {100 * float(limit):g} % | {cells} |")
     lines += [
         "",
-        f"MAP takes {first['map_seconds_per_patient']:g} s per patient (one thread, the other core busy too). The two solvers, same slices,"
-        " same λ:",
+        f"MAP takes {first['map_seconds_per_patient']:g} s per patient (one thread, the other core busy too). The two"
+        " solvers, same slices, same λ:",
         "",
     ]
     lines += ["| solver | contrast | λ | objective per slice | AUC | ms per slice |", "|---|---|---|---|---|---|"]
