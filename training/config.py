@@ -14,8 +14,7 @@ class TrainingConfig:
     slices_seen : int
         Length of the run: slices drawn in all, each epoch in a new order.
     batch_size : int
-        Slices in one update. Small ones pay where time is short: after 4,000 slices of the phantom, batches of 8 had
-        reached a squared error that batches of 32 had not after 12,000.
+        Slices in one update. Small ones pay where time is short: they make more updates of the same slices.
     learning_rate : float
         Adam's peak learning rate; it rises linearly over `warmup` and falls to 0 along a cosine.
     warmup : float
