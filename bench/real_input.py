@@ -48,7 +48,7 @@ def restore(image: nib.Nifti1Image, name: str, folder: Path) -> dict[str, Any]:
 
 
 def implant(template: nib.Nifti1Image, radius: float) -> tuple[nib.Nifti1Image, np.ndarray]:
-    """The template with a ball as dark as its grey matter, its edge blurred by 1.5 mm; and the ball."""
+    """The template with a ball of 85 % of its grey matter's intensity, its edge blurred by 1.5 mm; and the ball."""
     values = template.get_fdata()
     grey = load_mni152_gm_template(resolution=1).get_fdata() > 0.9
     index = np.indices(values.shape).reshape(3, -1)
