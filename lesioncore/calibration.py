@@ -1,4 +1,4 @@
-"""What healthy people tell about a prior: the data-consistency weight and the detection thresholds."""
+"""What healthy people tell about a prior or another detector: data-consistency weight and detection thresholds."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Calibration:
-    """Weight and thresholds of one prior with one solver, from healthy people alone.
+    """Weight and thresholds of one prior with one solver, or of another detector, from healthy people alone.
 
-    Made by :func:`lesioncore.calibrate`, stored as ``calibration.json`` in a prior's directory.
+    Made by :func:`lesioncore.calibrate` or :meth:`lesioncore.Detector.thresholds`, stored as ``calibration.json`` in a
+    prior's directory.
 
     Parameters
     ----------
     settings : dict
-        Objective and solver that the figures belong to (:meth:`lesioncore.RestoreConfig.settings`).
-    tv_weight : float
-        Data-consistency weight lambda of the objective (paper Eq. 6).
+        What the figures belong to: objective and solver (:meth:`lesioncore.RestoreConfig.settings`), or
+        :meth:`lesioncore.Detector.settings`.
+    tv_weight : float or None
+        Data-consistency weight lambda of the objective (paper Eq. 6); None for a detector without one.
     fpr : tuple of float
         False-positive-rate limits, ascending.
     thresholds : tuple of float
-        For each limit, the smallest threshold T such that the fraction of healthy brain pixels with ``|D| > T`` is at
-        most the limit; z-score units (paper section 2.2.3).
+        For each limit, the smallest threshold T such that the fraction of healthy brain pixels with a score above T is
+        at most the limit (paper section 2.2.3); in the score's units, which are z-scores for ``|D|``.
     subjects, pixels : int
         Size of the healthy set behind the thresholds.
     curve : tuple of dict
@@ -35,7 +37,7 @@ class Calibration:
     """
 
     settings: dict[str, Any]
-    tv_weight: float
+    tv_weight: float | None
     fpr: tuple[float, ...]
     thresholds: tuple[float, ...]
     subjects: int
@@ -74,7 +76,8 @@ class Calibration:
         """Fraction of healthy brain pixels that score lower, in [0, 1], float32; linear between stored thresholds."""
         thresholds = np.asarray(self.thresholds[::-1])
         quantile = 1.0 - np.asarray(self.fpr[::-1])
-        ranks = np.interp(score, np.concatenate([[0.0], thresholds]), np.concatenate([[0.0], quantile]))
+        lowest = min(0.0, thresholds[0])  # signed scores may have thresholds below 0
+        ranks = np.interp(score, np.concatenate([[lowest], thresholds]), np.concatenate([[0.0], quantile]))
         return ranks.astype(np.float32)
 
     def to_dict(self) -> dict[str, Any]:

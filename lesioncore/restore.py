@@ -16,7 +16,7 @@ from lesioncore.config import RestoreConfig
 from lesioncore.engine import ElboGradient
 from lesioncore.priors.base import PriorMetadata, metadata_of
 from lesioncore.result import Restoration, RunRecord
-from lesioncore.scan import SliceStack, Volume, prepare
+from lesioncore.scan import SliceStack, Volume, prepare_all
 from lesioncore.solvers import Objective, Solution
 
 
@@ -71,26 +71,14 @@ def restore(
     """
     config = config or RestoreConfig()
     metadata = metadata_of(prior)
-    several = isinstance(volume, (list, tuple))
-    volumes: list[Any] = list(volume) if isinstance(volume, (list, tuple)) else [volume]
-    masks: list[Any] = list(mask) if isinstance(mask, (list, tuple)) else [mask]
-    if not volumes:
-        raise ValueError("volume: got an empty list, expected at least one scan")
-    if mask is None:
-        masks = [None] * len(volumes)
-    elif len(masks) != len(volumes) or several != isinstance(mask, (list, tuple)):
-        raise ValueError(f"mask: expected one for each scan, a list for a list of {len(volumes)}, or None")
     target = resolve_device(device)
     tv_weight, calibration = _weight(metadata, config)
-    scans = [
-        prepare(one, metadata, mask=its_mask, affine=affine, normalized=config.normalized)
-        for one, its_mask in zip(volumes, masks, strict=True)
-    ]
+    scans, several = prepare_all(volume, metadata, mask=mask, affine=affine, normalized=config.normalized)
     seed = None
     if config.latent == "sample":
         seed = 0 if generator is None else generator.initial_seed()
     start = time.perf_counter()
-    with _bar(progress) as report:
+    with progress_bar(progress, "restoring") as report:
         solutions = solve_stacks(scans, prior, config, tv_weight, target, seed=seed, progress=report)
     seconds = time.perf_counter() - start
     record = RunRecord(metadata, config, tv_weight, calibration, str(target), seed, seconds / len(scans))
@@ -170,17 +158,31 @@ def resolve_device(device: str | torch.device) -> torch.device:
     return target
 
 
+def weight_of(metadata: PriorMetadata, config: RestoreConfig) -> float:
+    """Data-consistency weight of a configuration, the prior's calibrated one where it gives none.
+
+    Raises
+    ------
+    ValueError
+        If there is neither.
+    """
+    weight = config.tv_weight
+    if weight is None and metadata.calibration is not None:
+        weight = metadata.calibration.tv_weight
+    if weight is None:
+        raise ValueError(
+            f"tv_weight: prior {metadata.name!r} carries no calibration of restoration; give"
+            " RestoreConfig(tv_weight=...) or run lesioncore.calibrate on healthy scans"
+        )
+    return weight
+
+
 def _weight(metadata: PriorMetadata, config: RestoreConfig) -> tuple[float, Calibration | None]:
     """The weight to use, and the calibration if it holds for this configuration."""
+    weight = weight_of(metadata, config)
     calibration = metadata.calibration
-    if calibration is None:
-        if config.tv_weight is None:
-            raise ValueError(
-                f"tv_weight: prior {metadata.name!r} carries no calibration; give RestoreConfig(tv_weight=...)"
-                " or run lesioncore.calibrate on healthy scans"
-            )
-        return config.tv_weight, None
-    weight = calibration.tv_weight if config.tv_weight is None else config.tv_weight
+    if calibration is None or calibration.tv_weight is None:
+        return weight, None
     if calibration.settings == config.settings() and weight == calibration.tv_weight:
         return weight, calibration
     calibrated = {**_flat(calibration.settings), "tv_weight": calibration.tv_weight}
@@ -202,11 +204,12 @@ def _flat(settings: dict[str, Any]) -> dict[str, Any]:
     return {**settings, "solver": solver.pop("name"), **solver}
 
 
-class _bar:
+class progress_bar:
     """Progress as a callable: a bar on a terminal, the caller's own function, or nothing."""
 
-    def __init__(self, progress: Callable[[int, int], None] | bool | None) -> None:
+    def __init__(self, progress: Callable[[int, int], None] | bool | None, what: str) -> None:
         self._progress = progress
+        self._what = what
         self._tqdm: Any = None
 
     def __enter__(self) -> Callable[[int, int], None] | None:
@@ -217,7 +220,7 @@ class _bar:
         from tqdm import tqdm
 
         # disable=None: silent where stderr is not a terminal.
-        self._tqdm = tqdm(desc="restoring", unit="step", disable=None, leave=False)
+        self._tqdm = tqdm(desc=self._what, unit="step", disable=None, leave=False)
         return self._advance
 
     def _advance(self, done: int, steps: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,37 @@ def prepare(
     if plan is not None:
         voxel_size = (plan.grid.voxel_size, plan.grid.voxel_size, plan.slice_spacing)
     return Scan(slices, on_grid, voxel_size, source, path, world, ras, zscores, brain, orientation, plan, mapping)
+
+
+def prepare_all(
+    volume: Volume | Sequence[Volume],
+    metadata: PriorMetadata,
+    *,
+    mask: Volume | Sequence[Volume] | None = None,
+    affine: np.ndarray | None = None,
+    normalized: bool = False,
+) -> tuple[list[Scan], bool]:
+    """Prepare one scan or each of a list, with its mask; also tells whether a list came in.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As :func:`prepare`; also for an empty list, and for masks that are not one for each scan.
+    """
+    several = isinstance(volume, (list, tuple))
+    volumes: list[Any] = list(volume) if isinstance(volume, (list, tuple)) else [volume]
+    masks: list[Any] = list(mask) if isinstance(mask, (list, tuple)) else [mask]
+    if not volumes:
+        raise ValueError("volume: got an empty list, expected at least one scan")
+    if mask is None:
+        masks = [None] * len(volumes)
+    elif len(masks) != len(volumes) or several != isinstance(mask, (list, tuple)):
+        raise ValueError(f"mask: expected one for each scan, a list for a list of {len(volumes)}, or None")
+    scans = [
+        prepare(one, metadata, mask=its_mask, affine=affine, normalized=normalized)
+        for one, its_mask in zip(volumes, masks, strict=True)
+    ]
+    return scans, several
 
 
 def _prepare_slices(

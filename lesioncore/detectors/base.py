@@ -1,0 +1,291 @@
+"""What a detector is: anything that scores how lesion-like each voxel of a scan is, called the same way."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from nibabel.spatialimages import SpatialImage
+from torch import Tensor
+
+from lesioncore.calibrate import FPR_LEVELS
+from lesioncore.calibration import Calibration
+from lesioncore.data.arrays import ArrayT, to_numpy
+from lesioncore.data.nifti import make_image
+from lesioncore.metrics import fpr_threshold
+from lesioncore.priors.base import PriorMetadata
+from lesioncore.restore import progress_bar
+from lesioncore.scan import Scan, SliceStack, Volume, prepare, prepare_all
+
+Sign: TypeAlias = Literal[1, -1] | None
+"""Lesions are brighter (+1) or darker (-1) than healthy tissue, or may be either (None)."""
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Called as ``progress(done, all)``, in units of the detector's own."""
+
+
+class Detector(ABC):
+    """Scores each voxel of a scan, higher for what is more likely a lesion.
+
+    A subclass gives :meth:`score_stacks`; all else follows from it.
+
+    Attributes
+    ----------
+    name : str
+        What it is called in tables and on the command line.
+    metadata : PriorMetadata
+        Grid and intensities of the slices it works on, and its thresholds, if there are any; what it lacks is left as
+        it is in the scan.
+    normalized : bool
+        The values of the scans are z-scores of the detector's intensity scale already.
+    tv_weight : float or None
+        Data-consistency weight, for a detector that has one.
+    """
+
+    name: str
+    metadata: PriorMetadata
+    normalized: bool = False
+    tv_weight: float | None = None
+
+    @abstractmethod
+    def score_stacks(
+        self,
+        stacks: Sequence[SliceStack],
+        *,
+        device: str | torch.device = "auto",
+        progress: Progress | None = None,
+    ) -> list[Tensor]:
+        """Score slices on the detector's own grid.
+
+        Parameters
+        ----------
+        stacks : sequence of SliceStack
+            Prepared scans.
+        device : str or torch.device
+            As for :func:`lesioncore.restore`.
+        progress : callable, optional
+            Called as ``progress(done, all)``.
+
+        Returns
+        -------
+        list of Tensor
+            ``[N, 1, H, W]`` float32 on the CPU for each stack; 0 outside its mask. A stack's score does not depend on
+            the others.
+        """
+
+    def settings(self) -> dict[str, Any]:
+        """What thresholds belong to: all that changes a score beside model and weight (JSON-able)."""
+        return {"detector": self.name}
+
+    def detect(
+        self,
+        volume: Volume | Sequence[Volume],
+        *,
+        mask: Volume | Sequence[Volume] | None = None,
+        affine: np.ndarray | None = None,
+        device: str | torch.device = "auto",
+        progress: Progress | bool | None = None,
+    ) -> Any:
+        """Score a scan.
+
+        Parameters
+        ----------
+        volume, mask, affine, device
+            As for :func:`lesioncore.restore`.
+        progress : bool or callable, optional
+            ``True`` shows a bar on a terminal; a callable is called as ``progress(done, all)``.
+
+        Returns
+        -------
+        image, ndarray or Tensor, or a list of them
+            float32, higher is more lesion-like, 0 outside the brain: on the grid, with the affine and in the storage
+            order of its input and of the input's kind; a list when a list came in.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument cannot be used; the message says what to do.
+        """
+        scans, several = prepare_all(volume, self.metadata, mask=mask, affine=affine, normalized=self.normalized)
+        with progress_bar(progress, self.name) as report:
+            scores = self._score_scans(scans, device, report)
+        found = [scan.like_input(score) for scan, score in zip(scans, scores, strict=True)]
+        return found if several else found[0]
+
+    def thresholds(
+        self,
+        healthy: Sequence[Volume | SliceStack],
+        limits: Sequence[float] = FPR_LEVELS,
+        *,
+        masks: Sequence[Volume] | None = None,
+        device: str | torch.device = "auto",
+        progress: Progress | None = None,
+    ) -> Calibration:
+        """Find the thresholds that hold false-positive-rate limits on healthy scans (paper section 2.2.3).
+
+        Exact: at most the share `limit` of the healthy brain voxels that were scored lies above its threshold. Scans
+        are scored as :meth:`detect` does, each on its own voxels; a :class:`~lesioncore.scan.SliceStack` that is no
+        prepared scan has no voxels of its own and counts by its pixels on the detector's grid.
+
+        Parameters
+        ----------
+        healthy : sequence of volumes or SliceStack
+            Skull-stripped scans of healthy people that the detector was not trained on, or prepared already.
+        limits : sequence of float
+            False-positive rates, in (0, 1).
+        masks : sequence of volumes, optional
+            Brain masks; derived when absent.
+        device : str or torch.device
+            As for :meth:`detect`.
+        progress : callable, optional
+            Called as ``progress(done, all)`` after each scan.
+
+        Returns
+        -------
+        Calibration
+            Attach with ``detector.metadata = detector.metadata.with_calibration(calibration)``.
+
+        Raises
+        ------
+        ValueError
+            If there are no scans, or a limit is out of its range.
+        """
+        if len(healthy) == 0:
+            raise ValueError("healthy: got no scans, expected at least one")
+        if masks is not None and len(masks) != len(healthy):
+            raise ValueError(f"masks: got {len(masks)}, expected one for each of {len(healthy)} scans")
+        levels = sorted({float(limit) for limit in limits})
+        if not levels or not 0 < levels[0] <= levels[-1] < 1:
+            raise ValueError(f"limits: got {list(limits)}, expected false-positive rates in (0, 1)")
+        pieces = []
+        for i, one in enumerate(healthy):
+            mask = None if masks is None else masks[i]
+            stack = (
+                one
+                if isinstance(one, SliceStack)
+                else prepare(one, self.metadata, mask=mask, normalized=self.normalized)
+            )
+            if isinstance(stack, Scan):
+                (score,) = self._score_scans([stack], device, None)
+                pieces.append(score[stack.brain()])
+            else:
+                pieces.append(self.score_stacks([stack], device=device)[0][stack.mask].numpy())
+            if progress is not None:
+                progress(i + 1, len(healthy))
+        scores = np.concatenate(pieces)
+        return Calibration(
+            settings=self.settings(),
+            tv_weight=self.tv_weight,
+            fpr=tuple(levels),
+            thresholds=tuple(fpr_threshold(scores, limit) for limit in levels),
+            subjects=len(healthy),
+            pixels=len(scores),
+        )
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """The metadata's calibration, if it was made for these settings."""
+        found = self.metadata.calibration
+        if found is None or found.settings != self.settings() or found.tv_weight != self.tv_weight:
+            return None
+        return found
+
+    def mask(self, score: Any, fpr: float = 0.05) -> Any:
+        """Detected lesion at a false-positive-rate limit.
+
+        Parameters
+        ----------
+        score : image, ndarray or Tensor
+            From :meth:`detect`.
+        fpr : float
+            At most this share of the calibration's healthy brain voxels lies above the threshold.
+
+        Returns
+        -------
+        image, ndarray or Tensor
+            Bool, of the kind of `score`.
+
+        Raises
+        ------
+        ValueError
+            If the detector has no thresholds for its settings, or `fpr` is out of their range.
+        """
+        if self.calibration is None:
+            raise ValueError(
+                f"mask: detector {self.name!r} has no thresholds for its settings {self.settings()}; set"
+                " detector.metadata = detector.metadata.with_calibration(detector.thresholds(healthy)) on healthy scans"
+            )
+        threshold = self.calibration.threshold(fpr)
+        if isinstance(score, SpatialImage):
+            return make_image(np.asanyarray(score.dataobj) > threshold, score.affine, header=score.header)
+        return score > threshold if isinstance(score, Tensor) else to_numpy(score, "score") > threshold
+
+    def _score_scans(
+        self, scans: Sequence[Scan], device: str | torch.device, progress: Progress | None
+    ) -> list[np.ndarray]:
+        """Scores on the scans' own voxels, in their storage order."""
+        scores = self.score_stacks(scans, device=device, progress=progress)
+        return [scan.residual(score) for scan, score in zip(scans, scores, strict=True)]
+
+
+class DeviationDetector(Detector):
+    """Detector whose score is the size of a signed deviation from what is healthy.
+
+    A subclass gives :meth:`deviation_stacks`. The deviation is brought to the scan's voxels before its size is taken,
+    so that deviations of either sign cancel where they are averaged.
+
+    Parameters
+    ----------
+    sign : {1, -1}, optional
+        Score ``sign * deviation``, for lesions known to be brighter (1) or darker (-1) than healthy tissue; the
+        absolute deviation when absent.
+
+    Raises
+    ------
+    ValueError
+        If `sign` is another number.
+    """
+
+    def __init__(self, sign: Sign = None) -> None:
+        self.sign = check_sign(sign)
+
+    @abstractmethod
+    def deviation_stacks(
+        self,
+        stacks: Sequence[SliceStack],
+        *,
+        device: str | torch.device = "auto",
+        progress: Progress | None = None,
+    ) -> list[Tensor]:
+        """Signed deviation of slices on the detector's own grid; arguments and result as for `score_stacks`."""
+
+    def score_stacks(
+        self,
+        stacks: Sequence[SliceStack],
+        *,
+        device: str | torch.device = "auto",
+        progress: Progress | None = None,
+    ) -> list[Tensor]:
+        return [self._size(d) for d in self.deviation_stacks(stacks, device=device, progress=progress)]
+
+    def settings(self) -> dict[str, Any]:
+        return {**super().settings(), "sign": self.sign}
+
+    def _score_scans(
+        self, scans: Sequence[Scan], device: str | torch.device, progress: Progress | None
+    ) -> list[np.ndarray]:
+        deviations = self.deviation_stacks(scans, device=device, progress=progress)
+        return [self._size(scan.residual(d)) for scan, d in zip(scans, deviations, strict=True)]
+
+    def _size(self, deviation: ArrayT) -> ArrayT:
+        return abs(deviation) if self.sign is None else self.sign * deviation
+
+
+def check_sign(sign: Sign) -> Sign:
+    """Return `sign`, or raise ``ValueError`` if it is none of 1, -1 and None."""
+    if sign not in (1, -1, None):
+        raise ValueError(f"sign: got {sign!r}, expected 1 (bright lesions), -1 (dark lesions) or None (either)")
+    return sign
