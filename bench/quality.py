@@ -109,10 +109,11 @@ def compare_solvers(
 ) -> dict:
     """Objective, AUC and seconds of both solvers on the same slices, at the calibrated weight."""
     stacks, truths = thin(stacks, truths, count)
-    rows = {}
+    rows: dict[str, dict] = {}
+    default: list[ScoreHistogram] = []
     for name, solver in {
-        "prox, 3 steps": ProxSolver(steps=3),
         "prox, 10 steps": ProxSolver(),
+        "prox, 3 steps": ProxSolver(steps=3),
         "prox, 30 steps": ProxSolver(steps=30),
         "paper, 100 steps": PaperSolver(steps=100),
         "paper, 500 steps": PaperSolver(),
@@ -124,6 +125,8 @@ def compare_solvers(
         scores = [
             histogram((s.slices - f.restored).abs(), t, s.mask) for s, f, t in zip(stacks, found, truths, strict=True)
         ]
+        default = default or scores
+        low, high = bootstrap_interval(scores, versus=default)
         curve = torch.cat([f.objective for f in found], 1).double().mean(1)
         slices = sum(len(s.slices) for s in stacks)
         rows[name] = {
@@ -131,6 +134,7 @@ def compare_solvers(
             "objective_per_slice": round(float(curve[-1]), 2),
             "objective_at_observation": round(float(curve[0]), 2),
             "auc": round(sum(scores[1:], scores[0]).auc(), 4),
+            "auc_minus_default": {"low": round(low, 4), "high": round(high, 4)},
             "seconds": round(seconds, 2),
             "milliseconds_per_slice": round(1e3 * seconds / slices, 2),
         }

@@ -207,6 +207,7 @@ def bootstrap_interval(
     histograms: Sequence[ScoreHistogram],
     statistic: Callable[[ScoreHistogram], float] = ScoreHistogram.auc,
     *,
+    versus: Sequence[ScoreHistogram] | None = None,
     n: int = 1000,
     seed: int = 0,
     level: float = 0.95,
@@ -223,6 +224,9 @@ def bootstrap_interval(
         One per subject, with the same bins.
     statistic : callable
         From a merged histogram to a number, by default the AUC.
+    versus : sequence of ScoreHistogram, optional
+        Another method on the same subjects, in the same order: the interval is then that of the difference,
+        `histograms` minus `versus`, with the same subjects drawn for both (paired).
     n : int
         Number of resamples.
     seed : int
@@ -238,7 +242,8 @@ def bootstrap_interval(
     Raises
     ------
     ValueError
-        If there are fewer than two subjects, their bins differ, or `n` or `level` is out of range.
+        If there are fewer than two subjects, their bins differ, `versus` has another number of them, or `n` or `level`
+        is out of range.
     UndefinedMetricError
         If the statistic is undefined on more than a tenth of the resamples.
     """
@@ -248,25 +253,26 @@ def bootstrap_interval(
         raise ValueError(f"n must be at least 1 resample, got {n}")
     if not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1, got {level}")
-    first = histograms[0]
-    pooled = ScoreHistogram(first.low, first.high, first.bins)
-    for histogram in histograms:
-        pooled.merge(histogram)  # raises where the bins differ
+    if versus is not None and len(versus) != len(histograms):
+        raise ValueError(f"versus must have one for each of {len(histograms)} subjects, got {len(versus)}")
+    methods = [histograms] if versus is None else [histograms, versus]
+    pooled = [_pool(method) for method in methods]  # raises where the bins differ
     # float64 for the matrix product: exact for counts up to 2^53.
-    counts = np.stack([[histogram.lesion, histogram.healthy] for histogram in histograms]).astype(np.float64)
+    counts = [np.stack([[h.lesion, h.healthy] for h in method]).astype(np.float64) for method in methods]
     subjects = len(histograms)
     weights = np.random.default_rng(seed).multinomial(subjects, np.full(subjects, 1 / subjects), size=n)
     values = []
     for start in range(0, n, _RESAMPLES_AT_ONCE):
         drawn = weights[start : start + _RESAMPLES_AT_ONCE].astype(np.float64)
-        merged = np.rint(drawn @ counts.reshape(subjects, -1)).astype(np.int64).reshape(len(drawn), 2, -1)
-        for lesion, healthy in merged:
-            resample = ScoreHistogram(first.low, first.high, first.bins)
-            resample.lesion, resample.healthy = lesion, healthy
+        merged = [np.rint(drawn @ c.reshape(subjects, -1)).astype(np.int64).reshape(len(drawn), 2, -1) for c in counts]
+        for draw in zip(*merged, strict=True):
+            for resample, (lesion, healthy) in zip(pooled, draw, strict=True):
+                resample.lesion, resample.healthy = lesion, healthy
             try:
-                values.append(statistic(resample))
+                found = [statistic(resample) for resample in pooled]
             except UndefinedMetricError:
                 continue
+            values.append(found[0] if versus is None else found[0] - found[1])
     if n - len(values) > _MOST_UNDEFINED * n:
         raise UndefinedMetricError(
             f"the statistic is undefined on {n - len(values)} of {n} resamples of {subjects} subjects: too few of them "
@@ -274,6 +280,13 @@ def bootstrap_interval(
         )
     lower, upper = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(lower), float(upper)
+
+
+def _pool(histograms: Sequence[ScoreHistogram]) -> ScoreHistogram:
+    pooled = ScoreHistogram(histograms[0].low, histograms[0].high, histograms[0].bins)
+    for histogram in histograms:
+        pooled.merge(histogram)
+    return pooled
 
 
 def _as_bool(array: Array, name: str) -> npt.NDArray[np.bool_]:

@@ -284,3 +284,23 @@ class TestBootstrap:
             bootstrap_interval(histograms, level=1.0)
         with pytest.raises(ValueError, match="n must"):
             bootstrap_interval(histograms, n=0)
+
+
+def test_bootstrap_of_a_difference_is_paired():
+    rng = np.random.default_rng(0)
+    first, second = [], []
+    for _ in range(12):
+        # Subjects differ far more than the two methods do.
+        shift = rng.normal(0, 2)
+        truth = rng.random(400) < 0.3
+        score = rng.normal(size=400) + shift * truth
+        for histograms, gain in ((first, 0.3), (second, 0.0)):
+            histograms.append(ScoreHistogram(-12, 12))
+            histograms[-1].add(score + gain * truth, truth)
+    low, high = bootstrap_interval(first, versus=second)
+    alone = np.subtract(*bootstrap_interval(first)[::-1])
+    assert 0 < low < high < 0.2
+    assert high - low < 0.3 * alone
+    assert bootstrap_interval(first, versus=first) == (0.0, 0.0)
+    with pytest.raises(ValueError, match="12 subjects"):
+        bootstrap_interval(first, versus=second[:3])
