@@ -36,7 +36,7 @@ def calibrate(
     masks: Sequence[Volume] | None = None,
     tv_weights: Sequence[float] = DEFAULT_WEIGHTS,
     criterion: Literal["implant", "change"] | None = None,
-    search_slices: int = 100,
+    search_slices: int = 64,
     seed: int = 0,
     device: str | torch.device = "auto",
     progress: Callable[[int, int], None] | None = None,
