@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -19,12 +20,31 @@ class Prior(Protocol):
     The one thing that restoration needs is :meth:`elbo`, differentiable in `x`. It must be a sum over the pixels and
     latents of each slice, in nats, so that a slice's value and gradient do not depend on the rest of its batch.
     An optional attribute ``metadata`` (:class:`PriorMetadata`) says which grid and intensities the model was trained
-    on; a prior without it takes slices as they are.
+    on; a prior without it takes slices as they are. An optional method ``elbo_terms(x)`` gives the parts of the ELBO,
+    see :func:`elbo_of_terms`, and lets the weight of its costs be changed. A prior with an attribute ``noise_shape``
+    takes standard normal noise ``[N, *noise_shape]`` as a second argument of both, for samples of its latents.
     """
 
     def elbo(self, x: torch.Tensor) -> torch.Tensor:
         """Evidence lower bound of each slice: ``[N, 1, H, W]`` z-scores to ``[N]`` nats."""
         ...
+
+
+def elbo_of_terms(terms: Mapping[str, torch.Tensor], kl_weight: float = 1.0) -> torch.Tensor:
+    """The evidence lower bound from its parts: ``log_likelihood - kl_weight * (sum of all others)``, ``[N]`` nats.
+
+    Parameters
+    ----------
+    terms : mapping of str to Tensor
+        ``"log_likelihood"`` and any number of costs such as KL divergences, ``[N]`` nats each.
+    kl_weight : float
+        Weight of the costs; 1 is the ELBO.
+    """
+    elbo = terms["log_likelihood"]
+    for name, cost in terms.items():
+        if name != "log_likelihood":
+            elbo = elbo - kl_weight * cost
+    return elbo
 
 
 @dataclass(frozen=True)
