@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from nibabel.spatialimages import SpatialImage
 from torch import Tensor
@@ -142,7 +143,7 @@ def prepare(
     values, image_affine = _read(source, "volume")
     if image_affine is not None and affine is not None:
         raise ValueError("affine: given beside an image that has its own; give it for arrays and tensors alone")
-    given = None if mask is None else _read_mask(mask, values, image_affine)
+    given = None if mask is None else read_mask(mask, values.shape, image_affine)
     if values.ndim == 4:
         return _prepare_slices(source, values, given, metadata, affine, normalized)
     if values.ndim != 3:
@@ -197,6 +198,39 @@ def prepare_all(
         for one, its_mask in zip(volumes, masks, strict=True)
     ]
     return scans, several
+
+
+def read_mask(
+    mask: Volume, shape: tuple[int, ...], affine: np.ndarray | None, *, name: str = "mask"
+) -> npt.NDArray[np.bool_]:
+    """Read a mask that belongs to a volume; nonzero is in it.
+
+    Parameters
+    ----------
+    mask : path, nibabel image, ndarray or Tensor
+        The mask.
+    shape : tuple of int
+        Shape of the volume.
+    affine : ndarray or None
+        The volume's 4 x 4 voxel-to-world matrix (mm), if it is an image.
+    name : str
+        What errors call the mask.
+
+    Raises
+    ------
+    ValueError
+        If it lies on another grid than the volume.
+    TypeError
+        If `mask` is of a kind not listed.
+    """
+    mask = load_image(mask) if isinstance(mask, (str, os.PathLike)) else mask
+    voxels, mask_affine = _read(mask, name)
+    if voxels.shape != shape:
+        raise ValueError(f"{name}: got shape {voxels.shape}, expected that of the volume, {shape}")
+    # A tenth of a millimetre is far below any voxel and far above what headers lose to rounding.
+    if affine is not None and mask_affine is not None and not np.allclose(affine, mask_affine, atol=0.1):
+        raise ValueError(f"{name}: its affine differs from the volume's; resample it to the volume's grid first")
+    return voxels != 0
 
 
 def _prepare_slices(
@@ -256,14 +290,3 @@ def _read(volume: Any, name: str) -> tuple[np.ndarray, np.ndarray | None]:
     if bad:
         raise ValueError(f"{name}: {bad} of {array.size} voxels are NaN or infinite; clean the scan first")
     return array, None
-
-
-def _read_mask(mask: Any, values: np.ndarray, affine: np.ndarray | None) -> np.ndarray:
-    mask = load_image(mask) if isinstance(mask, (str, os.PathLike)) else mask
-    voxels, mask_affine = _read(mask, "mask")
-    if voxels.shape != values.shape:
-        raise ValueError(f"mask: got shape {voxels.shape}, expected that of the volume, {values.shape}")
-    # A tenth of a millimetre is far below any voxel and far above what headers lose to rounding.
-    if affine is not None and mask_affine is not None and not np.allclose(affine, mask_affine, atol=0.1):
-        raise ValueError("mask: its affine differs from the volume's; resample it to the volume's grid first")
-    return voxels != 0

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from lesioncore.cli.output import NOTE, CommandError, Output, Report, UsageError
-from lesioncore.cli.scans import Job, other_contrast, results_of, select
+from lesioncore.cli.scans import Job, results_of, select
+from lesioncore.data.bids import other_contrast
 
 if TYPE_CHECKING:
     from lesioncore.config import RestoreConfig

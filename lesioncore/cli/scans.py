@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -10,15 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lesioncore.cli.output import UsageError
+from lesioncore.data.bids import SAVED, scans_in, subject_of
 
-_NIFTI = re.compile(r"\.nii(\.gz)?$")
 _WRITTEN = re.compile(r"(\.nii\.gz|\.json)$")
-_SAVED = re.compile(
-    r"_(desc-(restored|residual|score)_(?P<contrast>[^_]+)|desc-brain_mask|label-L_(probseg|desc-fpr\d\d_mask))$"
-)
-_LABELS = re.compile(r"(^|_)(mask|dseg|probseg)$")
-_CONTRAST = re.compile(r"_(T1w|T2w|T2starw|FLAIR|PDw|PDT2|UNIT1|bold|sbref|dwi|T1map|T2map|angio|defacemask)$")
-_SUBJECT = re.compile(r"^sub-[0-9a-zA-Z]+")
 
 
 @dataclass(frozen=True)
@@ -40,8 +33,7 @@ class Selection:
 def select(inputs: Sequence[Path], masks: Sequence[Path], modality: str | None) -> Selection:
     """Find the scans in files and folders.
 
-    A folder stands for every NIfTI file in it and below, but for masks and label maps, what lesioncore wrote,
-    ``derivatives`` and hidden folders, and files whose BIDS suffix names another contrast than the prior's.
+    A folder stands for the scans in it and below (:func:`lesioncore.data.bids.scans_in`).
 
     Parameters
     ----------
@@ -67,22 +59,14 @@ def select(inputs: Sequence[Path], masks: Sequence[Path], modality: str | None) 
         if not given.is_dir():
             jobs.append(Job(given, None))
             continue
-        files = {path: _reason_to_skip(path, modality) for path in _walk(given)}
-        found = [Job(path, None) for path, reason in files.items() if reason is None]
-        reasons = Counter(reason for reason in files.values() if reason is not None)
+        found, reasons = scans_in(given, modality)
         if not found:
             what = "".join(f"; {count} left out: {reason}" for reason, count in reasons.items())
             raise UsageError(f"{given}: no scan (.nii or .nii.gz) in this folder{what}")
-        jobs += found
+        jobs += [Job(path, None) for path in found]
         skipped += reasons
     _refuse_clashes(jobs)
     return Selection(jobs, skipped)
-
-
-def other_contrast(path: Path, modality: str | None) -> str | None:
-    """Return the contrast that a file's BIDS suffix names, if it is another than the prior's."""
-    found = _CONTRAST.search(_NIFTI.sub("", path.name))
-    return found.group(1) if found and modality is not None and found.group(1) != modality else None
 
 
 def results_of(scan: Path, folder: Path) -> list[Path]:
@@ -93,7 +77,7 @@ def results_of(scan: Path, folder: Path) -> list[Path]:
     found = []
     for path in folder.iterdir():
         name = _WRITTEN.sub("", path.name)
-        saved = _SAVED.search(name)
+        saved = SAVED.search(name)
         # Masks carry no contrast in their names: those of a subject's other contrast count as this scan's, too.
         if saved and name[: saved.start()] == stem and saved["contrast"] in (None, suffix):
             found.append(path)
@@ -106,28 +90,6 @@ def _stem_and_suffix(scan: Path) -> tuple[str, str]:
     return split_name(base_name(scan))
 
 
-def _fail(error: OSError) -> None:
-    raise error
-
-
-def _walk(folder: Path) -> list[Path]:
-    files = []
-    for root, folders, names in os.walk(folder, onerror=_fail):
-        folders[:] = [name for name in folders if name != "derivatives" and not name.startswith(".")]
-        files += [Path(root, name) for name in names if _NIFTI.search(name) and not name.startswith(".")]
-    return sorted(files)
-
-
-def _reason_to_skip(path: Path, modality: str | None) -> str | None:
-    stem = _NIFTI.sub("", path.name)
-    if _SAVED.search(stem):
-        return "a result of lesioncore"
-    if _LABELS.search(stem):
-        return "a mask or label map"
-    contrast = other_contrast(path, modality)
-    return None if contrast is None else f"{contrast}, but the prior is for {modality}"
-
-
 def _pair(inputs: Sequence[Path], masks: Sequence[Path]) -> list[Job]:
     folders = [path for path in [*inputs, *masks] if path.is_dir()]
     if folders:
@@ -136,7 +98,7 @@ def _pair(inputs: Sequence[Path], masks: Sequence[Path]) -> list[Job]:
         raise UsageError(f"--mask: got {len(masks)} for {len(inputs)} scans, expected one for each, in the same order")
     jobs = [Job(scan, mask) for scan, mask in zip(inputs, masks, strict=True)]
     for job in jobs:
-        subjects = {found.group() for path in (job.scan, job.mask) if path and (found := _SUBJECT.match(path.name))}
+        subjects = {name for path in (job.scan, job.mask) if path and (name := subject_of(path))}
         if len(subjects) > 1:
             raise UsageError(
                 f"--mask: {job.mask} stands in the place of {job.scan}; give the masks in the scans' order"

@@ -1,0 +1,105 @@
+"""Which files of a folder are scans, and which masks belong to one, by their names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lesioncore.data.bids import contrast_of, masks_of, other_contrast, scans_in, subject_of
+
+
+def touch(folder: Path, *names: str) -> list[Path]:
+    paths = [folder / name for name in names]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return paths
+
+
+def test_scans_of_a_dataset(tmp_path):
+    wanted = touch(
+        tmp_path,
+        "sub-01/ses-1/anat/sub-01_ses-1_run-1_T2w.nii.gz",
+        "sub-01/ses-1/anat/sub-01_ses-1_run-2_T2w.nii",
+        "unnamed.nii.gz",
+    )
+    touch(
+        tmp_path,
+        "sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz",
+        "sub-01/ses-1/fmap/sub-01_ses-1_phasediff.nii.gz",
+        "sub-01/ses-1/anat/sub-01_ses-1_desc-brain_mask.nii.gz",
+        "sub-01/ses-1/anat/sub-01_ses-1_dseg.nii.gz",
+        "sub-01/ses-1/anat/sub-01_ses-1_desc-restored_T2w.nii.gz",
+        "sub-01/ses-1/anat/sub-01_ses-1_T2w.json",
+        "case1_seg.nii.gz",
+        "derivatives/other/sub-01/ses-1/anat/sub-01_ses-1_desc-x_T2w.nii.gz",
+        ".git/annex/sub-09_T2w.nii.gz",
+        ".sub-01_T2w.nii.gz",
+    )
+    scans, skipped = scans_in(tmp_path, "T2w")
+    assert scans == wanted
+    assert skipped == {
+        "T1w, not T2w": 1,
+        "phasediff, not T2w": 1,
+        "a mask or label map": 2,
+        "a result of lesioncore": 2,
+    }
+
+
+def test_names():
+    path = Path("ds/sub-01/anat/sub-01_acq-x_T1w.nii.gz")
+    assert (subject_of(path), contrast_of(path)) == ("sub-01", "T1w")
+    assert other_contrast(path, "T2w") == "T1w"
+    assert other_contrast(path, "T1w") is None
+    assert other_contrast(path, None) is None
+    assert (subject_of(Path("IXI002.nii")), contrast_of(Path("IXI002.nii"))) == (None, None)
+    assert other_contrast(Path("IXI002.nii"), "T2w") is None
+
+
+def test_masks_have_the_name_of_their_scan(tmp_path):
+    scans = touch(
+        tmp_path,
+        "sub-01/ses-1/anat/sub-01_ses-1_run-1_T2w.nii.gz",
+        "sub-01/ses-1/anat/sub-01_ses-1_run-2_desc-preproc_T2w.nii.gz",
+        "sub-01/ses-2/anat/sub-01_ses-2_run-1_T2w.nii.gz",
+        "flat_T2.nii.gz",
+        "plain.nii.gz",
+    )
+    beside, derived, flat, plain = touch(
+        tmp_path,
+        "sub-01/ses-1/anat/sub-01_ses-1_run-1_desc-brain_mask.nii.gz",
+        "derivatives/tool/sub-01/ses-1/anat/sub-01_ses-1_run-2_desc-brain_mask.nii.gz",
+        "flat_desc-brain_mask.nii.gz",
+        "plain_desc-brain_mask.nii",
+    )
+    (lesion,) = touch(tmp_path, "derivatives/expert/sub-01/ses-1/anat/sub-01_ses-1_run-1_label-lesion_desc-2_mask.nii")
+    touch(
+        tmp_path,
+        "derivatives/README",
+        "derivatives/tool/sub-02/ses-1/anat/sub-01_ses-1_run-1_desc-brain_mask.nii.gz",
+        "derivatives/tool/sub-01/ses-1/anat/sub-01_ses-1_desc-brain_mask.nii.gz",
+        "derivatives/tool/sub-01/ses-1/anat/sub-01_ses-1_run-1_space-x_desc-brain_mask.nii.gz",
+        "derivatives/tool/sub-01/ses-1/anat/sub-01_ses-1_run-1_desc-brain_mask.json",
+        "sub-01/ses-1/anat/sub-01_ses-1_run-1_label-L_desc-fpr05_mask.nii.gz",
+    )
+    assert masks_of(scans, "desc-brain") == [beside, derived, None, flat, plain]
+    assert masks_of(scans, "label-lesion") == [lesion, None, None, None, None]
+
+
+def test_relative_paths_find_their_masks_too(tmp_path, monkeypatch):
+    touch(tmp_path, "sub-01/anat/sub-01_T2w.nii.gz")
+    (mask,) = touch(tmp_path, "derivatives/tool/sub-01/anat/sub-01_desc-brain_mask.nii.gz")
+    monkeypatch.chdir(tmp_path / "sub-01" / "anat")
+    assert masks_of([Path("sub-01_T2w.nii.gz")], "desc-brain") == [mask]
+
+
+def test_two_masks_are_an_error(tmp_path):
+    (scan, *_) = touch(
+        tmp_path,
+        "sub-01/anat/sub-01_T2w.nii.gz",
+        "sub-01/anat/sub-01_desc-brain_mask.nii.gz",
+        "derivatives/tool/sub-01/anat/sub-01_desc-brain_mask.nii.gz",
+    )
+    with pytest.raises(ValueError, match=r"sub-01_T2w.*2 files.*derivatives"):
+        masks_of([scan], "desc-brain")
