@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -46,6 +46,20 @@ class SliceGrid:
     def field_of_view(self) -> tuple[float, float]:
         """Height (left-right) and width (posterior-anterior) in mm."""
         return (self.shape[0] * self.voxel_size, self.shape[1] * self.voxel_size)
+
+    def resized(self, shape: tuple[int, int]) -> SliceGrid:
+        """Give the grid of the same field of view with another number of pixels (the paper's VAE-128 and VAE-256).
+
+        Raises
+        ------
+        ValueError
+            If `shape` is no shape, or the pixels would not be square.
+        """
+        grid = replace(self, shape=shape)
+        grid = replace(grid, voxel_size=self.field_of_view[0] / shape[0])
+        if not math.isclose(grid.field_of_view[1], self.field_of_view[1], rel_tol=_SAME_SPACING):
+            raise ValueError(f"shape must have the proportions of {self.shape} for square pixels, got {shape}")
+        return grid
 
     def plan(
         self, volume_shape: tuple[int, int, int], voxel_sizes: tuple[float, float, float], mask: Array

@@ -1,0 +1,229 @@
+"""Distance to the healthy mean image, place by place: what a registered scan shows without any learned model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lesioncore.data.grid import SliceGrid
+from lesioncore.data.resample import AxisResampler
+from lesioncore.detectors.base import DeviationDetector, Progress, Sign
+from lesioncore.priors.base import PriorMetadata
+from lesioncore.scan import SliceStack, Volume, prepare
+
+
+@dataclass(frozen=True)
+class HealthyMeanConfig:
+    """Size of a :class:`HealthyMean`.
+
+    Parameters
+    ----------
+    image_shape : tuple of int
+        Slice height and width in pixels.
+    slices : int
+        Number of slices, from the lowest to that of the top of the brain.
+    spacing : float
+        Distance between them in mm.
+
+    Raises
+    ------
+    ValueError
+        If a number is not positive.
+    """
+
+    image_shape: tuple[int, int]
+    slices: int
+    spacing: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "image_shape", tuple(self.image_shape))
+        if len(self.image_shape) != 2 or min(*self.image_shape, self.slices) < 1 or not self.spacing > 0:
+            raise ValueError(f"image_shape, slices, spacing: expected positive sizes, got {self}")
+
+
+class HealthyMean(nn.Module):
+    """Mean and standard deviation of healthy brains at each place of the template space.
+
+    Places correspond as scans come onto a :class:`~lesioncore.SliceGrid`: in the plane, by the centre of the brain
+    mask's bounding box; through the slices, by the distance from the topmost slice with brain. Rotation and size are
+    taken as they are, so scans must be registered to the template, and reach the top of the brain. Where none of the
+    healthy brains had a pixel, the mean and deviation of all pixels stand in.
+
+    Parameters
+    ----------
+    config : HealthyMeanConfig
+        Size.
+    metadata : PriorMetadata, optional
+        Grid and intensities of the slices that it was made from.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+    overall: Tensor
+
+    def __init__(self, config: HealthyMeanConfig, metadata: PriorMetadata | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.metadata = metadata
+        shape = (config.slices, 1, *config.image_shape)
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("deviation", torch.ones(shape))
+        self.register_buffer("overall", torch.tensor([0.0, 1.0]))
+
+    def at(self, stack: SliceStack) -> tuple[Tensor, Tensor]:
+        """Mean and deviation at the places of a stack's slices, ``[N, 1, H, W]`` each.
+
+        Raises
+        ------
+        ValueError
+            If the slices are of another size.
+        """
+        _check_size(stack, self.config.image_shape)
+        step = _spacing(stack, self.config.spacing) / self.config.spacing
+        start = self.config.slices - 1 - _top(stack) * step
+        along = AxisResampler.triangle(len(stack.slices), start, step, self.config.slices, strict=True)
+        known = along(torch.ones(self.config.slices, 1, 1, 1), 0)
+        found = []
+        for image, elsewhere in zip((self.mean, self.deviation), self.overall, strict=True):
+            found.append(torch.where(known > 0, along(image.cpu(), 0) / known, elsewhere.cpu()))
+        return found[0], found[1]
+
+
+class MeanDistance(DeviationDetector):
+    """Distance of each pixel to the mean healthy image.
+
+    Parameters
+    ----------
+    model : HealthyMean
+        From :meth:`fit` or :func:`lesioncore.load_detector`.
+    normalize : bool
+        Divide by the healthy standard deviation at each place.
+    sign : {1, -1}, optional
+        As for :class:`~lesioncore.detectors.DeviationDetector`.
+    """
+
+    name = "mean-distance"
+
+    def __init__(self, model: HealthyMean, *, normalize: bool = False, sign: Sign = None) -> None:
+        super().__init__(sign)
+        self.model = model
+        self.normalize = bool(normalize)
+        self.metadata = model.metadata or PriorMetadata(self.name)
+
+    @classmethod
+    def fit(
+        cls,
+        healthy: Sequence[Volume | SliceStack],
+        metadata: PriorMetadata,
+        *,
+        masks: Sequence[Volume] | None = None,
+        normalize: bool = False,
+        sign: Sign = None,
+    ) -> MeanDistance:
+        """Average healthy scans.
+
+        Parameters
+        ----------
+        healthy : sequence of volumes or SliceStack
+            Skull-stripped scans of healthy people in template space, or prepared already with the same `metadata`.
+        metadata : PriorMetadata
+            Name, grid and intensities.
+        masks : sequence of volumes, optional
+            Brain masks; derived when absent.
+        normalize, sign
+            As for the class.
+
+        Raises
+        ------
+        ValueError
+            If there are no scans, `metadata` has no grid, or slices are of another size.
+        """
+        if len(healthy) == 0:
+            raise ValueError("healthy: got no scans, expected at least one")
+        if masks is not None and len(masks) != len(healthy):
+            raise ValueError(f"masks: got {len(masks)}, expected one for each of {len(healthy)} scans")
+        if metadata.grid is None:
+            raise ValueError("metadata: has no grid; a mean image needs one, such as SliceGrid(2.0, (100, 100))")
+        total = _Moments(metadata.grid)
+        for i, one in enumerate(healthy):
+            mask = None if masks is None else masks[i]
+            total.add(one if isinstance(one, SliceStack) else prepare(one, metadata, mask=mask))
+        # Thresholds that the metadata may carry are another detector's.
+        return cls(total.model(replace(metadata, calibration=None, fingerprint=None)), normalize=normalize, sign=sign)
+
+    def settings(self) -> dict[str, Any]:
+        return {**super().settings(), "normalize": self.normalize}
+
+    def deviation_stacks(
+        self,
+        stacks: Sequence[SliceStack],
+        *,
+        device: str | torch.device = "auto",
+        progress: Progress | None = None,
+    ) -> list[Tensor]:
+        deviations = []
+        for stack in stacks:
+            mean, deviation = self.model.at(stack)
+            distance = stack.slices - mean
+            deviations.append(torch.where(stack.mask, distance / deviation if self.normalize else distance, 0.0))
+        return deviations
+
+
+class _Moments:
+    """Running sums at each place, aligned at the top of the brain: index 0 is the topmost slice."""
+
+    def __init__(self, grid: SliceGrid) -> None:
+        self.grid = grid
+        self.sums = torch.zeros(3, 0, 1, *grid.shape, dtype=torch.float64)  # count, sum, sum of squares
+
+    def add(self, stack: SliceStack) -> None:
+        _check_size(stack, self.grid.shape)
+        rows = stack.mask.flatten(1).any(1).nonzero()[:, 0]
+        if len(rows) == 0:
+            raise ValueError("healthy: a stack has no pixel of brain; check its mask")
+        step = self.grid.voxel_size / _spacing(stack, self.grid.voxel_size)
+        count = int((int(rows[-1]) - int(rows[0])) / step + 1e-6) + 1
+        along = AxisResampler.triangle(count, float(rows[-1]) - (count - 1) * step, step, len(stack.slices))
+        weight = along(stack.mask.double(), 0).flip(0)
+        inside = weight > 0.5
+        values = along(torch.where(stack.mask, stack.slices, 0.0).double(), 0).flip(0) / weight
+        values = torch.where(inside, values, 0.0)
+        if count > self.sums.shape[1]:
+            more = self.sums.new_zeros(3, count - self.sums.shape[1], *self.sums.shape[2:])
+            self.sums = torch.cat([self.sums, more], 1)
+        self.sums[:, :count] += torch.stack([inside.double(), values, values.square()])
+
+    def model(self, metadata: PriorMetadata) -> HealthyMean:
+        count, total, squares = self.sums.flip(1)
+        overall = total.sum() / count.sum()
+        variance = (squares.sum() / count.sum() - overall.square()).clamp_min(1e-12)
+        mean = torch.where(count > 0, total / count.clamp_min(1), overall)
+        # One pseudo-observation of the overall variance: a deviation from few brains must not be near 0 by chance.
+        spread = (squares - count * torch.where(count > 0, mean, 0.0).square()).clamp_min(0)
+        deviation = ((spread + variance) / (count + 1)).sqrt()
+        model = HealthyMean(HealthyMeanConfig(self.grid.shape, len(mean), self.grid.voxel_size), metadata)
+        model.mean.copy_(mean)
+        model.deviation.copy_(deviation)
+        model.overall.copy_(torch.stack([overall, variance.sqrt()]))
+        return model.eval()
+
+
+def _top(stack: SliceStack) -> int:
+    """Index of the topmost slice with brain; slices go from inferior to superior."""
+    rows = stack.mask.flatten(1).any(1).nonzero()[:, 0]
+    return int(rows[-1]) if len(rows) else len(stack.slices) - 1
+
+
+def _spacing(stack: SliceStack, default: float) -> float:
+    return default if stack.voxel_size is None else stack.voxel_size[2]
+
+
+def _check_size(stack: SliceStack, shape: tuple[int, int]) -> None:
+    if tuple(stack.slices.shape[2:]) != shape:
+        raise ValueError(
+            f"slices: got {tuple(stack.slices.shape[2:])} pixels, expected {shape}, those of the mean image"
+        )

@@ -1,0 +1,148 @@
+"""Detection by what a model of healthy anatomy cannot explain: MAP restoration and prior projection."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lesioncore.config import RestoreConfig
+from lesioncore.detectors.base import DeviationDetector, Progress, Sign
+from lesioncore.detectors.slices import check_batch_size, map_slices
+from lesioncore.priors.base import PriorMetadata, metadata_of
+from lesioncore.restore import resolve_device, solve_stacks, weight_of
+from lesioncore.scan import SliceStack
+
+_TRUNCATE = 4.0
+"""The Gaussian kernel ends at this many standard deviations, as SciPy's does."""
+
+
+class MAPDetector(DeviationDetector):
+    """Residual ``D = Y - X`` of :func:`lesioncore.restore` (method: Chen et al., MedIA 2020, Eq. 6).
+
+    Parameters
+    ----------
+    prior : Prior
+        From :func:`lesioncore.load_prior`, or any object with ``elbo(x) -> [N]``.
+    config : RestoreConfig, optional
+        Solver and objective. With ``latent="sample"`` the samples are those of seed 0.
+    sign : {1, -1}, optional
+        As for :class:`~lesioncore.detectors.DeviationDetector`. Without it, thresholds that
+        :func:`lesioncore.calibrate` found for `config` hold here, too.
+
+    Raises
+    ------
+    ValueError
+        If neither `config` nor the prior's calibration gives a data-consistency weight.
+    """
+
+    name = "map"
+
+    def __init__(self, prior: Any, config: RestoreConfig | None = None, *, sign: Sign = None) -> None:
+        super().__init__(sign)
+        self.prior = prior
+        self.config = config or RestoreConfig()
+        self.metadata = metadata_of(prior)
+        self.normalized = self.config.normalized
+        self.tv_weight = weight_of(self.metadata, self.config)
+
+    def settings(self) -> dict[str, Any]:
+        own = self.config.settings()
+        return own if self.sign is None else {**own, "sign": self.sign}
+
+    def deviation_stacks(
+        self,
+        stacks: Sequence[SliceStack],
+        *,
+        device: str | torch.device = "auto",
+        progress: Progress | None = None,
+    ) -> list[Tensor]:
+        seed = 0 if self.config.latent == "sample" else None
+        target = resolve_device(device)
+        assert self.tv_weight is not None  # set by __init__
+        found = solve_stacks(stacks, self.prior, self.config, self.tv_weight, target, seed=seed, progress=progress)
+        return [stack.slices - solution.restored for stack, solution in zip(stacks, found, strict=True)]
+
+
+class ProjectionDetector(DeviationDetector):
+    """Residual ``Y - mu_X(z(Y))`` of a model's own reconstruction (prior projection, paper section 3.3).
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any with ``reconstruct(x)``, from ``[N, 1, H, W]`` z-scores to the same: VAE, GMVAE, AAE, AnoGAN and others. An
+        attribute ``metadata`` (:class:`lesioncore.PriorMetadata`) gives its grid and intensities.
+    smoothing : float
+        Standard deviation (mm; pixels for a model without a grid) of a Gaussian that smooths the signed residual
+        within each slice. Lesions are larger than the noise of a residual and keep their sign, so that smoothing
+        helps. The residual counts as 0 outside the brain: that lowers it along the brain's rim, where projection is
+        wrong most often, and finds more lesions than dividing by the smoothed mask.
+    sign : {1, -1}, optional
+        As for :class:`~lesioncore.detectors.DeviationDetector`.
+    batch_size : int
+        Slices in one pass through the model; bounds memory.
+
+    Raises
+    ------
+    TypeError
+        If `model` has no ``reconstruct``.
+    ValueError
+        If `smoothing` is negative or not finite, or `batch_size` is not positive.
+    """
+
+    name = "projection"
+
+    def __init__(self, model: nn.Module, *, smoothing: float = 0.0, sign: Sign = None, batch_size: int = 32) -> None:
+        super().__init__(sign)
+        if not callable(getattr(model, "reconstruct", None)):
+            raise TypeError(f"model: got {type(model).__name__}, expected a model with a reconstruct(x) method")
+        if not 0 <= smoothing < math.inf:
+            raise ValueError(f"smoothing: got {smoothing}, expected a standard deviation of at least 0 mm")
+        self.model = model
+        self.smoothing = float(smoothing)
+        self.batch_size = check_batch_size(batch_size)
+        self.metadata = getattr(model, "metadata", None) or PriorMetadata(type(model).__name__)
+
+    def settings(self) -> dict[str, Any]:
+        return {**super().settings(), "smoothing": self.smoothing}
+
+    def deviation_stacks(
+        self,
+        stacks: Sequence[SliceStack],
+        *,
+        device: str | torch.device = "auto",
+        progress: Progress | None = None,
+    ) -> list[Tensor]:
+        return map_slices(
+            self._residual, stacks, self.model, device=device, batch_size=self.batch_size, progress=progress
+        )
+
+    def _residual(self, x: Tensor, mask: Tensor) -> Tensor:
+        residual = x - self.model.reconstruct(x)  # type: ignore[operator]  # checked above
+        if self.smoothing == 0:
+            return residual
+        grid = self.metadata.grid
+        sigma = self.smoothing if grid is None else self.smoothing / grid.voxel_size
+        return gaussian_smooth(torch.where(mask, residual, 0.0), sigma)
+
+
+def gaussian_smooth(slices: Tensor, sigma: float) -> Tensor:
+    """Smooth each slice by a Gaussian of standard deviation `sigma` pixels, cut at 4 of them; 0 beyond the edges.
+
+    Parameters
+    ----------
+    slices : Tensor
+        ``[N, 1, H, W]``, any floating dtype and device.
+    sigma : float
+        Positive.
+    """
+    radius = int(_TRUNCATE * sigma + 0.5)
+    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    kernel = torch.exp(-0.5 * (offsets / sigma).square())
+    kernel = (kernel / kernel.sum()).to(slices)
+    down = F.conv2d(slices, kernel.view(1, 1, -1, 1), padding=(radius, 0))
+    return F.conv2d(down, kernel.view(1, 1, 1, -1), padding=(0, radius))

@@ -1,0 +1,71 @@
+"""A function of slices over many stacks, in shared batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lesioncore.detectors.base import Progress
+from lesioncore.restore import resolve_device
+from lesioncore.scan import SliceStack
+
+
+def map_slices(
+    function: Callable[[Tensor, Tensor], Tensor],
+    stacks: Sequence[SliceStack],
+    model: nn.Module,
+    *,
+    device: str | torch.device,
+    batch_size: int,
+    progress: Progress | None,
+) -> list[Tensor]:
+    """Apply a function of a model to every slice with brain, without gradients.
+
+    Parameters
+    ----------
+    function : callable
+        From slices and masks, each ``[n, 1, H, W]`` on the device, to ``[n, 1, H, W]``.
+    stacks : sequence of SliceStack
+        Prepared scans; their slices share batches.
+    model : nn.Module
+        Put into evaluation mode and moved to the device.
+    device : str or torch.device
+        As for :func:`lesioncore.restore`.
+    batch_size : int
+        Slices in one call of `function`; bounds memory.
+    progress : callable, optional
+        Called as ``progress(slices done, all)`` after each batch.
+
+    Returns
+    -------
+    list of Tensor
+        ``[N, 1, H, W]`` on the CPU for each stack; 0 outside its mask.
+    """
+    target = resolve_device(device)
+    model.to(target).eval()
+    rows = [stack.mask.flatten(1).any(1) for stack in stacks]
+    slices = torch.cat([stack.slices[keep] for stack, keep in zip(stacks, rows, strict=True)])
+    masks = torch.cat([stack.mask[keep] for stack, keep in zip(stacks, rows, strict=True)])
+    found = torch.zeros_like(slices)
+    with torch.no_grad():
+        for start in range(0, len(slices), batch_size):
+            batch = slice(start, start + batch_size)
+            mask = masks[batch].to(target)
+            found[batch] = torch.where(mask, function(slices[batch].to(target), mask), 0.0).cpu()
+            if progress is not None:
+                progress(min(start + batch_size, len(slices)), len(slices))
+    results = []
+    for stack, keep, piece in zip(stacks, rows, found.split([int(keep.sum()) for keep in rows]), strict=True):
+        result = torch.zeros_like(stack.slices)
+        result[keep] = piece
+        results.append(result)
+    return results
+
+
+def check_batch_size(batch_size: int) -> int:
+    """Return `batch_size`, or raise ``ValueError`` if it is below 1."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size: got {batch_size}, expected at least 1")
+    return batch_size
