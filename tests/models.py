@@ -70,3 +70,12 @@ def tiny_calibration(**settings: object) -> lc.Calibration:
         subjects=2,
         pixels=99,
     )
+
+
+def ellipses(count: int = 64, seed: int = 0, shape: tuple[int, int] = (20, 18)) -> Tensor:
+    """Ellipses of random size in noise, ``[count, 1, H, W]``: something that a small network learns at once."""
+    generator = torch.Generator().manual_seed(seed)
+    i, j = torch.meshgrid(*(torch.linspace(-1, 1, n) for n in shape), indexing="ij")
+    radius = 0.4 + 0.5 * torch.rand(count, 1, 1, 1, generator=generator)
+    x = torch.where((i.square() + j.square()).sqrt() < radius, 1.0, -1.0)
+    return x + 0.1 * torch.randn(count, 1, *shape, generator=generator)

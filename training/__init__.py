@@ -1,6 +1,7 @@
-"""Training of priors; installed as ``lesioncore.training``. Inference never imports it."""
+"""Training of models; installed as ``lesioncore.training``. Inference never imports it."""
 
 from lesioncore.training.config import TrainingConfig
-from lesioncore.training.fit import fit
+from lesioncore.training.feed import SliceSource, TensorSlices
+from lesioncore.training.fit import Outcome, fit
 
-__all__ = ["TrainingConfig", "fit"]
+__all__ = ["Outcome", "SliceSource", "TensorSlices", "TrainingConfig", "fit"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -36,8 +37,8 @@ class UpdateContext:
     warmup : float
         Rises from just above 0 to 1 over the run's warm-up; weight of KL terms.
     normal : callable
-        ``normal(*shape)``: standard normal ``[n, *shape]`` on the batch's device. What a slice gets depends on the seed,
-        the update and its place in the whole batch alone, never on how many processes share the batch.
+        ``normal(*shape)``: standard normal ``[n, *shape]`` on the batch's device. What a slice gets depends on the
+        seed, the update and its place in the whole batch alone, never on how many processes share the batch.
     uniform : callable
         ``uniform(*shape)``: the same in [0, 1).
     minimise : callable
@@ -60,7 +61,14 @@ class Learner(nn.Module, ABC):
     ----------
     model : nn.Module
         What is saved at the end of the run. Networks that only training needs are further submodules of the learner.
+
+    Attributes
+    ----------
+    keep : {"best", "last"}
+        Whether the weights with the lowest validation loss are kept, or the last.
     """
+
+    keep: ClassVar[Literal["best", "last"]] = "best"
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
