@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lesioncore.detectors.latent import LatentConfig, image_to_latent, latent_to_image
+from lesioncore.detectors.adversarial import AdversarialConfig, image_to_latent, latent_to_image
 from lesioncore.priors.base import PriorMetadata
 from lesioncore.priors.networks import check_slices, fold_batch_norms
 
 
 @dataclass(frozen=True)
-class AAEConfig(LatentConfig):
-    """Shape of an :class:`AAE`; parameters as for :class:`~lesioncore.detectors.latent.LatentConfig`."""
+class AAEConfig(AdversarialConfig):
+    """Shape of an :class:`AAE`; parameters as for :class:`~lesioncore.detectors.adversarial.AdversarialConfig`."""
 
 
 class AAE(nn.Module):

@@ -10,13 +10,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lesioncore.detectors.latent import LatentConfig, image_to_latent, latent_to_image
+from lesioncore.detectors.adversarial import AdversarialConfig, image_to_latent, latent_to_image
 from lesioncore.priors.base import PriorMetadata
 from lesioncore.priors.networks import NetworkConfig, check_slices, fold_batch_norms, make_encoder
 
 
 @dataclass(frozen=True)
-class AnoGANConfig(LatentConfig):
+class AnoGANConfig(AdversarialConfig):
     """Shape of an :class:`AnoGAN`.
 
     Parameters
@@ -26,14 +26,14 @@ class AnoGANConfig(LatentConfig):
     latent_channels : int
         Length of the latent, or channels of a spatial one.
     latent : {"spatial", "dense"}
-        As for :class:`~lesioncore.detectors.latent.LatentConfig`.
+        As for :class:`~lesioncore.detectors.adversarial.AdversarialConfig`.
     encoder : bool
         f-AnoGAN: latents come from an encoder in one pass, not from a search.
 
     Raises
     ------
     ValueError
-        As for ``LatentConfig``.
+        As for ``AdversarialConfig``.
     """
 
     latent_channels: int = 128
@@ -198,8 +198,8 @@ class AnoGAN(nn.Module):
         z : Tensor
             ``[N, *config.latent_shape]``.
         mask : Tensor, optional
-            ``[N, 1, H, W]`` bool. Outside it ``G(z)`` is replaced by `x`, so that neither sum sees the background, which
-            is most of a slice and says nothing about the brain.
+            ``[N, 1, H, W]`` bool. Outside it ``G(z)`` is replaced by `x`, so that neither sum sees the background,
+            which is most of a slice and says nothing about the brain.
         feature_weight : float
             The ``l``.
 

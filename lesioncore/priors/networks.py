@@ -69,16 +69,20 @@ class NetworkConfig:
 
 
 class DownBlock(nn.Module):
-    """Down-sampling residual block: conv, BN, leaky-ReLU, strided conv, BN, plus a strided projection of the input."""
+    """Down-sampling residual block: conv, BN, leaky-ReLU, strided conv, BN, plus a strided projection of the input.
+
+    Without `norm` the convolutions have biases instead, and a slice's output and gradient do not depend on its batch
+    in training mode either.
+    """
 
     pairs = (("conv", "norm"), ("down", "down_norm"))
 
-    def __init__(self, in_channels: int, out_channels: int, negative_slope: float) -> None:
+    def __init__(self, in_channels: int, out_channels: int, negative_slope: float, *, norm: bool = True) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(out_channels)
-        self.down = nn.Conv2d(out_channels, out_channels, 3, stride=2, bias=False)
-        self.down_norm = nn.BatchNorm2d(out_channels)
+        self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=not norm)
+        self.norm = nn.BatchNorm2d(out_channels) if norm else nn.Identity()
+        self.down = nn.Conv2d(out_channels, out_channels, 3, stride=2, bias=not norm)
+        self.down_norm = nn.BatchNorm2d(out_channels) if norm else nn.Identity()
         self.skip = nn.Conv2d(in_channels, out_channels, 1, stride=2, bias=False)
         self.negative_slope = negative_slope
 
@@ -114,11 +118,11 @@ class UpBlock(nn.Module):
         return F.leaky_relu(self.up_norm(self.up(self._upsample(h))) + skip, self.negative_slope)
 
 
-def make_encoder(config: NetworkConfig) -> nn.Sequential:
+def make_encoder(config: NetworkConfig, *, norm: bool = True) -> nn.Sequential:
     """Down-sampling blocks: ``[N, 1, H, W]`` to ``[N, channels[-1], h, w]`` (``config.sizes[-1]``)."""
     inputs = (1, *config.channels[:-1])
     return nn.Sequential(
-        *(DownBlock(i, o, config.negative_slope) for i, o in zip(inputs, config.channels, strict=True))
+        *(DownBlock(i, o, config.negative_slope, norm=norm) for i, o in zip(inputs, config.channels, strict=True))
     )
 
 
@@ -147,5 +151,7 @@ def fold_batch_norms(module: nn.Module) -> None:
     for block in module.modules():
         if isinstance(block, (DownBlock, UpBlock)):
             for conv, norm in block.pairs:
+                if isinstance(getattr(block, norm), nn.Identity):
+                    continue
                 setattr(block, conv, fuse_conv_bn_eval(getattr(block, conv), getattr(block, norm)))
                 setattr(block, norm, nn.Identity())

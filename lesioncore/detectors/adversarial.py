@@ -11,7 +11,7 @@ from lesioncore.priors.networks import NetworkConfig, make_decoder, make_encoder
 
 
 @dataclass(frozen=True)
-class LatentConfig(NetworkConfig):
+class AdversarialConfig(NetworkConfig):
     """Shape of an encoder, its latent and the decoder that mirrors it.
 
     Parameters
@@ -40,14 +40,12 @@ class LatentConfig(NetworkConfig):
         return super().latent_shape if self.latent == "spatial" else (self.latent_channels, 1, 1)
 
 
-def image_to_latent(config: LatentConfig) -> nn.Sequential:
+def image_to_latent(config: AdversarialConfig) -> nn.Sequential:
     """Encoder: ``[N, 1, H, W]`` to ``[N, *config.latent_shape]``."""
-    return nn.Sequential(
-        make_encoder(config), nn.Conv2d(config.channels[-1], config.latent_channels, _kernel(config))
-    )
+    return nn.Sequential(make_encoder(config), nn.Conv2d(config.channels[-1], config.latent_channels, _kernel(config)))
 
 
-def latent_to_image(config: LatentConfig) -> nn.Sequential:
+def latent_to_image(config: AdversarialConfig) -> nn.Sequential:
     """Decoder: ``[N, *config.latent_shape]`` to ``[N, 1, H, W]``."""
     return nn.Sequential(
         nn.ConvTranspose2d(config.latent_channels, config.channels[-1], _kernel(config)),
@@ -56,6 +54,6 @@ def latent_to_image(config: LatentConfig) -> nn.Sequential:
     )
 
 
-def _kernel(config: LatentConfig) -> tuple[int, int]:
+def _kernel(config: AdversarialConfig) -> tuple[int, int]:
     """A kernel of one pixel, or of the whole map, which makes the convolution a fully connected layer."""
     return (1, 1) if config.latent == "spatial" else config.sizes[-1]
