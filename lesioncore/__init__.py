@@ -15,14 +15,28 @@ from lesioncore.calibration import Calibration
 from lesioncore.config import RestoreConfig
 from lesioncore.data.grid import SliceGrid
 from lesioncore.preprocess import IntensityScale
-from lesioncore.priors import VAE, Prior, PriorMetadata, VAEConfig, embedded_priors, load_prior, save_prior
+from lesioncore.priors import (
+    GMVAE,
+    VAE,
+    GMVAEConfig,
+    Prior,
+    PriorMetadata,
+    VAEConfig,
+    available_priors,
+    embedded_priors,
+    load_model,
+    load_prior,
+    save_model,
+)
 from lesioncore.restore import restore
 from lesioncore.result import Restoration
 from lesioncore.solvers import PaperSolver, ProxSolver
 
 __all__ = [
+    "GMVAE",
     "VAE",
     "Calibration",
+    "GMVAEConfig",
     "IntensityScale",
     "PaperSolver",
     "Prior",
@@ -33,9 +47,11 @@ __all__ = [
     "SliceGrid",
     "VAEConfig",
     "__version__",
+    "available_priors",
     "calibrate",
     "embedded_priors",
+    "load_model",
     "load_prior",
     "restore",
-    "save_prior",
+    "save_model",
 ]

@@ -27,7 +27,7 @@ BRAIN = head(SHAPE).numpy()
 def prior(tmp_path_factory) -> str:
     """Directory of a prior that is calibrated for the default settings."""
     vae = tiny_vae(metadata=tiny_metadata(tiny_calibration()))
-    return str(lc.save_prior(vae, tmp_path_factory.mktemp("priors") / "tiny", card="A random network for tests.\n"))
+    return str(lc.save_model(vae, tmp_path_factory.mktemp("priors") / "tiny", card="A random network for tests.\n"))
 
 
 def write(path: Path, data: np.ndarray) -> Path:

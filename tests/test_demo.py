@@ -77,7 +77,7 @@ def test_everything_is_written_and_named(run):
 
 def test_the_command_says_the_same(run, prior, tmp_path, capsys):
     found, _, _ = run
-    directory = lc.save_prior(prior, tmp_path / "prior", card="A random network for tests.\n")
+    directory = lc.save_model(prior, tmp_path / "prior", card="A random network for tests.\n")
     command = ["demo", str(tmp_path / "out"), "--prior", str(directory), "--voxel-size", f"{VOXEL:g}", "--subject", "1"]
     assert main([*command, "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)

@@ -15,7 +15,7 @@ import lesioncore as lc
 @pytest.fixture
 def saved(tmp_path):
     prior = tiny_vae(metadata=tiny_metadata(tiny_calibration()))
-    return prior, lc.save_prior(prior, tmp_path / "tiny", card="# tiny\n", training={"slices": 3})
+    return prior, lc.save_model(prior, tmp_path / "tiny", card="# tiny\n", training={"slices": 3})
 
 
 def test_round_trip(saved):
@@ -39,16 +39,16 @@ def test_fingerprint_follows_the_weights(saved, tmp_path):
     prior, directory = saved
     with torch.no_grad():
         prior.output.bias.add_(1.0)
-    other = lc.save_prior(prior, tmp_path / "other", card="")
+    other = lc.save_model(prior, tmp_path / "other", card="")
     assert lc.load_prior(other).metadata.fingerprint != lc.load_prior(directory).metadata.fingerprint
 
 
 def test_existing_directory_is_kept(saved):
     prior, directory = saved
     with pytest.raises(FileExistsError, match="overwrite=True"):
-        lc.save_prior(prior, directory, card="new")
+        lc.save_model(prior, directory, card="new")
     assert (directory / "README.md").read_text() == "# tiny\n"
-    lc.save_prior(prior, directory, card="new", overwrite=True)
+    lc.save_model(prior, directory, card="new", overwrite=True)
     assert (directory / "README.md").read_text() == "new"
     assert [p.name for p in directory.parent.iterdir()] == ["tiny"]
 
@@ -57,7 +57,7 @@ def test_overwrite_never_removes_what_is_no_prior(saved, tmp_path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
     with pytest.raises(FileExistsError):
-        lc.save_prior(saved[0], tmp_path / "thesis", card="", overwrite=True)
+        lc.save_model(saved[0], tmp_path / "thesis", card="", overwrite=True)
     assert (tmp_path / "thesis" / "chapter.txt").exists()
 
 

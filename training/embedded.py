@@ -25,7 +25,7 @@ from tqdm import tqdm
 from lesioncore import __version__
 from lesioncore.calibrate import calibrate
 from lesioncore.data.grid import SliceGrid
-from lesioncore.priors import PriorMetadata, VAEConfig, save_prior
+from lesioncore.priors import PriorMetadata, VAEConfig, save_model
 
 ARCHITECTURE = VAEConfig(image_shape=(100, 100), channels=(16, 32, 64, 96, 96), latent_channels=64)
 GRID = SliceGrid(voxel_size=2.0, shape=ARCHITECTURE.image_shape)
@@ -122,7 +122,7 @@ def build(options: Build, contrast: str) -> Path:
             for key in ("elbo", "squared_error", "kl")
         },
     }
-    return save_prior(prior, options.out / name, card=_card(name, contrast, record), training=record, overwrite=True)
+    return save_model(prior, options.out / name, card=_card(name, contrast, record), training=record, overwrite=True)
 
 
 def _card(name: str, contrast: str, record: dict) -> str:

@@ -1,7 +1,22 @@
 """Priors: models of healthy anatomy."""
 
 from lesioncore.priors.base import Prior, PriorMetadata
-from lesioncore.priors.io import embedded_priors, load_prior, save_prior
+from lesioncore.priors.gmvae import GMVAE, GMVAEConfig
+from lesioncore.priors.io import available_priors, embedded_priors, load_model, load_prior, save_model
+from lesioncore.priors.registry import register_model
 from lesioncore.priors.vae import VAE, VAEConfig
 
-__all__ = ["VAE", "Prior", "PriorMetadata", "VAEConfig", "embedded_priors", "load_prior", "save_prior"]
+__all__ = [
+    "GMVAE",
+    "VAE",
+    "GMVAEConfig",
+    "Prior",
+    "PriorMetadata",
+    "VAEConfig",
+    "available_priors",
+    "embedded_priors",
+    "load_model",
+    "load_prior",
+    "register_model",
+    "save_model",
+]

@@ -1,4 +1,4 @@
-"""Priors as directories: ``model.safetensors``, ``config.json``, ``calibration.json`` and a model card. No pickle."""
+"""Models as directories: ``model.safetensors``, ``config.json``, ``calibration.json`` and a model card. No pickle."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from lesioncore.calibration import Calibration
 from lesioncore.data.grid import SliceGrid
 from lesioncore.preprocess.intensity import IntensityScale
-from lesioncore.priors.base import PriorMetadata
-from lesioncore.priors.vae import VAE, VAEConfig
+from lesioncore.priors.base import Prior, PriorMetadata
+from lesioncore.priors.plugins import load_plugin, plugin_priors
+from lesioncore.priors.registry import classes_of, kind_of
 
 FORMAT = 1
 """Version of the directory's layout."""
@@ -34,17 +36,64 @@ def embedded_priors() -> list[str]:
     return sorted(path.parent.name for path in EMBEDDED.glob(f"*/{CONFIG}"))
 
 
-def load_prior(name: str | os.PathLike[str]) -> VAE:
+def available_priors() -> dict[str, str]:
+    """Names that :func:`load_prior` knows, and where each comes from: ``"lesioncore"`` or another distribution."""
+    return {**plugin_priors(), **dict.fromkeys(embedded_priors(), "lesioncore")}
+
+
+def load_prior(name: str | os.PathLike[str]) -> Prior:
     """Load a prior.
 
     Parameters
     ----------
     name : str or path
-        Name of an embedded prior such as ``"phantom-t2"``, or a directory written by :func:`save_prior`.
+        Name of an embedded prior such as ``"phantom-t2"``; or a directory written by :func:`save_model`; or the name of
+        a prior that another installed package offers (:mod:`lesioncore.priors.plugins`). The first that there is, in
+        this order.
 
     Returns
     -------
-    VAE
+    Prior
+        On the CPU; one of this package is in evaluation mode and has its ``metadata`` set.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no prior of that name.
+    ValueError
+        If a file is missing, damaged, of a newer format, or does not fit the others; the message names it.
+    TypeError
+        If the directory holds a model that is no prior, or another package's entry point returns none.
+    ImportError, RuntimeError
+        If another package's prior cannot be imported, or fails to load.
+    """
+    if _directory(name) is None:
+        if name in plugin_priors():
+            return load_plugin(str(name))
+        raise FileNotFoundError(
+            f"name: no prior {os.fspath(name)!r}; expected one of {sorted(available_priors())} or a directory with"
+            f" {CONFIG} and {MODEL}"
+        )
+    model = load_model(name)
+    if not isinstance(model, Prior):
+        raise TypeError(
+            f"name: {os.fspath(name)!r} holds a model of kind {kind_of(model)!r} ({type(model).__name__}), which has no"
+            " ELBO and cannot restore; use it with lesioncore.detectors.load_detector"
+        )
+    return model
+
+
+def load_model(name: str | os.PathLike[str]) -> nn.Module:
+    """Load a model of any registered kind (:mod:`lesioncore.priors.registry`).
+
+    Parameters
+    ----------
+    name : str or path
+        Name of an embedded prior, or a directory written by :func:`save_model`.
+
+    Returns
+    -------
+    nn.Module
         In evaluation mode on the CPU, with ``metadata`` set.
 
     Raises
@@ -54,20 +103,24 @@ def load_prior(name: str | os.PathLike[str]) -> VAE:
     ValueError
         If a file is missing, damaged, of a newer format, or does not fit the others; the message names it.
     """
-    directory = EMBEDDED / name if isinstance(name, str) and name in embedded_priors() else Path(name)
-    if not directory.is_dir():
+    directory = _directory(name)
+    if directory is None:
         raise FileNotFoundError(
-            f"name: no prior {os.fspath(name)!r}; expected one of {embedded_priors()} or a directory with {CONFIG} and"
-            f" {MODEL}"
+            f"name: no model {os.fspath(name)!r}; expected a directory with {CONFIG} and {MODEL}, or one of"
+            f" {embedded_priors()}"
         )
     values = _read_json(directory / CONFIG)
-    if values.get("format") != FORMAT or values.get("kind") != "vae":
+    if values.get("format") != FORMAT:
         raise ValueError(
-            f"{directory / CONFIG}: format {values.get('format')!r} of kind {values.get('kind')!r}, expected format"
-            f" {FORMAT} of kind 'vae'; a newer lesioncore may be needed"
+            f"{directory / CONFIG}: format {values.get('format')!r}, expected {FORMAT}; a newer lesioncore may be"
+            " needed"
         )
     try:
-        model = VAE(VAEConfig(**values["architecture"]))
+        model_class, config_class = classes_of(values.get("kind"))
+    except ValueError as error:
+        raise ValueError(f"{directory / CONFIG}: {error}") from error
+    try:
+        model = model_class(config_class(**values["architecture"]))
         grid = (
             None if values["grid"] is None else SliceGrid(values["grid"]["voxel_size"], tuple(values["grid"]["shape"]))
         )
@@ -79,30 +132,30 @@ def load_prior(name: str | os.PathLike[str]) -> VAE:
         raise ValueError(f"{directory}: {CONFIG} or {CALIBRATION} is incomplete or damaged: {error}") from error
     weights = directory / MODEL
     if not weights.is_file():
-        raise ValueError(f"{weights}: missing; a prior directory holds {MODEL}, {CONFIG}, {CALIBRATION} and {CARD}")
+        raise ValueError(f"{weights}: missing; a model's directory holds {MODEL}, {CONFIG}, {CALIBRATION} and {CARD}")
     try:
         model.load_state_dict(load_file(weights))
     except (SafetensorError, RuntimeError) as error:
         raise ValueError(f"{weights}: does not fit {CONFIG}: {error}") from error
     digest = hashlib.sha256(weights.read_bytes() + (directory / CONFIG).read_bytes()).hexdigest()
-    model.metadata = replace(metadata, fingerprint=digest)
+    model.metadata = replace(metadata, fingerprint=digest)  # type: ignore[assignment]
     return model.eval()
 
 
-def save_prior(
-    prior: VAE,
+def save_model(
+    model: nn.Module,
     directory: str | os.PathLike[str],
     *,
     card: str,
     training: dict[str, Any] | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write a prior as a directory, complete or not at all.
+    """Write a model of any registered kind as a directory, complete or not at all.
 
     Parameters
     ----------
-    prior : VAE
-        With its ``metadata`` set.
+    model : nn.Module
+        A prior or another model (:mod:`lesioncore.priors.registry`), with its ``metadata`` set.
     directory : path
         Where to write.
     card : str
@@ -110,27 +163,31 @@ def save_prior(
     training : dict, optional
         How it was trained (JSON-able), kept in ``config.json``.
     overwrite : bool
-        Replace an existing prior directory.
+        Replace an existing model's directory.
 
     Raises
     ------
     FileExistsError
-        If `directory` exists and `overwrite` is false, or it exists and is no prior directory.
+        If `directory` exists and `overwrite` is false, or it exists and is no model's directory.
+    TypeError
+        If the model's class is not registered.
     ValueError
-        If the prior has no metadata.
+        If the model has no metadata.
     """
-    if prior.metadata is None:
-        raise ValueError("prior: its metadata is None; set VAE.metadata (name, grid, intensity) before saving")
+    kind = kind_of(model)
+    metadata: Any = model.metadata
+    if metadata is None:
+        raise ValueError("model: its metadata is None; set model.metadata = PriorMetadata(name, ...) before saving")
     target = Path(directory)
     if target.exists() and not (overwrite and (target / CONFIG).is_file()):
-        raise FileExistsError(f"directory: {target} exists; remove it, or give overwrite=True to replace a prior")
-    metadata = prior.metadata
+        raise FileExistsError(f"directory: {target} exists; remove it, or give overwrite=True to replace a model")
+    config: Any = model.config
     values = {
         "format": FORMAT,
-        "kind": "vae",
+        "kind": kind,
         "name": metadata.name,
         "modality": metadata.modality,
-        "architecture": asdict(prior.config),
+        "architecture": asdict(config),
         "grid": None if metadata.grid is None else asdict(metadata.grid),
         "intensity": None if metadata.intensity is None else metadata.intensity.to_dict(),
         "training": training,
@@ -138,7 +195,7 @@ def save_prior(
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
     try:
-        weights = {key: value.detach().cpu().contiguous() for key, value in prior.state_dict().items()}
+        weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
         save_file(weights, temporary / MODEL)
         _write_json(values, temporary / CONFIG)
         if metadata.calibration is not None:
@@ -148,19 +205,38 @@ def save_prior(
         temporary.chmod(0o755)
         for file in temporary.iterdir():
             file.chmod(0o644)
-        if target.exists():
-            shutil.rmtree(target)
-        os.replace(temporary, target)
+        _put_in_place(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target
+
+
+def _directory(name: str | os.PathLike[str]) -> Path | None:
+    """Directory of an embedded prior's name or of a path, if it is one."""
+    directory = EMBEDDED / name if name in embedded_priors() else Path(name)
+    return directory if directory.is_dir() else None
+
+
+def _put_in_place(new: Path, target: Path) -> None:
+    """Rename a directory to `target`; one that is there already comes back if that fails."""
+    if not target.exists():
+        os.replace(new, target)
+        return
+    old = new.with_name(f"{new.name}-replaced")
+    os.replace(target, old)
+    try:
+        os.replace(new, target)
+    except OSError:
+        os.replace(old, target)
+        raise
+    shutil.rmtree(old)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text())
     except FileNotFoundError as error:
-        raise ValueError(f"{path}: missing; a prior directory holds {MODEL}, {CONFIG}, {CALIBRATION}") from error
+        raise ValueError(f"{path}: missing; a model's directory holds {MODEL}, {CONFIG} and {CARD}") from error
     except ValueError as error:
         raise ValueError(f"{path}: is no valid JSON: {error}") from error
     if not isinstance(values, dict):

@@ -15,7 +15,7 @@ from lesioncore.priors.base import PriorMetadata, elbo_of_terms
 from lesioncore.priors.networks import NetworkConfig, check_slices, fold_batch_norms, make_decoder, make_encoder
 
 PIXEL_LOG_VARIANCE = (-6.0, 4.0)
-"""Range of a learned pixel log-variance: standard deviations from 0.05 (finer than the noise of a scan) to 7.4 z-scores.
+"""Range of a learned pixel log-variance: standard deviations from 0.05 (finer than a scan's noise) to 7.4 z-scores.
 Without it the likelihood of a constant background would have no upper bound."""
 
 ModelT = TypeVar("ModelT", bound="LatentModel")

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lesioncore.priors.gaussian import Gaussian
 from lesioncore.priors.latent import LatentConfig, LatentModel
+from lesioncore.priors.registry import register_model
 
 
 @dataclass(frozen=True)
@@ -54,3 +55,6 @@ class VAE(LatentModel):
     @property
     def noise_shape(self) -> tuple[int, int, int]:
         return self.config.latent_shape
+
+
+register_model("vae", VAE, VAEConfig)
