@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lesioncore.priors.base import elbo_of_terms
+
 
 class ElboGradient:
     """Computes ``ELBO(X)`` and ``dELBO/dX`` for a stack of slices, a batch at a time.
@@ -22,24 +24,39 @@ class ElboGradient:
     noise_seeds : sequence of int, optional
         One for each slice: each call draws a fresh reparameterised latent sample from that slice's own stream. The
         latent mean when absent.
+    kl_weight : float
+        Weight of the ELBO's costs, as for :func:`~lesioncore.priors.base.elbo_of_terms`; 1 is the ELBO.
 
     Raises
     ------
     ValueError
-        If `batch_size` is not positive, or `noise_seeds` is given for a prior that cannot sample.
+        If `batch_size` is not positive, `noise_seeds` is given for a prior that cannot sample, or another `kl_weight`
+        than 1 for a prior without ``elbo_terms``.
     """
 
-    def __init__(self, prior: Any, *, batch_size: int = 32, noise_seeds: Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        prior: Any,
+        *,
+        batch_size: int = 32,
+        noise_seeds: Sequence[int] | None = None,
+        kl_weight: float = 1.0,
+    ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size: got {batch_size}, expected at least 1")
         if noise_seeds is not None and not hasattr(prior, "noise_shape"):
             raise ValueError(
                 f"latent: got 'sample', but {type(prior).__name__} has no noise_shape and cannot sample; use 'mean'"
             )
+        if kl_weight != 1.0 and not hasattr(prior, "elbo_terms"):
+            raise ValueError(
+                f"kl_weight: got {kl_weight}, but {type(prior).__name__} has no elbo_terms to weigh; use 1"
+            )
         if isinstance(prior, torch.nn.Module):
             prior.eval()
         self.prior = prior.folded() if hasattr(prior, "folded") else prior
         self.batch_size = batch_size
+        self.kl_weight = kl_weight
         # Streams are drawn on the CPU so that CPU and GPU runs see the same samples.
         self._streams = None if noise_seeds is None else [torch.Generator().manual_seed(s) for s in noise_seeds]
 
@@ -69,9 +86,7 @@ class ElboGradient:
             batch = slice(start, min(start + self.batch_size, len(x)))
             leaf = x[batch].detach().requires_grad_(True)
             with torch.enable_grad():
-                value = (
-                    self.prior.elbo(leaf) if self._streams is None else self.prior.elbo(leaf, self._noise(batch, leaf))
-                )
+                value = self._value(leaf) if self._streams is None else self._value(leaf, self._noise(batch, leaf))
                 if value.shape != (len(leaf),):
                     raise ValueError(
                         f"prior.elbo: returned shape {tuple(value.shape)} for {len(leaf)} slices, expected"
@@ -80,6 +95,11 @@ class ElboGradient:
                 (gradient[batch],) = torch.autograd.grad(value.sum(), leaf)
             elbo[batch] = value.detach()
         return elbo, gradient
+
+    def _value(self, *arguments: Tensor) -> Tensor:
+        if self.kl_weight == 1.0:
+            return self.prior.elbo(*arguments)
+        return elbo_of_terms(self.prior.elbo_terms(*arguments), self.kl_weight)
 
     def _noise(self, batch: slice, like: Tensor) -> Tensor:
         """Standard normal noise whose values depend on the slice and the call, never on the batch."""

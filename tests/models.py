@@ -23,11 +23,51 @@ class GaussianPrior:
         return -0.5 * self.a * d.square().flatten(1).sum(1) - 0.5 * self.b * rough
 
 
-def tiny_vae(shape: tuple[int, int] = (24, 20), *, seed: int = 0, metadata: lc.PriorMetadata | None = None) -> lc.VAE:
+class PPCAPrior:
+    """Probabilistic PCA that the package does not ship: ``log N(x; mean, W W^T + s^2 I)`` of each slice, by Woodbury.
+
+    `mean` is ``[1, 1, H, W]``, `loadings` W is ``[H * W, q]``.
+    """
+
+    def __init__(self, mean: Tensor, loadings: Tensor, s: float) -> None:
+        self.mean, self.loadings, self.s = mean, loadings, s
+        pixels, rank = loadings.shape
+        inner = torch.eye(rank, dtype=mean.dtype) + loadings.T @ loadings / s**2
+        self.factor = torch.linalg.cholesky(inner)
+        log_determinant = 2 * self.factor.diagonal().log().sum() + 2 * pixels * math.log(s)
+        self.constant = -0.5 * (pixels * math.log(2 * math.pi) + float(log_determinant))
+
+    def elbo(self, x: Tensor) -> Tensor:
+        d = (x - self.mean).flatten(1)
+        inside = torch.linalg.solve_triangular(self.factor, (d @ self.loadings).T, upper=False)
+        squares = d.square().sum(1) / self.s**2 - inside.square().sum(0) / self.s**4
+        return self.constant - 0.5 * squares
+
+
+def tiny_vae(
+    shape: tuple[int, int] = (24, 20), *, seed: int = 0, metadata: lc.PriorMetadata | None = None, **config: object
+) -> lc.VAE:
     """A random VAE whose batch statistics are not the trivial ones."""
+    return _random(lc.VAE, lc.VAEConfig(shape, (4, 6), 3, **config), seed, metadata)
+
+
+def tiny_gmvae(
+    shape: tuple[int, int] = (24, 20),
+    *,
+    seed: int = 0,
+    metadata: lc.PriorMetadata | None = None,
+    components: int = 3,
+    **config: object,
+) -> lc.GMVAE:
+    """A random GMVAE whose batch statistics are not the trivial ones."""
+    config = lc.GMVAEConfig(shape, (4, 6), 3, components=components, w_channels=2, hidden_channels=5, **config)
+    return _random(lc.GMVAE, config, seed, metadata)
+
+
+def _random(kind, config, seed, metadata):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = lc.VAE(lc.VAEConfig(shape, (4, 6), 3), metadata)
+        model = kind(config, metadata)
         for name, buffer in model.named_buffers():
             if name.endswith("running_mean"):
                 buffer.normal_(0, 0.1)

@@ -1,4 +1,4 @@
-"""The VAE against torch.distributions and finite differences."""
+"""VAE, and what it shares with the GMVAE, against torch.distributions and finite differences."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import math
 
 import pytest
 import torch
-from models import tiny_vae
+from models import tiny_gmvae, tiny_vae
 from torch.distributions import Independent, Normal, kl_divergence
 
 from lesioncore import VAE, VAEConfig
 from lesioncore.engine import ElboGradient
+from lesioncore.priors.base import elbo_of_terms
+from lesioncore.priors.latent import PIXEL_LOG_VARIANCE
+
+both = pytest.mark.parametrize("make", [tiny_vae, tiny_gmvae])
 
 
 def test_paper_sizes():
@@ -49,14 +53,83 @@ def test_elbo_against_distributions(sampled):
         expected = likelihood - kl_divergence(posterior, prior)
         assert torch.allclose(model.elbo(x, noise), expected, rtol=1e-12)
         terms = model.elbo_terms(x, noise)
+        assert set(terms) == {"log_likelihood", "kl"}
         assert torch.allclose(terms["log_likelihood"], likelihood, rtol=1e-12)
         assert torch.allclose(terms["kl"], kl_divergence(posterior, prior), rtol=1e-12)
 
 
-def test_gradient_against_finite_differences():
-    model = tiny_vae((12, 11)).double()
-    x = torch.randn(2, 1, 12, 11, dtype=torch.float64)
+@both
+def test_elbo_is_its_terms(make):
+    model = make()
+    x = torch.randn(3, 1, 24, 20)
+    terms = model.elbo_terms(x)
+    assert all(term.shape == (3,) for term in terms.values())
+    costs = sum(value for name, value in terms.items() if name != "log_likelihood")
+    assert torch.allclose(model.elbo(x), terms["log_likelihood"] - costs)
+    assert torch.allclose(elbo_of_terms(terms, 0.25), terms["log_likelihood"] - 0.25 * costs)
+
+
+@both
+@pytest.mark.parametrize("scale", [0.1, 100.0])
+def test_learned_variance_against_distributions(make, scale):
+    """A large scale leaves the range of the log-variance on both sides."""
+    model = make(learned_variance=True).double()
+    x = torch.randn(3, 1, 24, 20, dtype=torch.float64)
+    with torch.no_grad():
+        model.output.weight[1].mul_(scale)
+        encoded = model.encode(x)
+        z = (encoded if isinstance(model, VAE) else encoded[0]).mean
+        raw = model.output(model.decoder(model.expand(z)))[:, 1:]
+        low, high = PIXEL_LOG_VARIANCE
+        assert ((raw < low).any() and (raw > high).any()) == (scale > 1)
+        expected = Normal(model.decode(z), (0.5 * raw.clamp(low, high)).exp()).log_prob(x).sum((1, 2, 3))
+        terms, learned = model.elbo_terms(x), model.elbo_terms(x, learned_variance=True)
+        assert torch.allclose(learned.pop("log_likelihood"), expected, rtol=1e-12)
+        fixed = Normal(model.decode(z), math.sqrt(0.5)).log_prob(x).sum((1, 2, 3))
+        assert torch.allclose(terms["log_likelihood"], fixed, rtol=1e-12)
+        assert all(torch.equal(learned[name], terms[name]) for name in learned)
+        assert torch.equal(model.elbo(x), elbo_of_terms(terms))
+        assert model.decode(z).shape == model.reconstruct(x).shape == x.shape
+
+
+@both
+def test_variance_that_was_not_learned_is_refused(make):
+    with pytest.raises(ValueError, match="learned_variance=True"):
+        make().elbo_terms(torch.zeros(1, 1, 24, 20), learned_variance=True)
+
+
+@both
+def test_gradient_against_finite_differences(make):
+    model = make((12, 11)).double()
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(2, 1, 12, 11, dtype=torch.float64, generator=generator)
+    noise = torch.randn(2, *model.noise_shape, dtype=torch.float64, generator=generator)
     assert torch.autograd.gradcheck(model.elbo, x.requires_grad_(True))
+    assert torch.autograd.gradcheck(model.elbo, (x, noise))
+
+
+@both
+@pytest.mark.parametrize("learned_variance", [False, True])
+def test_parameter_gradient_against_finite_differences(make, learned_variance):
+    model = make((12, 11), learned_variance=learned_variance).double()
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(2, 1, 12, 11, dtype=torch.float64, generator=generator)
+    noise = torch.randn(2, *model.noise_shape, dtype=torch.float64, generator=generator)
+    names, parameters = zip(*model.named_parameters(), strict=True)
+
+    class Training(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self):
+            return elbo_of_terms(model.elbo_terms(x, noise, learned_variance=learned_variance))
+
+    def elbo(*values):
+        named = {f"model.{name}": value for name, value in zip(names, values, strict=True)}
+        return torch.func.functional_call(Training(), named, ())
+
+    assert torch.autograd.gradcheck(elbo, parameters, fast_mode=True)
 
 
 def test_skip_and_convolution_see_the_same_pixels():
@@ -72,9 +145,10 @@ def test_skip_and_convolution_see_the_same_pixels():
     assert torch.allclose(out[0, 0, 5:, 0].diff(), centres[5:].diff(), atol=1e-9)
 
 
+@both
 @pytest.mark.parametrize("sampled", [False, True])
-def test_gradient_does_not_depend_on_the_batch(sampled):
-    model = tiny_vae().double()
+def test_gradient_does_not_depend_on_the_batch(make, sampled):
+    model = make().double()
     x = torch.randn(7, 1, 24, 20, dtype=torch.float64)
     seeds = list(range(7)) if sampled else None
     whole = ElboGradient(model, batch_size=7, noise_seeds=seeds)(x)
@@ -82,17 +156,41 @@ def test_gradient_does_not_depend_on_the_batch(sampled):
     alone = ElboGradient(model, batch_size=1, noise_seeds=seeds and seeds[4:5])(x[4:5])
     for a, b in zip(whole, pieces, strict=True):
         assert torch.allclose(a, b, rtol=1e-10, atol=1e-10)
+    assert torch.allclose(whole[0][4:5], alone[0], rtol=1e-10, atol=1e-10)
     assert torch.allclose(whole[1][4:5], alone[1], rtol=1e-10, atol=1e-10)
 
 
-def test_samples_repeat_by_seed_and_differ_between_calls():
-    model = tiny_vae()
+@both
+def test_samples_repeat_by_seed_and_differ_between_calls(make):
+    model = make()
     x = torch.randn(2, 1, 24, 20)
     first, again = (ElboGradient(model, noise_seeds=[5, 6]) for _ in range(2))
     a, b = first(x)[0], first(x)[0]
     assert not torch.equal(a, b)
     assert torch.equal(a, again(x)[0])
     assert torch.equal(b, again(x)[0])
+
+
+@both
+@pytest.mark.parametrize("sampled", [False, True])
+@pytest.mark.parametrize("kl_weight", [0.0, 0.3, 1.0])
+def test_engine_weighs_the_costs(make, sampled, kl_weight):
+    model = make().double()
+    x = torch.randn(3, 1, 24, 20, dtype=torch.float64, requires_grad=True)
+    noise = torch.stack([torch.randn(model.noise_shape, generator=torch.Generator().manual_seed(s)) for s in range(3)])
+    terms = model.elbo_terms(x, noise.double() if sampled else None)
+    costs = sum(value for name, value in terms.items() if name != "log_likelihood")
+    expected = terms["log_likelihood"] - kl_weight * costs
+    (gradient,) = torch.autograd.grad(expected.sum(), x)
+    seeds = range(3) if sampled else None
+    value, found = ElboGradient(model, batch_size=2, noise_seeds=seeds, kl_weight=kl_weight)(x.detach())
+    assert torch.allclose(value, expected, rtol=1e-10)
+    assert torch.allclose(found, gradient, rtol=1e-9, atol=1e-9)
+
+
+class Plain:
+    def elbo(self, x):
+        return x.sum((1, 2, 3))
 
 
 def test_engine_refuses_a_prior_that_averages():
@@ -105,25 +203,52 @@ def test_engine_refuses_a_prior_that_averages():
 
 
 def test_engine_refuses_sampling_where_there_is_none():
-    class Plain:
-        def elbo(self, x):
-            return x.sum((1, 2, 3))
-
     with pytest.raises(ValueError, match="cannot sample"):
         ElboGradient(Plain(), noise_seeds=[0])
 
 
-def test_wrong_slice_size_is_named():
+def test_engine_refuses_another_weight_where_there_are_no_terms():
+    assert ElboGradient(Plain(), kl_weight=1.0)(torch.ones(1, 1, 2, 2))[0] == 4
+    with pytest.raises(ValueError, match=r"kl_weight: got 0\.5, but Plain has no elbo_terms"):
+        ElboGradient(Plain(), kl_weight=0.5)
+
+
+@both
+def test_wrong_slice_size_is_named(make):
     with pytest.raises(ValueError, match=r"expected \[N, 1, 24, 20\]"):
-        tiny_vae().elbo(torch.zeros(1, 1, 20, 24))
+        make().elbo(torch.zeros(1, 1, 20, 24))
 
 
-def test_folded_model_is_the_same_model():
-    model = tiny_vae().double()
+@both
+@pytest.mark.parametrize("learned_variance", [False, True])
+def test_folded_model_is_the_same_model(make, learned_variance):
+    model = make(learned_variance=learned_variance).double()
     x = torch.randn(3, 1, 24, 20, dtype=torch.float64, requires_grad=True)
+    noise = torch.randn(3, *model.noise_shape, dtype=torch.float64)
     folded = model.folded()
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
     assert any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())
-    pairs = [(m.elbo(x), torch.autograd.grad(m.elbo(x).sum(), x)[0]) for m in (model, folded)]
-    for a, b in zip(*pairs, strict=True):
-        assert torch.allclose(a, b, rtol=1e-9, atol=1e-9)
+    for arguments in ((x,), (x, noise)):
+        pairs = [(m.elbo(*arguments), torch.autograd.grad(m.elbo(*arguments).sum(), x)[0]) for m in (model, folded)]
+        for a, b in zip(*pairs, strict=True):
+            assert torch.allclose(a, b, rtol=1e-9, atol=1e-9)
+
+
+def test_sample_decodes_the_standard_normal_latent():
+    model = tiny_vae()
+    z = torch.randn(4, *model.noise_shape)
+    with torch.no_grad():
+        assert torch.equal(model.sample(z), model.decode(z))
+
+
+@both
+def test_autocast_keeps_the_sums_in_full_precision(make):
+    model = make()
+    x = torch.randn(2, 1, 24, 20)
+    noise = torch.randn(2, *model.noise_shape)
+    exact = model.elbo_terms(x, noise)
+    with torch.autocast("cpu", torch.bfloat16):
+        terms = model.elbo_terms(x, noise)
+    for name, term in terms.items():
+        assert term.dtype == torch.float32
+        assert torch.allclose(term, exact[name], rtol=0.05, atol=0.1)
