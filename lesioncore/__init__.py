@@ -14,6 +14,7 @@ from lesioncore.calibrate import calibrate
 from lesioncore.calibration import Calibration
 from lesioncore.config import RestoreConfig
 from lesioncore.data.grid import SliceGrid
+from lesioncore.detectors import Detector, load_detector
 from lesioncore.preprocess import IntensityScale
 from lesioncore.priors import (
     GMVAE,
@@ -36,6 +37,7 @@ __all__ = [
     "GMVAE",
     "VAE",
     "Calibration",
+    "Detector",
     "GMVAEConfig",
     "IntensityScale",
     "PaperSolver",
@@ -50,6 +52,7 @@ __all__ = [
     "available_priors",
     "calibrate",
     "embedded_priors",
+    "load_detector",
     "load_model",
     "load_prior",
     "restore",

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lesioncore.detectors.adversarial import AdversarialConfig, image_to_latent, latent_to_image
 from lesioncore.priors.base import PriorMetadata
 from lesioncore.priors.networks import check_slices, fold_batch_norms
+from lesioncore.priors.registry import register_model
 
 
 @dataclass(frozen=True)
@@ -64,3 +65,6 @@ class AAE(nn.Module):
         copy.metadata = None
         fold_batch_norms(copy)
         return copy.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+register_model("aae", AAE, AAEConfig)

@@ -13,6 +13,7 @@ from lesioncore.data.grid import SliceGrid
 from lesioncore.data.resample import AxisResampler
 from lesioncore.detectors.base import DeviationDetector, Progress, Sign
 from lesioncore.priors.base import PriorMetadata
+from lesioncore.priors.registry import register_model
 from lesioncore.scan import SliceStack, Volume, prepare
 
 
@@ -91,6 +92,9 @@ class HealthyMean(nn.Module):
         for image, elsewhere in zip((self.mean, self.deviation), self.overall, strict=True):
             found.append(torch.where(known > 0, along(image.cpu(), 0) / known, elsewhere.cpu()))
         return found[0], found[1]
+
+
+register_model("healthy-mean", HealthyMean, HealthyMeanConfig)
 
 
 class MeanDistance(DeviationDetector):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lesioncore.config import RestoreConfig
+from lesioncore.detectors.anogan import AnoGAN, LatentSearch
 from lesioncore.detectors.base import DeviationDetector, Progress, Sign
 from lesioncore.detectors.slices import check_batch_size, map_slices
 from lesioncore.priors.base import PriorMetadata, metadata_of
@@ -74,8 +76,8 @@ class ProjectionDetector(DeviationDetector):
     Parameters
     ----------
     model : nn.Module
-        Any with ``reconstruct(x)``, from ``[N, 1, H, W]`` z-scores to the same: VAE, GMVAE, AAE, AnoGAN and others. An
-        attribute ``metadata`` (:class:`lesioncore.PriorMetadata`) gives its grid and intensities.
+        Any with ``reconstruct(x)``, from ``[N, 1, H, W]`` z-scores to the same: VAE, GMVAE, AAE and others. Its
+        ``metadata`` (:class:`lesioncore.PriorMetadata`), if it has any, gives grid and intensities.
     smoothing : float
         Standard deviation (mm; pixels for a model without a grid) of a Gaussian that smooths the signed residual
         within each slice. Lesions are larger than the noise of a residual and keep their sign, so that smoothing
@@ -121,13 +123,59 @@ class ProjectionDetector(DeviationDetector):
             self._residual, stacks, self.model, device=device, batch_size=self.batch_size, progress=progress
         )
 
+    def reconstruct(self, x: Tensor, mask: Tensor) -> Tensor:
+        """What the model makes of slices whose brain is `mask`; each ``[N, 1, H, W]``, on one device."""
+        return self.model.reconstruct(x)  # type: ignore[operator]  # checked above
+
     def _residual(self, x: Tensor, mask: Tensor) -> Tensor:
-        residual = x - self.model.reconstruct(x)  # type: ignore[operator]  # checked above
+        residual = x - self.reconstruct(x, mask)
         if self.smoothing == 0:
             return residual
         grid = self.metadata.grid
         sigma = self.smoothing if grid is None else self.smoothing / grid.voxel_size
         return gaussian_smooth(torch.where(mask, residual, 0.0), sigma)
+
+
+class AnoGANDetector(ProjectionDetector):
+    """Residual ``Y - G(z)`` of the slice nearest to the observed that an AnoGAN generates.
+
+    Parameters
+    ----------
+    model : AnoGAN
+        From :func:`lesioncore.load_model`, or trained.
+    search : LatentSearch, optional
+        How the latent is found, of a model without an encoder.
+    smoothing, sign, batch_size
+        As for :class:`ProjectionDetector`.
+
+    Raises
+    ------
+    ValueError
+        As for `ProjectionDetector`; or if `search` is given for a model with an encoder, which searches nothing.
+    """
+
+    model: AnoGAN
+
+    def __init__(
+        self,
+        model: AnoGAN,
+        *,
+        search: LatentSearch | None = None,
+        smoothing: float = 0.0,
+        sign: Sign = None,
+        batch_size: int = 32,
+    ) -> None:
+        super().__init__(model, smoothing=smoothing, sign=sign, batch_size=batch_size)
+        if search is not None and model.encoder is not None:
+            raise ValueError("search: the model has an encoder, which finds the latent without a search")
+        self.search = search or LatentSearch()
+
+    def settings(self) -> dict[str, Any]:
+        search = asdict(self.search) if self.model.encoder is None else None
+        return {**super().settings(), "search": search}
+
+    def reconstruct(self, x: Tensor, mask: Tensor) -> Tensor:
+        return self.model.reconstruct(x, mask, self.search)
 
 
 def gaussian_smooth(slices: Tensor, sigma: float) -> Tensor:

@@ -13,6 +13,7 @@ from lesioncore.detectors.base import Detector, Progress
 from lesioncore.detectors.slices import check_batch_size, map_slices
 from lesioncore.priors.base import PriorMetadata
 from lesioncore.priors.networks import NetworkConfig, UpBlock, check_slices, make_encoder
+from lesioncore.priors.registry import register_model
 from lesioncore.scan import SliceStack
 
 
@@ -70,6 +71,9 @@ class UNet(nn.Module):
             h = block(torch.cat([h, features.pop()], 1))
         h = self.head_norm(self.head(torch.cat([h, features.pop()], 1)))
         return self.output(F.leaky_relu(h, self.config.negative_slope))
+
+
+register_model("unet", UNet, UNetConfig)
 
 
 class UNetDetector(Detector):

@@ -1,0 +1,96 @@
+"""Detectors by name: what a model's directory can detect with."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from typing import Any
+
+from lesioncore.detectors.anogan import AnoGAN
+from lesioncore.detectors.base import Detector
+from lesioncore.detectors.intensity import EqualizedThreshold, IntensityThreshold
+from lesioncore.detectors.mean import HealthyMean, MeanDistance
+from lesioncore.detectors.residual import AnoGANDetector, MAPDetector, ProjectionDetector
+from lesioncore.detectors.unet import UNet, UNetDetector
+from lesioncore.priors.base import Prior
+from lesioncore.priors.io import load_model, load_prior
+
+METHODS = {
+    "map": "MAP restoration under a prior (VAE, GMVAE and others with an ELBO)",
+    "projection": "distance to a model's own reconstruction (VAE, GMVAE, AAE, AnoGAN), smoothed on request",
+    "unet": "lesion probability of a supervised U-Net",
+    "mean-distance": "distance to the healthy mean image",
+    "intensity": "threshold of the standardised intensity; takes a model's intensity scale alone",
+    "equalized": "threshold of the histogram-equalised intensity; takes no model at all",
+}
+"""Names of all methods, and what they are."""
+
+
+def load_detector(name: str | os.PathLike[str], method: str | None = None, **options: Any) -> Detector:
+    """Load a model and detect with it.
+
+    Parameters
+    ----------
+    name : str or path
+        Name of a prior or directory of a model, as for :func:`lesioncore.load_prior` and :func:`lesioncore.load_model`.
+    method : str, optional
+        One of `METHODS` that the model offers; when absent, its first: ``"map"`` for a prior, ``"projection"`` for
+        other models that reconstruct, and a U-Net's or a healthy mean's only one.
+    **options
+        Of the method's class, such as ``sign=1``, ``config=RestoreConfig(...)`` for ``"map"`` or ``smoothing=4.0`` (mm)
+        for ``"projection"``.
+
+    Returns
+    -------
+    Detector
+        With the thresholds that the directory carries, if they are for these settings.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is nothing of that name.
+    ValueError
+        If the model does not offer the method, a file is damaged, or an option is out of its range.
+    TypeError
+        If the method does not take an option.
+    """
+    model: Any
+    try:
+        model = load_model(name)
+    except FileNotFoundError:
+        model = load_prior(name)  # another package's, or an error that lists what there is
+    return make_detector(model, method, **options)
+
+
+def make_detector(model: Any, method: str | None = None, **options: Any) -> Detector:
+    """Detect with a model in memory; arguments and errors as for :func:`load_detector`."""
+    offered = _offered(model)
+    method = next(iter(offered)) if method is None else method
+    if method not in offered:
+        raise ValueError(
+            f"method: got {method!r}, expected one that {type(model).__name__} offers: {', '.join(offered)}"
+        )
+    allowed = list(inspect.signature(offered[method]).parameters)[1:]
+    unknown = sorted(set(options) - set(allowed))
+    if unknown:
+        raise TypeError(f"options: {method!r} takes {', '.join(allowed)}, got {', '.join(unknown)}")
+    what = getattr(model, "metadata", None) if method in ("intensity", "equalized") else model
+    return offered[method](what, **options)
+
+
+def _offered(model: Any) -> dict[str, Callable[..., Detector]]:
+    """Methods of a model, its default first."""
+    offered: dict[str, Callable[..., Detector]] = {}
+    if isinstance(model, UNet):
+        offered["unet"] = UNetDetector
+    elif isinstance(model, HealthyMean):
+        offered["mean-distance"] = MeanDistance
+    elif isinstance(model, AnoGAN):
+        offered["projection"] = AnoGANDetector
+    else:
+        if isinstance(model, Prior):
+            offered["map"] = MAPDetector
+        if hasattr(model, "reconstruct"):
+            offered["projection"] = ProjectionDetector
+    return {**offered, "intensity": IntensityThreshold, "equalized": EqualizedThreshold}
