@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from models import GaussianPrior, tiny_vae
+from models import GaussianPrior, tiny_gmvae, tiny_vae
 from scans import AFFINE, BRAIN, FAST, FINE_AFFINE, HEALTHY, METADATA, SHAPE, VALUES, finer, voxels
 
 import lesioncore as lc
@@ -158,6 +158,17 @@ def test_mask_is_of_the_scores_kind_and_wants_thresholds_for_these_settings():
         detector.thresholds(HEALTHY, masks=[BRAIN])
 
 
+def test_progress_and_device():
+    calls = []
+    detector = detectors()["map"]
+    score = detector.detect(VALUES, progress=lambda done, steps: calls.append((done, steps)))
+    assert calls == [(1, 3), (2, 3), (3, 3)]
+    assert torch.equal(detector.detect(VALUES, progress=True), score)
+    for wrong in detectors().values():
+        with pytest.raises(ValueError, match="device: got 'tpu'"):
+            wrong.detect(VALUES, device="tpu")
+
+
 @pytest.mark.parametrize("kind", [IntensityThreshold, EqualizedThreshold])
 def test_wrong_sign_is_named(kind):
     with pytest.raises(ValueError, match="sign: got 2"):
@@ -170,6 +181,7 @@ def models():
         torch.manual_seed(1)
         return {
             "vae": tiny_vae(metadata=METADATA),
+            "gmvae": tiny_gmvae(metadata=METADATA),
             "unet": UNet(UNetConfig((24, 20), (4, 6), 3), METADATA).eval(),
             "healthy-mean": MeanDistance.fit(HEALTHY, METADATA).model,
             "aae": AAE(AAEConfig((24, 20), (4, 6), 3), METADATA).eval(),
@@ -183,6 +195,8 @@ def models():
         ("vae", None, {"config": FAST}, MAPDetector),
         ("vae", "projection", {"smoothing": 4.0, "sign": 1}, ProjectionDetector),
         ("vae", "intensity", {"sign": -1}, IntensityThreshold),
+        ("gmvae", None, {"config": FAST, "sign": 1}, MAPDetector),
+        ("gmvae", "projection", {}, ProjectionDetector),
         ("unet", None, {}, UNetDetector),
         ("unet", "equalized", {}, EqualizedThreshold),
         ("healthy-mean", None, {"normalize": True}, MeanDistance),

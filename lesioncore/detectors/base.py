@@ -17,7 +17,7 @@ from lesioncore.data.arrays import ArrayT, to_numpy
 from lesioncore.data.nifti import make_image
 from lesioncore.metrics import fpr_threshold
 from lesioncore.priors.base import PriorMetadata
-from lesioncore.restore import progress_bar
+from lesioncore.restore import progress_bar, resolve_device
 from lesioncore.scan import Scan, SliceStack, Volume, prepare, prepare_all
 
 Sign: TypeAlias = Literal[1, -1] | None
@@ -109,9 +109,10 @@ class Detector(ABC):
         ValueError, TypeError
             If an argument cannot be used; the message says what to do.
         """
+        target = resolve_device(device)
         scans, several = prepare_all(volume, self.metadata, mask=mask, affine=affine, normalized=self.normalized)
         with progress_bar(progress, self.name) as report:
-            scores = self._score_scans(scans, device, report)
+            scores = self._score_scans(scans, target, report)
         found = [scan.like_input(score) for scan, score in zip(scans, scores, strict=True)]
         return found if several else found[0]
 
@@ -160,6 +161,7 @@ class Detector(ABC):
         levels = sorted({float(limit) for limit in limits})
         if not levels or not 0 < levels[0] <= levels[-1] < 1:
             raise ValueError(f"limits: got {list(limits)}, expected false-positive rates in (0, 1)")
+        target = resolve_device(device)
         pieces = []
         for i, one in enumerate(healthy):
             mask = None if masks is None else masks[i]
@@ -169,10 +171,10 @@ class Detector(ABC):
                 else prepare(one, self.metadata, mask=mask, normalized=self.normalized)
             )
             if isinstance(stack, Scan):
-                (score,) = self._score_scans([stack], device, None)
+                (score,) = self._score_scans([stack], target, None)
                 pieces.append(score[stack.brain()])
             else:
-                pieces.append(self.score_stacks([stack], device=device)[0][stack.mask].numpy())
+                pieces.append(self.score_stacks([stack], device=target)[0][stack.mask].numpy())
             if progress is not None:
                 progress(i + 1, len(healthy))
         scores = np.concatenate(pieces)
@@ -223,9 +225,7 @@ class Detector(ABC):
             return make_image(np.asanyarray(score.dataobj) > threshold, score.affine, header=score.header)
         return score > threshold if isinstance(score, Tensor) else to_numpy(score, "score") > threshold
 
-    def _score_scans(
-        self, scans: Sequence[Scan], device: str | torch.device, progress: Progress | None
-    ) -> list[np.ndarray]:
+    def _score_scans(self, scans: Sequence[Scan], device: torch.device, progress: Progress | None) -> list[np.ndarray]:
         """Scores on the scans' own voxels, in their storage order."""
         scores = self.score_stacks(scans, device=device, progress=progress)
         return [scan.residual(score) for scan, score in zip(scans, scores, strict=True)]
@@ -274,9 +274,7 @@ class DeviationDetector(Detector):
     def settings(self) -> dict[str, Any]:
         return {**super().settings(), "sign": self.sign}
 
-    def _score_scans(
-        self, scans: Sequence[Scan], device: str | torch.device, progress: Progress | None
-    ) -> list[np.ndarray]:
+    def _score_scans(self, scans: Sequence[Scan], device: torch.device, progress: Progress | None) -> list[np.ndarray]:
         deviations = self.deviation_stacks(scans, device=device, progress=progress)
         return [self._size(scan.residual(d)) for scan, d in zip(scans, deviations, strict=True)]
 

@@ -80,9 +80,9 @@ class ProjectionDetector(DeviationDetector):
         ``metadata`` (:class:`lesioncore.PriorMetadata`), if it has any, gives grid and intensities.
     smoothing : float
         Standard deviation (mm; pixels for a model without a grid) of a Gaussian that smooths the signed residual
-        within each slice. Lesions are larger than the noise of a residual and keep their sign, so that smoothing
-        helps. The residual counts as 0 outside the brain: that lowers it along the brain's rim, where projection is
-        wrong most often, and finds more lesions than dividing by the smoothed mask.
+        within each slice: noise of either sign cancels, a lesion larger than the Gaussian stays. The residual counts as
+        0 outside the brain, which lowers it along the brain's rim, where projection is wrong most often; on phantoms
+        that finds more than dividing by the smoothed mask.
     sign : {1, -1}, optional
         As for :class:`~lesioncore.detectors.DeviationDetector`.
     batch_size : int
