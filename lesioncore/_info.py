@@ -1,4 +1,4 @@
-"""Facts about this installation: versions, backends, processor, embedded priors."""
+"""Facts about this installation: versions, backends, processor, priors."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Any
 import torch
 
 from lesioncore import _C, _ops
+from lesioncore.priors.plugins import plugin_priors
 
 EMBEDDED_PRIORS = Path(__file__).parent / "priors" / "embedded"
 
 
 def info() -> dict[str, Any]:
-    """Versions, backends (built, loaded and if not, why), processor, threads, GPU and embedded priors.
+    """Versions, backends (built, loaded and if not, why), processor, threads, GPU, embedded and other packages' priors.
 
     Returns
     -------
@@ -52,6 +53,7 @@ def info() -> dict[str, Any]:
         },
         "build": build,
         "embedded_priors": _embedded_priors(),
+        "plugin_priors": plugin_priors(),
     }
 
 
@@ -88,6 +90,7 @@ def format_info(facts: dict[str, Any]) -> str:
     if not cuda["devices"]:
         lines.append("GPU           none visible to torch")
     lines.append(f"priors        {', '.join(facts['embedded_priors']) or 'none embedded'}")
+    lines += [f"              {name}, from {origin}" for name, origin in facts["plugin_priors"].items()]
     return "\n".join(lines)
 
 

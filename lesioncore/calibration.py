@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+_LATER_SETTINGS = {"kl_weight": 1.0}
+"""Settings of restoration that files written before them lack, and the value that they had."""
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -86,5 +89,8 @@ class Calibration:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Calibration:
-        """Inverse of :meth:`to_dict`."""
-        return cls(**values)
+        """Inverse of :meth:`to_dict`; settings that an older version did not write get the value that they had."""
+        settings = values["settings"]
+        if "solver" in settings:  # other detectors have settings of their own
+            settings = {**_LATER_SETTINGS, **settings}
+        return cls(**{**values, "settings": settings})

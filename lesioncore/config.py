@@ -27,6 +27,9 @@ class RestoreConfig:
         3 couples neighbouring slices, weighted by in-plane over through-plane voxel size.
     latent : {"mean", "sample"}
         The ELBO's expectation: at the mean of ``Q(z|X)``, or from a fresh seeded sample in each step.
+    kl_weight : float
+        Weight of the ELBO's costs (KL divergences) against its log-likelihood. 1 is the ELBO; 0 leaves the likelihood
+        of the prior's reconstruction alone.
     batch_size : int
         Slices in one pass through the network; bounds memory.
     normalized : bool
@@ -44,6 +47,7 @@ class RestoreConfig:
     tv_eps: float = 1e-3
     tv_dimensions: Literal[2, 3] = 2
     latent: Literal["mean", "sample"] = "mean"
+    kl_weight: float = 1.0
     batch_size: int = 32
     normalized: bool = False
 
@@ -63,8 +67,10 @@ class RestoreConfig:
                 raise ValueError(f"{name}: got {getattr(self, name)!r}, expected one of {allowed}")
         if self.batch_size < 1:
             raise ValueError(f"batch_size: got {self.batch_size}, expected at least 1")
-        if self.tv_weight is not None and not 0 <= self.tv_weight < float("inf"):
-            raise ValueError(f"tv_weight: got {self.tv_weight}, expected a finite number >= 0")
+        for name in ("tv_weight", "kl_weight"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < float("inf"):
+                raise ValueError(f"{name}: got {value}, expected a finite number >= 0")
         TotalVariation(eps=self.tv_eps)
 
     @property
@@ -88,4 +94,5 @@ class RestoreConfig:
             "tv_eps": self.tv_eps,
             "tv_dimensions": self.tv_dimensions,
             "latent": self.latent,
+            "kl_weight": self.kl_weight,
         }

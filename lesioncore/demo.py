@@ -16,7 +16,7 @@ from lesioncore.data import save_image
 from lesioncore.figure import require_matplotlib, restoration_figure, save_figure
 from lesioncore.metrics import ScoreHistogram, dice
 from lesioncore.phantom import Phantom, simulate
-from lesioncore.priors import VAE, load_prior
+from lesioncore.priors import Prior, load_prior
 from lesioncore.restore import restore
 from lesioncore.result import Restoration
 
@@ -94,7 +94,7 @@ class DemoReport:
 def demo(
     directory: str | os.PathLike[str],
     *,
-    prior: VAE | None = None,
+    prior: Prior | None = None,
     contrast: str = "T2w",
     lesion: str | None = None,
     subject: int = 0,
@@ -111,7 +111,7 @@ def demo(
     ----------
     directory : path
         Created when absent. Files of the same names are replaced.
-    prior : VAE, optional
+    prior : Prior, optional
         With a calibration; the embedded one of `contrast` when absent.
     contrast : {"T2w", "T1w"}
         Image contrast.

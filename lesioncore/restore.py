@@ -118,7 +118,7 @@ def solve_stacks(
     # A slice's noise follows from its place in its own scan, so that it is the same alone and in a list.
     noise_seeds = None if seed is None else [seed * 1_000_003 + int(i) for rows in keep for i in rows.nonzero()]
     objective = Objective(
-        ElboGradient(prior, batch_size=config.batch_size, noise_seeds=noise_seeds),
+        ElboGradient(prior, batch_size=config.batch_size, noise_seeds=noise_seeds, kl_weight=config.kl_weight),
         tv_weight,
         config.total_variation(stacks[0].voxel_size),
     )

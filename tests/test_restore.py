@@ -130,6 +130,27 @@ def test_list_is_each_alone(prior, image, result):
     assert isinstance(lc.restore([image], prior, config=FAST), list)
 
 
+def test_kl_weight_changes_the_objective(prior, image, result):
+    with pytest.warns(UserWarning, match=r"kl_weight 0\.5, not 1\.0"):
+        other = lc.restore(image, prior, config=lc.RestoreConfig(FAST.solver, kl_weight=0.5))
+    assert not np.array_equal(voxels(other.residual), voxels(result.residual))
+    assert other.sidecar()["Settings"]["kl_weight"] == 0.5
+    rows = other.scan.mask.flatten(1).any(1)
+    with torch.no_grad():
+        terms = prior.elbo_terms(other.solution.restored[rows])
+    expected = terms["log_likelihood"] - 0.5 * terms["kl"]
+    change = other.slice_residual[rows][:, 0]
+    variation = sum(change.diff(dim=axis).abs().flatten(1).sum(1) for axis in (1, 2))
+    assert torch.allclose(other.solution.objective[-1], expected - variation, rtol=1e-4)
+
+
+def test_kl_weight_needs_the_terms_of_the_elbo():
+    y = torch.randn(1, 1, 6, 5)
+    config = lc.RestoreConfig(FAST.solver, tv_weight=1.0, kl_weight=2.0)
+    with pytest.raises(ValueError, match="GaussianPrior has no elbo_terms"):
+        lc.restore(y, GaussianPrior(torch.zeros(1, 1, 6, 5)), config=config)
+
+
 def test_sampling_repeats_by_seed(prior, image):
     config = lc.RestoreConfig(solver=FAST.solver, latent="sample", tv_weight=1.0)
     with pytest.warns(UserWarning, match="thresholds do not hold"):
@@ -258,6 +279,9 @@ def test_a_gpu_that_is_not_there_is_named(prior, image):
         {"latent": "mode"},
         {"batch_size": 0},
         {"tv_weight": -1.0},
+        {"kl_weight": -1.0},
+        {"kl_weight": float("nan")},
+        {"kl_weight": float("inf")},
         {"tv_eps": 0.0},
     ],
 )

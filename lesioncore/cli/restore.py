@@ -15,7 +15,7 @@ from lesioncore.data.bids import other_contrast
 
 if TYPE_CHECKING:
     from lesioncore.config import RestoreConfig
-    from lesioncore.priors import VAE
+    from lesioncore.priors import Prior
     from lesioncore.result import Restoration
 
 
@@ -30,7 +30,7 @@ class Restore:
     output : Path
         Folder for the results.
     prior : str
-        Name of an embedded prior, such as phantom-t2 or phantom-t1, or a prior's directory.
+        Name of an embedded prior, such as phantom-t2 or phantom-t1, or of another package's, or a prior's directory.
     mask : tuple of Path
         Brain masks, one for each scan in the same order. Derived from the constant background when absent.
     solver : str
@@ -45,6 +45,8 @@ class Restore:
         3 couples neighbouring slices.
     latent : str
         Expectation of the ELBO: at the latent's mean, or from a fresh sample in each step.
+    kl_weight : float
+        Weight of the prior's KL terms; 1 is the ELBO.
     seed : int
         Seed of the latent samples.
     device : str
@@ -70,6 +72,7 @@ class Restore:
     tv: Literal["anisotropic", "isotropic"] = "anisotropic"
     tv_dimensions: Literal[2, 3] = 2
     latent: Literal["mean", "sample"] = "mean"
+    kl_weight: Annotated[float, tyro.conf.arg(metavar="W")] = 1.0
     seed: int = 0
     device: str = "auto"
     normalized: bool = False
@@ -78,10 +81,12 @@ class Restore:
 
     def run(self, output: Output) -> Report:
         """Restore one scan after the other; a failure does not keep the rest from being done."""
+        from lesioncore.priors.base import metadata_of
+
         config = self._config()
         prior = open_prior(self.prior)
         self._check_device()
-        modality = None if prior.metadata is None else prior.metadata.modality
+        modality = metadata_of(prior).modality
         selection = select(self.inputs, self.mask, modality)
         for reason, count in selection.skipped.items():
             output.note(f"{count} left out: {reason}")
@@ -120,6 +125,7 @@ class Restore:
                 tv=self.tv,
                 tv_dimensions=self.tv_dimensions,
                 latent=self.latent,
+                kl_weight=self.kl_weight,
                 normalized=self.normalized,
             )
         except ValueError as error:
@@ -133,7 +139,7 @@ class Restore:
         except ValueError as error:
             raise CommandError(str(error)) from error
 
-    def _restore(self, job: Job, prior: VAE, config: RestoreConfig) -> dict[str, Any]:
+    def _restore(self, job: Job, prior: Prior, config: RestoreConfig) -> dict[str, Any]:
         import torch
 
         import lesioncore
@@ -165,14 +171,14 @@ class Restore:
         }
 
 
-def open_prior(name: str) -> VAE:
+def open_prior(name: str) -> Prior:
     """Load a prior by its name or directory."""
-    from lesioncore.priors import embedded_priors, load_prior
+    from lesioncore.priors import load_prior
 
-    if name not in embedded_priors() and not Path(name).is_dir():
-        known = ", ".join(embedded_priors()) or "none in this installation"
-        raise CommandError(f"--prior: no prior {name!r}; expected a prior's directory or an embedded one ({known})")
-    return load_prior(name)
+    try:
+        return load_prior(name)
+    except (FileNotFoundError, ImportError, RuntimeError, TypeError) as error:
+        raise CommandError(f"--prior: {str(error).removeprefix('name: ')}") from error
 
 
 def volumes(result: Restoration) -> dict[str, Any]:

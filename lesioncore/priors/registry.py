@@ -49,7 +49,7 @@ def classes_of(kind: Any) -> tuple[type[nn.Module], type[Any]]:
     ValueError
         If there is no such kind.
     """
-    if kind not in _KINDS:
+    if kind not in registered_kinds():
         raise ValueError(f"kind {kind!r}, expected one of {registered_kinds()}; a newer lesioncore may be needed")
     return _KINDS[kind]
 
