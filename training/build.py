@@ -1,0 +1,122 @@
+"""Filling a store with the subjects that it does not hold yet."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from lesioncore.training import preparation
+from lesioncore.training import subjects as loading
+from lesioncore.training.preparation import PreparationError, prepare_subjects
+from lesioncore.training.store import INDEX, Entry, SliceStore, locked
+from lesioncore.training.subjects import Subject, source_hash
+
+import lesioncore
+from lesioncore.data.grid import SliceGrid
+from lesioncore.preprocess import IntensityScale
+
+_FORMAT = 1
+_SHOWN_FAILURES = 5
+
+
+def fill(
+    directory: Path,
+    subjects: Sequence[Subject],
+    grid: SliceGrid,
+    intensity: IntensityScale,
+    *,
+    workers: int,
+    verify: bool,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[SliceStore, list[Entry]]:
+    """Do what :meth:`lesioncore.training.cache.SliceCache.build` says; return its store and the subjects' entries."""
+    if workers < 1:
+        raise ValueError(f"workers: got {workers}, expected at least 1")
+    if not subjects:
+        raise ValueError("subjects: got none, expected at least one")
+    keys = _keys(subjects, workers)
+    header = _header(grid, intensity)
+    # A folder for each header: nothing is overwritten, and a run keeps its slices while another makes others.
+    home = directory / hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()[:16]
+    home.mkdir(parents=True, exist_ok=True)
+    if not verify and (home / INDEX).exists():
+        store = SliceStore(home)
+        found = store.by_key()
+        if store.header == header and set(keys) <= set(found):
+            return store, [found[key] for key in keys]
+    with locked(home):
+        store = SliceStore.create(home, header)
+        store.cut()
+        found = store.by_key()
+        if verify:
+            for entry in store.damaged([found[key] for key in keys if key in found]):
+                warnings.warn(f"{entry.id}: its slices in {home} are damaged; preparing them anew", stacklevel=3)
+                del found[entry.key]
+        missing = [(subject, key) for subject, key in zip(subjects, keys, strict=True) if key not in found]
+        failures = _add(store, missing, grid, intensity, workers, len(subjects), progress)
+    if failures:
+        shown = "\n".join(str(failure) for failure in failures[:_SHOWN_FAILURES])
+        more = f"\nand {len(failures) - _SHOWN_FAILURES} more" if len(failures) > _SHOWN_FAILURES else ""
+        raise PreparationError(
+            f"{len(failures)} of {len(subjects)} subjects cannot be used (the others are kept); mend them or leave them"
+            f" out:\n{shown}{more}"
+        ) from failures[0]
+    found = store.by_key()
+    return store, [found[key] for key in keys]
+
+
+def _add(
+    store: SliceStore,
+    missing: Sequence[tuple[Subject, str]],
+    grid: SliceGrid,
+    intensity: IntensityScale,
+    workers: int,
+    total: int,
+    progress: Callable[[int, int], None] | None,
+) -> list[PreparationError]:
+    """Prepare and append subjects; returns why some could not be."""
+    failures = []
+    done = total - len(missing)
+    if progress is not None:
+        progress(done, total)
+    results = prepare_subjects([subject for subject, _ in missing], grid, intensity, workers)
+    for (subject, key), result in zip(missing, results, strict=True):
+        if isinstance(result, PreparationError):
+            failures.append(result)
+            continue
+        for text in result.warnings:
+            warnings.warn(f"{subject.id}: {text}", stacklevel=4)
+        store.append(subject.id, key, result.slices, result.labels, result.voxel_size)
+        done += 1
+        if progress is not None:
+            progress(done, total)
+    return failures
+
+
+def _header(grid: SliceGrid, intensity: IntensityScale) -> dict[str, Any]:
+    """What all slices of a store have in common, as JSON types."""
+    package = Path(lesioncore.__file__).parent
+    code = [package / "scan.py", package / "data" / "__init__.py", package / "preprocess" / "__init__.py"]
+    code += [Path(module.__file__) for module in (preparation, loading)]
+    return {
+        "format": _FORMAT,
+        "code": source_hash(*code),
+        "grid": {"voxel_size": float(grid.voxel_size), "shape": [int(length) for length in grid.shape]},
+        "intensity": intensity.to_dict(),
+    }
+
+
+def _keys(subjects: Sequence[Subject], workers: int) -> list[str]:
+    with ThreadPoolExecutor(workers) as pool:  # reading and hashing release the interpreter
+        keys = list(pool.map(lambda subject: subject.key(), subjects))
+    seen: dict[str, str] = {}
+    for subject, key in zip(subjects, keys, strict=True):
+        if key in seen:
+            raise ValueError(f"subjects: {seen[key]} and {subject.id} are the same scan; leave one out")
+        seen[key] = subject.id
+    return keys

@@ -1,0 +1,289 @@
+"""What a user names as training data, read as subjects: folders, files, lists of files, ranges of phantoms."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from lesioncore.training.subjects import FileSubject, PhantomSubject, Subject
+
+from lesioncore.data.bids import NIFTI, contrast_of, masks_of, scans_in, subject_of
+from lesioncore.data.grid import SliceGrid
+from lesioncore.phantom.simulate import check_arguments
+from lesioncore.preprocess import IntensityScale
+from lesioncore.priors import PriorMetadata
+from lesioncore.scan import prepare
+
+_COLUMNS = ("image", "mask", "lesion", "subject")
+_PHANTOM = re.compile(r"phantom:(?P<contrast>[^:]+):((?P<first>\d+)-)?(?P<last>\d+)(:(?P<lesion>[^:]+))?")
+_KINDS = (
+    "a folder, a NIfTI file (.nii, .nii.gz), a list of paths (.txt), a table with a column 'image' (.csv, .tsv), or"
+    " phantoms (phantom:T2w:0-99)"
+)
+
+
+AnySubject = TypeVar("AnySubject", bound=Subject)
+
+
+def find_subjects(
+    inputs: Sequence[str | Path],
+    *,
+    modality: str | None = None,
+    split: Literal["train", "validation", "test", "demo"] = "train",
+) -> list[Subject]:
+    """Read what a user named as training data.
+
+    Parameters
+    ----------
+    inputs : sequence of str or Path
+        Any of
+
+        - a folder, BIDS or not: the scans in it and below (:func:`lesioncore.data.bids.scans_in`);
+        - a NIfTI file;
+        - a ``.txt`` file with one path a line, ``#`` before comments;
+        - a ``.csv`` or ``.tsv`` file with the column ``image`` and, where wanted, ``mask`` (brain), ``lesion`` (mask),
+          whose cells may be empty, and ``subject`` (who it is, for scans of one person under different names);
+        - ``phantom:T2w:0-99`` for simulated subjects 0 to 99, ``phantom:T2w:100`` for the first hundred,
+          ``phantom:T2w:0-99:glioma`` with lesions.
+
+        Paths in a file are relative to it. Where no table names them, masks are looked for beside the scan and in the
+        dataset's derivatives (:func:`lesioncore.data.bids.masks_of`); without a brain mask, the brain is what the
+        constant background leaves.
+    modality : str, optional
+        BIDS suffix of the scans wanted, such as ``T2w``.
+    split : {"train", "validation", "test", "demo"}
+        Population of the phantoms.
+
+    Returns
+    -------
+    list of Subject
+        In the order of `inputs`; of a folder, in the order of the names.
+
+    Raises
+    ------
+    ValueError
+        If there is no scan, two have one name, contrasts are mixed, or an input cannot be understood.
+    OSError
+        If a file is not there or cannot be read.
+    """
+    if isinstance(inputs, (str, Path)):
+        raise ValueError(f"inputs: got {str(inputs)!r} alone, expected a list of inputs")
+    if not inputs:
+        raise ValueError(f"inputs: got none, expected at least one: {_KINDS}")
+    subjects: list[Subject] = []
+    for given in inputs:
+        text = os.fspath(given)
+        if text.startswith("phantom:"):
+            subjects += _phantoms(text, split)
+        else:
+            subjects += _files(Path(text), modality)
+    _check_modality(subjects, modality)
+    _check_names(subjects)
+    return subjects
+
+
+def split_subjects(
+    subjects: Sequence[AnySubject], fraction: float, seed: int
+) -> tuple[list[AnySubject], list[AnySubject]]:
+    """Hold out a share of the people for validation, with all of their scans.
+
+    Who is held out depends on the seed and the names alone, in whatever order they come, and mostly stays when people
+    are added.
+
+    Parameters
+    ----------
+    subjects : sequence of Subject
+        Of two people or more.
+    fraction : float
+        Share of the people that is held out, rounded; at least one is, and at least one is not.
+    seed : int
+        Of the choice.
+
+    Returns
+    -------
+    train, validation : list of Subject
+        In the order of `subjects`.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two people, or `fraction` is not between 0 and 1.
+    """
+    if not 0 < fraction < 1:
+        raise ValueError(f"fraction: got {fraction}, expected a share between 0 and 1")
+    people = {subject.person for subject in subjects}
+    if len(people) < 2:
+        raise ValueError(
+            f"subjects: got scans of {len(people)} people, expected at least two, one of them for validation; give"
+            " validation scans of their own"
+        )
+    ranked = sorted(people, key=lambda person: hashlib.sha256(f"{seed}/{person}".encode()).digest())
+    held_out = set(ranked[: min(max(1, round(fraction * len(people))), len(people) - 1)])
+    return (
+        [subject for subject in subjects if subject.person not in held_out],
+        [subject for subject in subjects if subject.person in held_out],
+    )
+
+
+def reference_intensity(subject: Subject, grid: SliceGrid) -> IntensityScale:
+    """Intensities of the reference subject, to which all others are brought (paper section 3.1).
+
+    Parameters
+    ----------
+    subject : Subject
+        One healthy subject.
+    grid : SliceGrid
+        The grid that is trained on; a scan in a file is taken at its own resolution.
+
+    Raises
+    ------
+    ValueError, OSError
+        If its images cannot be used.
+    """
+    loaded = subject.load(grid)
+    scan = prepare(loaded.volume, PriorMetadata("reference"), mask=loaded.mask, affine=loaded.affine)
+    return IntensityScale.fit(scan.slices[scan.mask])
+
+
+def _phantoms(text: str, split: str) -> list[Subject]:
+    found = _PHANTOM.fullmatch(text)
+    if found is None:
+        raise ValueError(
+            f"{text}: expected phantom:CONTRAST:FIRST-LAST or phantom:CONTRAST:COUNT, and :LESION after it"
+        )
+    try:
+        check_arguments(split, found["contrast"], found["lesion"], 1.0)
+    except ValueError as error:
+        raise ValueError(f"{text}: {error}") from error
+    first = int(found["first"] or 0)
+    end = int(found["last"]) + (found["first"] is not None)
+    if end <= first:
+        raise ValueError(f"{text}: holds no subject; the first number is to be at most the last")
+    return [PhantomSubject.of(found["contrast"], number, split, found["lesion"]) for number in range(first, end)]
+
+
+def _files(path: Path, modality: str | None) -> list[FileSubject]:
+    if path.is_dir():
+        scans, skipped = scans_in(path, modality)
+        if not scans:
+            what = "".join(f"; {count} left out: {reason}" for reason, count in skipped.items())
+            raise ValueError(f"{path}: no scan (.nii or .nii.gz) in this folder{what}")
+        return _with_masks([_subject(scan) for scan in scans])
+    _check_file(path)
+    if NIFTI.search(path.name):
+        return _with_masks([_subject(path)])
+    if path.suffix not in (".txt", ".csv", ".tsv"):
+        raise ValueError(f"{path}: cannot be read as training data; expected {_KINDS}")
+    try:
+        subjects = _list(path) if path.suffix == ".txt" else _table(path)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: is no text in UTF-8, or no table: {error}") from error
+    if not subjects:
+        raise ValueError(f"{path}: names no scan")
+    return subjects
+
+
+def _list(path: Path) -> list[FileSubject]:
+    lines = enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1)
+    names = [(number, line.strip()) for number, line in lines]
+    return _with_masks([_subject(_named(name, path, n)) for n, name in names if name and not name.startswith("#")])
+
+
+def _table(path: Path) -> list[FileSubject]:
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
+        header = [name.strip().lower() for name in next(reader, [])]
+        if "image" not in header or len(set(header)) < len(header) or not set(header) <= set(_COLUMNS):
+            raise ValueError(
+                f"{path}: got the columns {', '.join(header) or 'none'} in its first line, expected image and any of"
+                f" {', '.join(_COLUMNS[1:])}"
+            )
+        subjects = []
+        for cells in reader:
+            line, values = reader.line_num, [cell.strip() for cell in cells]
+            if not any(values):
+                continue
+            if len(values) != len(header):
+                raise ValueError(f"{path}, line {line}: got {len(values)} cells, expected {len(header)}")
+            row = dict(zip(header, values, strict=True))
+            if not row["image"]:
+                raise ValueError(f"{path}, line {line}: names no image")
+            scan, mask, lesion = (
+                _named(row[name], path, line) if row.get(name) else None for name in ("image", "mask", "lesion")
+            )
+            assert scan is not None
+            subjects.append(replace(_subject(scan, row.get("subject")), mask=mask, lesion=lesion))
+    return _with_masks(subjects, named=header)
+
+
+def _named(name: str, table: Path, line: int) -> Path:
+    """A NIfTI file that a line of a file names."""
+    path = table.parent / name
+    if not NIFTI.search(path.name):
+        raise ValueError(f"{table}, line {line}: {name} is no NIfTI file (.nii, .nii.gz)")
+    try:
+        _check_file(path)
+    except OSError as error:
+        raise type(error)(f"{table}, line {line}: {error}") from error
+    return path
+
+
+def _subject(scan: Path, person: str | None = None) -> FileSubject:
+    contrast, name = contrast_of(scan), NIFTI.sub("", scan.name)
+    if contrast is not None:
+        name = name.removesuffix(f"_{contrast}")
+    if person:
+        return FileSubject(f"{person}/{name}", person, contrast, scan)
+    return FileSubject(name, subject_of(scan) or name, contrast, scan)
+
+
+def _with_masks(subjects: list[FileSubject], named: Sequence[str] = ()) -> list[FileSubject]:
+    """Look for the masks that no column of a table has named."""
+    scans = [subject.scan for subject in subjects]
+    if "mask" not in named:
+        subjects = [replace(s, mask=m) for s, m in zip(subjects, masks_of(scans, "desc-brain"), strict=True)]
+    if "lesion" not in named:
+        subjects = [replace(s, lesion=m) for s, m in zip(subjects, masks_of(scans, "label-lesion"), strict=True)]
+    return subjects
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder, expected a file")
+    if not path.exists():
+        raise FileNotFoundError(f"no such file: {path}")
+
+
+def _check_modality(subjects: Sequence[Subject], modality: str | None) -> None:
+    first: dict[str, Subject] = {}
+    for subject in subjects:
+        if subject.modality is not None:
+            first.setdefault(subject.modality, subject)
+    if modality is not None:
+        for other in set(first) - {modality}:
+            raise ValueError(
+                f"{first[other].id}: is a {other} image, but {modality} is asked for; leave it out, or ask for {other}"
+            )
+    elif len(first) > 1:
+        examples = ", ".join(f"{contrast} ({subject.id})" for contrast, subject in first.items())
+        raise ValueError(f"modality: the scans are of several contrasts, {examples}; say which one is wanted")
+
+
+def _check_names(subjects: Sequence[Subject]) -> None:
+    seen: dict[str, Subject] = {}
+    for subject in subjects:
+        other = seen.setdefault(subject.id, subject)
+        if other is subject:
+            continue
+        if not isinstance(subject, FileSubject) or not isinstance(other, FileSubject) or subject.scan == other.scan:
+            raise ValueError(f"{subject.id}: is named twice; leave one out")
+        raise ValueError(
+            f"{subject.id}: two scans have this name, {other.scan} and {subject.scan}; leave one out, or, if they are"
+            " of two people, name both in a table with a column 'subject'"
+        )

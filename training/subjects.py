@@ -1,0 +1,152 @@
+"""A subject to train on: a skull-stripped scan in a file, or a simulated one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+import lesioncore.phantom
+from lesioncore.data.grid import SliceGrid
+from lesioncore.data.nifti import load_image
+from lesioncore.phantom import simulate
+from lesioncore.scan import Volume, read_mask
+
+
+class Loaded(NamedTuple):
+    """A subject's images as :func:`lesioncore.scan.prepare` takes them.
+
+    Attributes
+    ----------
+    volume : nibabel image or ndarray
+        The scan.
+    affine : ndarray or None
+        Voxel-to-world matrix (mm) of a scan that is an array.
+    mask : volume or None
+        Brain mask; None where it is to be derived from the background.
+    lesion : bool ndarray or None
+        Lesion on the scan's grid, in its storage order.
+    """
+
+    volume: Volume
+    affine: npt.NDArray[np.float64] | None
+    mask: Volume | None
+    lesion: npt.NDArray[np.bool_] | None
+
+
+@dataclass(frozen=True)
+class Subject(ABC):
+    """One scan to train on.
+
+    Attributes
+    ----------
+    id : str
+        Name of the scan; no two of a data set share one.
+    person : str
+        Who it is of. Scans of one person are never divided between training and validation.
+    modality : str or None
+        BIDS suffix of its contrast, such as ``T2w``, where its name says so.
+    """
+
+    id: str
+    person: str
+    modality: str | None
+
+    @abstractmethod
+    def key(self) -> str:
+        """SHA-256 of all that the subject's images follow from: it changes when they do."""
+
+    @abstractmethod
+    def load(self, grid: SliceGrid) -> Loaded:
+        """Read or simulate the images; `grid` is the one that they are wanted for."""
+
+
+@dataclass(frozen=True)
+class FileSubject(Subject):
+    """A skull-stripped scan in a NIfTI file, with masks on its grid where there are any."""
+
+    scan: Path
+    mask: Path | None = None
+    lesion: Path | None = None
+
+    def key(self) -> str:
+        digest = hashlib.sha256()
+        for path in (self.scan, self.mask, self.lesion):
+            digest.update(b"-" if path is None else _hash_file(path))
+        return digest.hexdigest()
+
+    def load(self, grid: SliceGrid) -> Loaded:
+        image = load_image(self.scan)
+        lesion = None
+        if self.lesion is not None:
+            lesion = read_mask(self.lesion, image.shape, image.affine, name=str(self.lesion))
+        return Loaded(image, None, self.mask, lesion)
+
+
+@dataclass(frozen=True)
+class PhantomSubject(Subject):
+    """A simulated subject (:func:`lesioncore.phantom.simulate`), with the voxel size of the grid it is wanted for."""
+
+    modality: str
+    number: int
+    split: str
+    lesion: str | None = None
+    seed: int = 0
+
+    @classmethod
+    def of(cls, modality: str, number: int, split: str, lesion: str | None = None) -> PhantomSubject:
+        """A subject with the name that follows from what it is.
+
+        The same number has the same anatomy in each contrast, with a lesion or without: it is one person.
+        """
+        person = f"phantom-{split}-{number:04d}"
+        kind = "" if lesion is None else f"_{lesion}"
+        return cls(f"{person}{kind}", person, modality, number, split, lesion)
+
+    def key(self) -> str:
+        facts = {**asdict(self), "code": source_hash(Path(lesioncore.phantom.__file__))}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    def load(self, grid: SliceGrid) -> Loaded:
+        from threadpoolctl import threadpool_limits  # comes with the phantom's own requirements
+
+        # Processes share the cores already: BLAS threads of their own would wait for each other most of the time.
+        with threadpool_limits(1):
+            phantom = simulate(
+                self.number,
+                split=self.split,
+                seed=self.seed,
+                contrast=self.modality,
+                lesion=self.lesion,
+                voxel_size=grid.voxel_size,
+            )
+        lesion = None if self.lesion is None else phantom.lesion_mask
+        return Loaded(phantom.image, phantom.affine, phantom.brain_mask, lesion)
+
+
+@lru_cache
+def source_hash(*files: Path) -> str:
+    """Hash of Python files; the ``__init__.py`` of a package stands for all of it.
+
+    What was made by code is made anew when the code changes, also between releases.
+    """
+    digest = hashlib.sha256()
+    for file in files:
+        for part in sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]:
+            digest.update(part.name.encode() + b"\0" + part.read_bytes())
+    return digest.hexdigest()
+
+
+def _hash_file(path: Path) -> bytes:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.digest()
