@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -113,7 +114,8 @@ def process_group(device: str | torch.device = "auto") -> Iterator[ProcessGroup]
     if target.type == "cuda":
         target = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(target)
-    dist.init_process_group("nccl" if target.type == "cuda" else "gloo")
+    # The others wait while the first process prepares and calibrates, which may take hours.
+    dist.init_process_group("nccl" if target.type == "cuda" else "gloo", timeout=timedelta(days=2))
     try:
         yield ProcessGroup(target, dist.get_rank(), dist.get_world_size())
     finally:

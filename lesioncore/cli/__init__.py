@@ -17,6 +17,7 @@ from lesioncore.cli.info import Info
 from lesioncore.cli.output import CommandError, Output, UsageError
 from lesioncore.cli.phantom import PhantomDataset
 from lesioncore.cli.restore import Restore
+from lesioncore.cli.train import Train
 
 _DESCRIPTION = (
     "Unsupervised lesion detection in brain MRI by image restoration with a normative prior. Research software, not a"
@@ -25,6 +26,7 @@ _DESCRIPTION = (
 
 Command = (
     Annotated[Restore, tyro.conf.subcommand("restore")]
+    | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[PhantomDataset, tyro.conf.subcommand("phantom")]
     | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[Demo, tyro.conf.subcommand("demo")]

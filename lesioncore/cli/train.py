@@ -1,0 +1,165 @@
+"""``lesioncore train``: one subcommand for each model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from lesioncore.training.config import TrainingConfig
+from lesioncore.training.recipes import Flat, GMVAERecipe, UNetRecipe, VAERecipe
+
+from lesioncore.cli.output import CommandError, Output, Report, UsageError
+
+
+@dataclass(frozen=True)
+class TrainModel:
+    """Options that all models share.
+
+    Parameters
+    ----------
+    data : tuple of str
+        Skull-stripped training scans: BIDS folders, NIfTI files, lists of paths (.txt, .csv, .tsv), or simulated ones
+        (phantom:T2w:0-99). Healthy ones, but for supervised models.
+    output : Path
+        Folder of the run; the finished model goes to its subfolder "model".
+    validation : tuple of str
+        Held-out scans, named as data; those without a lesion make the thresholds. A share of the training people when
+        absent. Phantoms are of another split than those of the training data.
+    validation_share : float
+        Share of the people that is held out where no validation scans are given.
+    modality : str, optional
+        BIDS suffix of the scans, such as T2w; needed for folders with several.
+    voxel_size : float
+        Pixel size of the model's slices, mm.
+    training : TrainingConfig
+        Length, learning rate, seed.
+    cache : Path, optional
+        Folder for prepared slices, which runs may share; in the output folder when absent.
+    workers : int
+        Processes that prepare scans.
+    device : str
+        auto, cpu or cuda.
+    calibrate : bool
+        Whether to find weight and thresholds on the validation scans.
+    resume : bool
+        Go on with the interrupted run in the output folder.
+    json : bool
+        Print one JSON object on stdout.
+    """
+
+    data: Annotated[
+        tyro.conf.Positional[tuple[str, ...]],
+        tyro.conf.arg(metavar="DATA [DATA ...]", help_behavior_hint="(required)"),
+    ]
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="OUT")]
+    validation: Annotated[tuple[str, ...], tyro.conf.arg(metavar="DATA [DATA ...]", help_behavior_hint="")] = ()
+    validation_share: float = 0.1
+    modality: Annotated[str | None, tyro.conf.arg(metavar="SUFFIX", help_behavior_hint="")] = None
+    voxel_size: float = 1.0
+    training: Flat[TrainingConfig] = field(default_factory=TrainingConfig)
+    cache: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = None
+    workers: int = 1
+    device: str = "auto"
+    calibrate: bool = True
+    resume: bool = False
+    json: bool = False
+
+    def run(self, output: Output) -> Report:
+        """Prepare, train, calibrate, write."""
+        from lesioncore.training.train import Job, train
+
+        if not self.data:
+            raise UsageError("DATA: expected at least one folder, NIfTI file, list of paths, or range of phantoms")
+        given = {f.name: getattr(self, f.name) for f in fields(Job)}
+        try:
+            with _Bars() as bars:
+                facts = train(Job(**given), progress=bars)
+        except KeyboardInterrupt as stop:
+            raise CommandError(f"{stop or 'stopped'}; the same command with --resume goes on") from stop
+        for line in lines(facts):
+            output.say(line)
+        return Report(facts)
+
+
+@dataclass(frozen=True)
+class TrainVAE(TrainModel):
+    recipe: Flat[VAERecipe] = field(default_factory=VAERecipe)
+
+
+@dataclass(frozen=True)
+class TrainGMVAE(TrainModel):
+    recipe: Flat[GMVAERecipe] = field(default_factory=GMVAERecipe)
+
+
+@dataclass(frozen=True)
+class TrainUNet(TrainModel):
+    recipe: Flat[UNetRecipe] = field(default_factory=UNetRecipe)
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a model on healthy scans (or a supervised one on patients), calibrate it, and write its directory."""
+
+    model: Annotated[
+        Annotated[TrainVAE, tyro.conf.subcommand("vae", description="variational autoencoder, for MAP restoration")]
+        | Annotated[TrainGMVAE, tyro.conf.subcommand("gmvae", description="with a Gaussian mixture as latent prior")]
+        | Annotated[TrainUNet, tyro.conf.subcommand("unet", description="supervised, on scans with lesion masks")],
+        tyro.conf.arg(name=""),
+    ]
+
+    @property
+    def json(self) -> bool:
+        return self.model.json
+
+    def run(self, output: Output) -> Report:
+        """Train."""
+        return self.model.run(output)
+
+
+class _Bars:
+    """One bar on stderr for each stage, the one after the other; silent where that is no terminal."""
+
+    def __init__(self) -> None:
+        self._stage: str | None = None
+        self._bar: Any = None
+
+    def __enter__(self) -> _Bars:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def __call__(self, stage: str, done: int, total: int, figures: Mapping[str, float]) -> None:
+        from tqdm import tqdm
+
+        # A stage that begins again is another one of its kind, such as the validation scans after those to train on.
+        if stage != self._stage or (self._bar is not None and done < self._bar.n):
+            self.__exit__()
+            self._stage = stage
+            self._bar = tqdm(desc=_STAGES[stage][0], unit=_STAGES[stage][1], total=total, disable=None, leave=False)
+        self._bar.update(done - self._bar.n)
+        if figures:
+            self._bar.set_postfix({key: f"{value:.4g}" for key, value in list(figures.items())[:3]}, refresh=False)
+
+
+_STAGES = {"prepare": ("preparing", "scan"), "train": ("training", "slice"), "calibrate": ("calibrating", "round")}
+
+
+def lines(facts: Mapping[str, Any]) -> list[str]:
+    """A finished run for people."""
+    seconds = ", ".join(f"{stage} {value:.0f} s" for stage, value in facts["seconds"].items())
+    found = [
+        f"{facts['slices']} slices of {facts['subjects']} scans, {facts['validation_subjects']} scans held out",
+        f"{facts['updates']} updates, weights of update {facts['best_update']} kept; {seconds}",
+        f"{facts['slices_per_second']:.0f} slices/s, {100 * facts['data_wait']:.1f} % of the time waiting for data",
+    ]
+    validation = {k.removeprefix("validation_"): v for k, v in facts["figures"].items() if k.startswith("validation_")}
+    found.append("held out: " + ", ".join(f"{key} {value:.4g}" for key, value in validation.items()))
+    if facts.get("tv_weight") is not None:
+        found.append(f"data-consistency weight {facts['tv_weight']:g}")
+    found.append(f"model in {facts['directory']}")
+    return found

@@ -1,0 +1,143 @@
+"""The whole training job: from files on disk to a calibrated model that restores, through the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from models import head, scan_values
+
+import lesioncore as lc
+from lesioncore.cli import main
+
+AFFINE = np.diag([4.0, 4, 4, 1])
+SHAPE = (24, 20, 12)
+BRAIN = head(SHAPE)
+OPTIONS = ("--voxel-size", "4", "--image-shape", "24", "20", "--channels", "4", "6", "--latent-channels", "3")
+SHORT = ("--slices-seen", "320", "--batch-size", "8", "--validate-every", "80", "--checkpoint-every", "80")
+
+
+def write(path: Path, data: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(data, AFFINE), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> Path:
+    """BIDS folder of five healthy people."""
+    root = tmp_path_factory.mktemp("healthy")
+    for i in range(5):
+        name = f"sub-{i:02d}"
+        write(root / name / "anat" / f"{name}_T2w.nii.gz", scan_values(BRAIN, seed=i).numpy())
+    return root
+
+
+@pytest.fixture(scope="module")
+def patients(tmp_path_factory) -> Path:
+    """The same with a bright square in each, but the last, and its mask in a derivative."""
+    root = tmp_path_factory.mktemp("patients")
+    for i in range(5):
+        name = f"sub-{i:02d}"
+        lesion = np.zeros(SHAPE, np.uint8)
+        lesion[8:13, 7:12, 4:8] = i < 4
+        scan = scan_values(BRAIN, seed=i).numpy() + 500 * lesion.astype(np.float32)
+        write(root / name / "anat" / f"{name}_T2w.nii.gz", scan)
+        write(root / "derivatives" / "labels" / name / "anat" / f"{name}_label-lesion_mask.nii.gz", lesion)
+    return root
+
+
+def command(*words: object) -> list[str]:
+    return ["train", *map(str, words)]
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [("vae", ("--kl-weight", "0.5")), ("gmvae", ("--components", "3", "--k-floor", "0.1"))],
+)
+def test_a_prior_from_a_folder_restores(dataset, tmp_path, capsys, model, options):
+    words = command(model, dataset, "-o", tmp_path / "run", *OPTIONS, *SHORT, *options, "--json")
+    assert main(words) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["subjects"] == 4
+    assert facts["validation_subjects"] == 1
+    assert facts["updates"] == 40
+    assert facts["slices_per_second"] > 0
+    assert {"checkpoint.safetensors", "config.json", "metrics.csv", "model"} <= set(os.listdir(tmp_path / "run"))
+    prior = lc.load_prior(facts["directory"])
+    assert prior.metadata.modality == "T2w"
+    assert prior.metadata.calibration.tv_weight == facts["tv_weight"]
+    result = lc.restore(dataset / "sub-00" / "anat" / "sub-00_T2w.nii.gz", prior)
+    assert result.mask(0.05).shape == SHAPE
+    saved = json.loads((tmp_path / "run" / "model" / "config.json").read_text())["training"]
+    assert saved["job"]["training"]["slices_seen"] == 320
+    assert "not a medical device" in (tmp_path / "run" / "model" / "README.md").read_text()
+    assert main(words) == 1
+    assert "finished run" in capsys.readouterr().err
+
+
+def test_a_supervised_model_from_labels(patients, tmp_path, capsys):
+    words = command("unet", patients, "-o", tmp_path / "run", *OPTIONS, "--slices-seen", 1600, "--learning-rate", 0.01)
+    assert main([*words, "--validation", str(patients / "sub-04" / "anat" / "sub-04_T2w.nii.gz")]) == 1
+    assert "people are in the training data" in capsys.readouterr().err
+    table = tmp_path / "train.csv"
+    rows = [patients / f"sub-{i:02d}" / "anat" / f"sub-{i:02d}_T2w.nii.gz" for i in range(4)]
+    labels = patients / "derivatives" / "labels"
+    lesions = [labels / f"sub-{i:02d}" / "anat" / f"sub-{i:02d}_label-lesion_mask.nii.gz" for i in range(4)]
+    table.write_text("image,lesion\n" + "".join(f"{a},{b}\n" for a, b in zip(rows, lesions, strict=True)))
+    held_out = patients / "sub-04" / "anat" / "sub-04_T2w.nii.gz"
+    words[2] = str(table)
+    assert main([*words, "--validation", str(held_out)]) == 0
+    detector = lc.load_detector(tmp_path / "run" / "model")
+    score = detector.detect(rows[0])
+    lesion = np.asarray(nib.load(lesions[0]).dataobj) > 0
+    values = np.asarray(score.dataobj)
+    assert values[lesion].mean() > values[BRAIN.numpy() & ~lesion].mean() + 0.3
+    assert detector.calibration.subjects == 1
+
+
+def test_no_lesions_no_supervision(dataset, tmp_path, capsys):
+    assert main(command("unet", dataset, "-o", tmp_path / "run", *OPTIONS, *SHORT)) == 1
+    assert "lesion mask" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_killed_process_goes_on_to_the_same_weights(dataset, tmp_path, capsys):
+    cache = tmp_path / "cache"
+    words = [*OPTIONS, *SHORT, "--slices-seen", "1600", "--no-calibrate", "--cache", str(cache), "--device", "cpu"]
+    assert main(command("vae", dataset, "-o", tmp_path / "whole", *words)) == 0
+    run = command("vae", dataset, "-o", tmp_path / "run", *words)
+    process = subprocess.Popen([sys.executable, "-m", "lesioncore", *run], stderr=subprocess.PIPE, text=True)
+    checkpoint = tmp_path / "run" / "checkpoint.safetensors"
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, "the run ended before it could be killed"
+    assert not (tmp_path / "run" / "model").exists()
+    assert main(run) == 1
+    assert "--resume" in capsys.readouterr().err
+    assert main([*run, "--resume"]) == 0
+    first, second = (lc.load_prior(tmp_path / name / "model").state_dict() for name in ("whole", "run"))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    metrics = [(tmp_path / name / "metrics.csv").read_text() for name in ("whole", "run")]
+    assert metrics[0] == metrics[1]
+
+
+def test_nothing_to_train_on_is_said(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert main(command("vae", tmp_path / "empty", "-o", tmp_path / "run", *OPTIONS)) == 1
+    assert "no scan" in capsys.readouterr().err
+    assert main(command("vae", "phantom:T2w:3-1", "-o", tmp_path / "run", *OPTIONS)) == 1
+    assert "phantom:T2w:3-1" in capsys.readouterr().err
+    assert main(command("vae", "-o", tmp_path / "run")) == 2

@@ -1,0 +1,145 @@
+"""What can be trained: a model's shape with its objective."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar
+
+import torch
+import tyro
+from lesioncore.training.draws import generator
+from lesioncore.training.elbo import ElboLearner
+from lesioncore.training.learner import Learner
+from lesioncore.training.supervised import SupervisedLearner
+from torch import nn
+
+from lesioncore.calibrate import calibrate
+from lesioncore.calibration import Calibration
+from lesioncore.detectors import Detector, UNet, UNetConfig, UNetDetector
+from lesioncore.priors import GMVAE, VAE, GMVAEConfig, VAEConfig
+from lesioncore.priors.networks import NetworkConfig
+from lesioncore.scan import SliceStack
+
+ShapeT = TypeVar("ShapeT")
+Flat: TypeAlias = Annotated[ShapeT, tyro.conf.arg(name="")]
+"""A field whose own fields are options of the command line without a prefix."""
+
+
+@dataclass(frozen=True)
+class Recipe(ABC):
+    """A model's shape and how it is trained; subclasses add the objective's options.
+
+    Attributes
+    ----------
+    needs_lesions : bool
+        Whether training needs scans with lesion masks.
+    """
+
+    needs_lesions: ClassVar[bool] = False
+    model: NetworkConfig
+
+    @abstractmethod
+    def learner(self) -> Learner:
+        """A learner with fresh weights."""
+
+    def build(self, seed: int) -> Learner:
+        """A learner whose initial weights follow from `seed`; the caller's random state stays as it is."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(generator(seed, "weights").initial_seed())
+            return self.learner()
+
+    @abstractmethod
+    def calibrate(
+        self, model: Any, healthy: Sequence[SliceStack], device: torch.device, progress: Callable[[int, int], None]
+    ) -> Calibration:
+        """Thresholds on healthy scans, and the data-consistency weight where the method has one."""
+
+
+@dataclass(frozen=True)
+class _PriorRecipe(Recipe):
+    """A prior for MAP restoration."""
+
+    def calibrate(
+        self, model: Any, healthy: Sequence[SliceStack], device: torch.device, progress: Callable[[int, int], None]
+    ) -> Calibration:
+        return calibrate(model, healthy, device=device, progress=progress)
+
+
+@dataclass(frozen=True)
+class _DetectorRecipe(Recipe):
+    """A model that detects in a way of its own."""
+
+    @abstractmethod
+    def detector(self, model: Any) -> Detector:
+        """How the model detects."""
+
+    def calibrate(
+        self, model: Any, healthy: Sequence[SliceStack], device: torch.device, progress: Callable[[int, int], None]
+    ) -> Calibration:
+        return self.detector(model).thresholds(healthy, device=device, progress=progress)
+
+
+@dataclass(frozen=True)
+class VAERecipe(_PriorRecipe):
+    """Train a variational autoencoder, a prior for MAP restoration.
+
+    Parameters
+    ----------
+    model : VAEConfig
+        Shape of the networks.
+    kl_weight : float
+        Weight of the KL term in the loss; 1 is the ELBO.
+    """
+
+    model: Flat[VAEConfig] = field(default_factory=VAEConfig)
+    kl_weight: float = 1.0
+
+    def learner(self) -> Learner:
+        return ElboLearner(VAE(self.model), kl_weight=self.kl_weight)
+
+
+@dataclass(frozen=True)
+class GMVAERecipe(_PriorRecipe):
+    """Train a Gaussian-mixture variational autoencoder, a prior for MAP restoration.
+
+    Parameters
+    ----------
+    model : GMVAEConfig
+        Shape of the networks.
+    kl_weight : float
+        Weight of the KL terms in the loss; 1 is the ELBO.
+    k_floor : float
+        Free bits of the mixture component's KL term, nats per slice; 0 is the ELBO.
+    """
+
+    model: Flat[GMVAEConfig] = field(default_factory=GMVAEConfig)
+    kl_weight: float = 1.0
+    k_floor: float = 0.0
+
+    def learner(self) -> Learner:
+        return ElboLearner(GMVAE(self.model), kl_weight=self.kl_weight, k_floor=self.k_floor)
+
+
+@dataclass(frozen=True)
+class UNetRecipe(_DetectorRecipe):
+    """Train a supervised U-Net on scans with lesion masks.
+
+    Parameters
+    ----------
+    model : UNetConfig
+        Shape of the networks.
+    positive_weight : float
+        Weight of a lesion pixel in the cross-entropy.
+    """
+
+    needs_lesions: ClassVar[bool] = True
+    model: Flat[UNetConfig] = field(default_factory=UNetConfig)
+    positive_weight: float = 1.0
+
+    def learner(self) -> Learner:
+        return SupervisedLearner(UNet(self.model), positive_weight=self.positive_weight)
+
+    def detector(self, model: Any) -> Detector:
+        return UNetDetector(model)

@@ -1,0 +1,299 @@
+"""The whole job: from scans to a calibrated model in a directory."""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from lesioncore.training.cache import SliceCache
+from lesioncore.training.config import TrainingConfig
+from lesioncore.training.distributed import ProcessGroup, process_group
+from lesioncore.training.fit import CHECKPOINT, fit
+from lesioncore.training.recipes import Recipe
+from lesioncore.training.sources import find_subjects, reference_intensity, split_subjects
+from lesioncore.training.subjects import Subject
+from torch import Tensor
+
+from lesioncore import __version__
+from lesioncore.data.files import replace_atomically
+from lesioncore.data.grid import SliceGrid
+from lesioncore.preprocess import IntensityScale
+from lesioncore.priors import PriorMetadata, save_model
+
+MODEL = "model"
+"""Folder of the finished model in that of the run."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to train, on what, and where it goes.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        The model and its objective.
+    data : tuple of str
+        Training scans, named as for :func:`lesioncore.training.sources.find_subjects`: BIDS folders, NIfTI files, lists
+        of paths (.txt, .csv, .tsv), or phantoms (``phantom:T2w:0-99``).
+    output : Path
+        Folder of the run; the finished model goes to its subfolder ``model``.
+    validation : tuple of str
+        Held-out scans of the same kind, which decide what weights are kept; those without a lesion make the thresholds.
+        A share of the people of `data` when absent. Phantoms are of another split than those of `data`.
+    validation_share : float
+        Share of the people of `data` that are held out where `validation` is absent.
+    modality : str, optional
+        BIDS suffix of the scans, such as T2w. Needed for folders; stored with the model.
+    voxel_size : float
+        Pixel size of the model's slices, mm.
+    training : TrainingConfig
+        Length, learning rate, seed.
+    cache : Path, optional
+        Folder for prepared slices, which runs may share; ``cache`` in the run's folder when absent.
+    workers : int
+        Processes that prepare scans.
+    device : str
+        auto, cpu or cuda.
+    calibrate : bool
+        Whether to find weight and thresholds on the validation scans.
+    resume : bool
+        Go on where an interrupted run stopped.
+    """
+
+    recipe: Recipe
+    data: tuple[str, ...]
+    output: Path
+    validation: tuple[str, ...] = ()
+    validation_share: float = 0.1
+    modality: str | None = None
+    voxel_size: float = 1.0
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    cache: Path | None = None
+    workers: int = 1
+    device: str = "auto"
+    calibrate: bool = True
+    resume: bool = False
+
+
+Progress = Callable[[str, int, int, Mapping[str, float]], None]
+"""Called as ``progress(stage, done, all, figures)``; stages are "prepare", "train" and "calibrate"."""
+
+
+def train(job: Job, *, progress: Progress | None = None) -> dict[str, Any]:
+    """Run a job: prepare the slices, train, calibrate, write the model's directory.
+
+    Under ``torchrun`` all processes call it; the first one prepares, calibrates and writes.
+
+    Returns
+    -------
+    dict
+        Facts of the run (JSON-able): ``directory`` of the model, subjects, slices, seconds, throughput, figures.
+
+    Raises
+    ------
+    FileExistsError
+        If the output holds another run, or one to be resumed.
+    ValueError, FloatingPointError
+        As for :func:`lesioncore.training.fit`, and where no scan can be used.
+    """
+    _check_output(job)
+    with process_group(job.device) as group:
+        say: Progress = progress if progress is not None and group.first else _silent
+        start = time.perf_counter()
+        data = _prepare(job, group, say)
+        if group.first:
+            _write_json(job.output / "config.json", describe(job))
+        prepared = time.perf_counter()
+        learner = job.recipe.build(job.training.seed)
+        planned = job.training.updates * job.training.batch_size
+        outcome = fit(
+            learner,
+            data.slices,
+            data.held_out,
+            job.training,
+            directory=job.output,
+            resume=job.resume,
+            group=group,
+            report=lambda seen, figures: say("train", seen, planned, figures),
+        )
+        facts = {
+            "subjects": data.subjects,
+            "validation_subjects": data.validation_subjects,
+            "slices": len(data.slices),
+            "updates": outcome.updates,
+            "best_update": outcome.best_update,
+            "slices_per_second": round(outcome.slices_per_second, 1),
+            "data_wait": round(outcome.data_wait, 4),
+            "figures": {key: round(value, 4) for key, value in outcome.figures.items()},
+            "seconds": {"prepare": round(prepared - start, 1), "train": round(outcome.seconds, 1)},
+        }
+        if group.first:
+            facts = _finish(job, learner.model, data, facts, group.device, say)
+        group.barrier()
+    return facts
+
+
+@dataclass(frozen=True)
+class _Data:
+    slices: Rows
+    held_out: Rows
+    subjects: int
+    validation_subjects: int
+    modality: str | None
+    grid: SliceGrid
+    intensity: IntensityScale
+
+
+def _prepare(job: Job, group: ProcessGroup, say: Progress) -> _Data:
+    """Find the scans and bring them to the model's slices."""
+    grid = SliceGrid(job.voxel_size, job.recipe.model.image_shape)
+    subjects, held_out = _subjects(job)
+    intensity = reference_intensity(subjects[0], grid)
+    slices, validation = (Rows(_cache(job, part, grid, intensity, group, say)) for part in (subjects, held_out))
+    if job.recipe.needs_lesions and not slices.cache.lesion.any():
+        raise ValueError(
+            "data: no scan has a lesion mask, which a supervised model is trained on; name the masks in a table with"
+            " the columns image and lesion"
+        )
+    modality = job.modality or subjects[0].modality
+    return _Data(slices, validation, len(subjects), len(held_out), modality, grid, intensity)
+
+
+def _finish(
+    job: Job, model: Any, data: _Data, facts: dict[str, Any], device: torch.device, say: Progress
+) -> dict[str, Any]:
+    """Calibrate the model and write its directory."""
+    model.metadata = PriorMetadata(job.output.name, data.modality, data.grid, data.intensity)
+    start = time.perf_counter()
+    cache = data.held_out.cache
+    healthy = [
+        stack
+        for stack, subject in zip(cache.stacks(), cache.subjects, strict=True)
+        if not cache.lesion[subject.rows.start : subject.rows.stop].any()
+    ]
+    if job.calibrate and healthy:
+        advance = partial(_advance, say)
+        calibration = replace(
+            job.recipe.calibrate(model, healthy, device, advance), notes={"data": "held-out scans of the training run"}
+        )
+        model.metadata = model.metadata.with_calibration(calibration)
+        facts["tv_weight"] = calibration.tv_weight
+        facts["seconds"]["calibrate"] = round(time.perf_counter() - start, 1)
+    elif job.calibrate:
+        warnings.warn(
+            "validation: every held-out scan has a lesion, so the model has no thresholds; name healthy scans, too",
+            stacklevel=2,
+        )
+    record = {"lesioncore": __version__, "torch": torch.__version__, "job": describe(job), **facts}
+    card = _card(job, facts, data.modality)
+    directory = save_model(model.cpu(), job.output / MODEL, card=card, training=record, overwrite=True)
+    return {"directory": str(directory), **facts}
+
+
+def _silent(stage: str, done: int, total: int, figures: Mapping[str, float]) -> None:
+    """Progress of the processes that write nothing."""
+
+
+def _advance(say: Progress, done: int, total: int) -> None:
+    say("calibrate", done, total, {})
+
+
+class Rows:
+    """Slices of a cache that have enough brain, as a :class:`~lesioncore.training.SliceSource`."""
+
+    def __init__(self, cache: SliceCache) -> None:
+        self.cache = cache
+        self._rows = cache.rows()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        return self.cache.batch(self._rows[rows])
+
+    def key(self) -> str:
+        return self.cache.key()
+
+
+def describe(job: Job) -> dict[str, Any]:
+    """A job as JSON-able values; paths as they were given."""
+    return {"recipe_kind": type(job.recipe).__name__, **json.loads(json.dumps(asdict(job), default=str))}
+
+
+def _check_output(job: Job) -> None:
+    if (job.output / MODEL / "config.json").exists():
+        raise FileExistsError(f"output: {job.output} holds a finished run; choose another folder, or remove it")
+    if (job.output / CHECKPOINT).exists() and not job.resume:
+        raise FileExistsError(
+            f"output: {job.output} holds an unfinished run; give --resume to go on with it, or choose another folder"
+        )
+
+
+def _subjects(job: Job) -> tuple[list[Subject], list[Subject]]:
+    subjects = find_subjects(job.data, modality=job.modality, split="train")
+    if not job.validation:
+        return split_subjects(subjects, job.validation_share, job.training.seed)
+    held_out = find_subjects(job.validation, modality=job.modality, split="validation")
+    shared = sorted({s.person for s in subjects} & {s.person for s in held_out})
+    if shared:
+        raise ValueError(
+            f"validation: {len(shared)} people are in the training data, too, such as {shared[0]}; what a model has"
+            " seen cannot judge it"
+        )
+    return subjects, held_out
+
+
+def _cache(
+    job: Job,
+    subjects: Sequence[Subject],
+    grid: SliceGrid,
+    intensity: IntensityScale,
+    group: ProcessGroup,
+    say: Progress,
+) -> SliceCache:
+    """Prepared slices of the subjects, by the first process; the others find them there."""
+    build = partial(
+        SliceCache.build,
+        job.cache or job.output / "cache",
+        subjects,
+        grid=grid,
+        intensity=intensity,
+        workers=job.workers,
+    )
+    if not group.first:
+        group.barrier()
+        return build()
+    # What was interrupted, by whatever it was, is read whole once.
+    cache = build(verify=job.resume, progress=lambda done, total: say("prepare", done, total, {}))
+    group.barrier()
+    return cache
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replace_atomically(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=1) + "\n")
+
+
+def _card(job: Job, facts: Mapping[str, Any], modality: str | None) -> str:
+    height, width = job.recipe.model.image_shape
+    kind = type(job.recipe.learner().model).__name__
+    return f"""# {job.output.name}
+
+{kind} of {modality or "brain"} slices, {height} x {width} pixels of {job.voxel_size:g} mm, trained with lesioncore.
+
+- **Data**: {facts["slices"]} transversal slices of {facts["subjects"]} scans; {facts["validation_subjects"]} scans held
+  out. Say here whose scans they are, and under which licence.
+- **Training**: {facts["updates"]} updates; configuration, versions and figures are in `config.json`.
+- **Calibration**: {"on the held-out healthy scans" if "calibrate" in facts["seconds"] else "none"}.
+- **Limits**: say here on which scanners, ages and contrasts it was tried.
+
+Research software, not a medical device.
+"""
