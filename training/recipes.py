@@ -13,7 +13,6 @@ from lesioncore.training.draws import generator
 from lesioncore.training.elbo import ElboLearner
 from lesioncore.training.learner import Learner
 from lesioncore.training.supervised import SupervisedLearner
-from torch import nn
 
 from lesioncore.calibrate import calibrate
 from lesioncore.calibration import Calibration

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from lesioncore.training.config import TrainingConfig
-from lesioncore.training.recipes import Flat, GMVAERecipe, UNetRecipe, VAERecipe
 
 from lesioncore.cli.output import CommandError, Output, Report, UsageError
+from lesioncore.training.config import TrainingConfig
+from lesioncore.training.recipes import Flat, GMVAERecipe, UNetRecipe, VAERecipe
 
 
 @dataclass(frozen=True)
