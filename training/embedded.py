@@ -17,9 +17,10 @@ from typing import Any, Literal
 
 import torch
 import tyro
+from lesioncore.training.cache import SliceCache
 from lesioncore.training.config import TrainingConfig
 from lesioncore.training.fit import Update, fit
-from lesioncore.training.phantoms import brain_slices, healthy_stacks, reference_scale
+from lesioncore.training.sources import find_subjects, reference_intensity
 from tqdm import tqdm
 
 from lesioncore import __version__
@@ -49,6 +50,8 @@ class Build:
         Length, learning rate, seed.
     threads : int
         Threads of each contrast's build; another number rounds differently.
+    cache : Path
+        Folder that keeps the simulated slices for the next time.
     """
 
     out: Path = Path("lesioncore/priors/embedded")
@@ -57,6 +60,7 @@ class Build:
     validation: int = 20
     training: TrainingConfig = field(default_factory=TrainingConfig)
     threads: int = 1
+    cache: Path = Path("build/slices")
 
 
 def build(options: Build, contrast: str) -> Path:
@@ -64,22 +68,24 @@ def build(options: Build, contrast: str) -> Path:
     torch.set_num_threads(options.threads)
     bars: dict[str, Any] = {"position": options.contrasts.index(contrast), "leave": False, "disable": None}
     start = time.perf_counter()
-    intensity = reference_scale(contrast, GRID.voxel_size)
+    people = find_subjects([f"phantom:{contrast}:{options.subjects}"], modality=contrast, split="train")
+    held_out = find_subjects([f"phantom:{contrast}:{options.validation}"], modality=contrast, split="validation")
+    intensity = reference_intensity(people[0], GRID)
+    caches = []
+    for subjects in (people, held_out):
+        with tqdm(desc=f"{contrast} phantoms", **bars) as bar:
 
-    def simulate(split: str, count: int) -> list:
-        with tqdm(total=count, desc=f"{contrast} {split} phantoms", **bars) as bar:
-            return healthy_stacks(
-                range(count),
-                split=split,
-                contrast=contrast,
-                grid=GRID,
-                intensity=intensity,
-                workers=options.threads,
-                progress=lambda done, _: bar.update(done - bar.n),
+            def prepared(done: int, total: int, bar: tqdm = bar) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            caches.append(
+                SliceCache.build(
+                    options.cache, subjects, grid=GRID, intensity=intensity, workers=options.threads, progress=prepared
+                )
             )
-
-    slices = brain_slices(simulate("train", options.subjects))
-    validation = simulate("validation", options.validation)
+    slices, _ = caches[0].batch(caches[0].rows())
+    validation = caches[1].stacks()
     simulated = time.perf_counter()
     with tqdm(total=options.training.slices_seen, desc=f"{contrast} training", unit="slice", **bars) as bar:
 
