@@ -8,9 +8,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from models import tiny_gmvae, tiny_vae
+from models import head, scan_values, tiny_gmvae, tiny_metadata, tiny_vae
 from torch.distributions import Categorical, Independent, Normal, kl_divergence
 
+import lesioncore as lc
 from lesioncore import GMVAE, GMVAEConfig
 from lesioncore.priors.gaussian import Gaussian
 
@@ -191,6 +192,20 @@ def test_sample_decodes_the_chosen_component():
         z = mean[rows, k] + noise[:, :3] * (0.5 * log_variance[rows, k]).exp()
         assert torch.allclose(model.sample(noise, k), model.decode(z))
         assert torch.equal(model.sample(noise), model.sample(noise, torch.tensor([0, 1, 2, 0, 1])))
+
+
+@pytest.mark.parametrize("latent", ["mean", "sample"])
+@pytest.mark.parametrize("solver", ["prox", "paper"])
+def test_restores(solver, latent):
+    solver = lc.ProxSolver(steps=5) if solver == "prox" else lc.PaperSolver(steps=20)
+    config = lc.RestoreConfig(solver, tv_weight=0.5, latent=latent, kl_weight=0.8)
+    brain = head((22, 18, 10))
+    volume = scan_values(brain)
+    first, again = (lc.restore(volume, tiny_gmvae(metadata=tiny_metadata()), config=config) for _ in range(2))
+    assert torch.equal(first.residual, again.residual)
+    assert not first.residual[~brain].any()
+    assert first.residual[brain].abs().max() > 0.05
+    assert first.objective[-1] > first.objective[0]
 
 
 @pytest.mark.parametrize("wrong", ["components", "w_channels", "hidden_channels"])
