@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 import threading
 import warnings
 from dataclasses import replace
@@ -343,6 +345,39 @@ def test_a_kill_between_the_writes(tmp_path, monkeypatch):
         cache = build(tmp_path / str(count), subjects)
         assert all(torch.equal(a, b) for a, b in zip(everything(cache), expected, strict=True))
         assert len(SliceStore(cache.directory).entries) == 2
+
+
+_BUILD = """
+import sys, time
+from pathlib import Path
+from subjects import GRID, INTENSITY, write_subjects
+from lesioncore.training.cache import SliceCache
+
+def progress(done, total):
+    print(done, flush=True)
+    time.sleep(600 * (done == 3))
+
+folder = Path(sys.argv[1])
+subjects = write_subjects(folder / "scans", 8)
+SliceCache.build(folder / "cache", subjects, grid=GRID, intensity=INTENSITY, workers=2, progress=progress)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_build_leaves_its_subjects_and_no_processes(tmp_path):
+    command = [sys.executable, "-c", _BUILD, str(tmp_path)]
+    here = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=here, cwd=tmp_path)
+    assert process.stdout is not None
+    while process.stdout.readline().strip() != "3":
+        assert process.poll() is None
+    process.kill()
+    process.communicate(timeout=30)  # the output ends with the last process that could write to it
+    subjects = write_subjects(tmp_path / "scans", 8)
+    (home,) = (tmp_path / "cache").iterdir()
+    assert [entry.id for entry in SliceStore(home).entries] == ["sub-0", "sub-1", "sub-2"]
+    assert prepared(subjects, home) == [f"sub-{i}" for i in range(3, 8)]
+    assert same(SliceCache.open(home, verify=True), build(tmp_path / "whole", subjects))
 
 
 def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):

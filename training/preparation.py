@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -9,7 +11,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 
 import numpy as np
 import numpy.typing as npt
@@ -98,7 +100,7 @@ def prepare_subjects(
         return
     # Spawned, not forked: a fork after torch has started its threads can hang.
     context = get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,))
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
     waiting: deque[tuple[Subject, Future[Prepared | PreparationError]]] = deque()
     try:
         for subject in subjects:
@@ -124,3 +126,16 @@ def _result(subject: Subject, grid: SliceGrid, intensity: IntensityScale) -> Pre
         return prepare_subject(subject, grid, intensity)
     except PreparationError as error:
         return error
+
+
+def _start_worker() -> None:
+    torch.set_num_threads(1)
+    # A worker waits for work on a pipe that it holds both ends of, so it would outlive a parent that was killed.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
