@@ -48,6 +48,8 @@ def fill(
         store = SliceStore(home)
         found = store.by_key()
         if store.header == header and set(keys) <= set(found):
+            if progress is not None:
+                progress(len(subjects), len(subjects))
             return store, [found[key] for key in keys]
     with locked(home):
         store = SliceStore.create(home, header)

@@ -94,7 +94,8 @@ def prepare_subjects(
         If one of the processes ended abruptly.
     """
     make = partial(_result, grid=grid, intensity=intensity)
-    if workers == 1:
+    workers = min(workers, len(subjects))
+    if workers <= 1:
         for subject in subjects:
             yield make(subject)
         return

@@ -115,8 +115,12 @@ class PhantomSubject(Subject):
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def load(self, grid: SliceGrid) -> Loaded:
-        from threadpoolctl import threadpool_limits  # comes with the phantom's own requirements
-
+        try:
+            from threadpoolctl import threadpool_limits
+        except ImportError as error:
+            raise ImportError(
+                "phantoms need threadpoolctl; install it with: pip install 'lesioncore[phantom]'"
+            ) from error
         # Processes share the cores already: BLAS threads of their own would wait for each other most of the time.
         with threadpool_limits(1):
             phantom = simulate(
