@@ -127,6 +127,8 @@ def test_a_killed_process_goes_on_to_the_same_weights(dataset, tmp_path, capsys)
     assert not (tmp_path / "run" / "model").exists()
     assert main(run) == 1
     assert "--resume" in capsys.readouterr().err
+    assert main([*run, "--resume", "--kl-weight", "2"]) == 1
+    assert "recipe.kl_weight 1.0, not 2.0" in capsys.readouterr().err
     assert main([*run, "--resume"]) == 0
     first, second = (lc.load_prior(tmp_path / name / "model").state_dict() for name in ("whole", "run"))
     assert all(torch.equal(first[key], second[key]) for key in first)

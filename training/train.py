@@ -27,8 +27,8 @@ from lesioncore.data.grid import SliceGrid
 from lesioncore.preprocess import IntensityScale
 from lesioncore.priors import PriorMetadata, save_model
 
-MODEL = "model"
-"""Folder of the finished model in that of the run."""
+MODEL, CONFIG = "model", "config.json"
+"""Folder of the finished model in that of the run, and the file of the run's options."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def train(job: Job, *, progress: Progress | None = None) -> dict[str, Any]:
         start = time.perf_counter()
         data = _prepare(job, group, say)
         if group.first:
-            _write_json(job.output / "config.json", describe(job))
+            _write_json(job.output / CONFIG, describe(job))
         prepared = time.perf_counter()
         learner = job.recipe.build(job.training.seed)
         planned = job.training.updates * job.training.batch_size
@@ -224,16 +224,39 @@ class Rows:
 
 def describe(job: Job) -> dict[str, Any]:
     """A job as JSON-able values; paths as they were given."""
-    return {"recipe_kind": type(job.recipe).__name__, **json.loads(json.dumps(asdict(job), default=str))}
+    return {
+        "model": type(job.recipe).__name__.removesuffix("Recipe"),
+        **json.loads(json.dumps(asdict(job), default=str)),
+    }
 
 
 def _check_output(job: Job) -> None:
-    if (job.output / MODEL / "config.json").exists():
+    if (job.output / MODEL / CONFIG).exists():
         raise FileExistsError(f"output: {job.output} holds a finished run; choose another folder, or remove it")
     if (job.output / CHECKPOINT).exists() and not job.resume:
         raise FileExistsError(
             f"output: {job.output} holds an unfinished run; give --resume to go on with it, or choose another folder"
         )
+    record = job.output / CONFIG
+    if job.resume and (job.output / CHECKPOINT).exists() and record.exists():
+        before, now = _flat(json.loads(record.read_text())), _flat(describe(job))
+        # What only says where and how fast does not change the result.
+        free = ("output", "cache", "workers", "device", "resume", "calibrate")
+        other = [key for key in {**before, **now} if key not in free and before.get(key) != now.get(key)]
+        if other:
+            changed = ", ".join(f"{key} {before.get(key)!r}, not {now.get(key)!r}" for key in other)
+            raise ValueError(
+                f"output: the run in {job.output} was started with other options ({changed}); go on with those, or choose"
+                " another folder"
+            )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested options by one name each, such as ``recipe.model.channels``."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
 
 
 def _subjects(job: Job) -> tuple[list[Subject], list[Subject]]:
