@@ -1,35 +1,33 @@
 """Build the priors that come with the package: ``python -m lesioncore.training.embedded --out DIR``.
 
-Simulates healthy phantoms, trains a VAE on them, calibrates it on other healthy phantoms, and writes a prior directory
-for each contrast, the two side by side. No patient, simulated or real, is seen.
+Simulates healthy phantoms, trains a prior on them, calibrates it on other healthy phantoms, and writes a prior
+directory for each contrast, the two side by side. No patient, simulated or real, is seen.
 """
 
 from __future__ import annotations
 
+import json
 import sys
-import time
+import tempfile
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import tyro
-from lesioncore.training.cache import SliceCache
 from lesioncore.training.config import TrainingConfig
-from lesioncore.training.fit import Update, fit
-from lesioncore.training.sources import find_subjects, reference_intensity
-from tqdm import tqdm
+from lesioncore.training.job import Job
+from lesioncore.training.recipes import VAERecipe
+from lesioncore.training.train import train
 
-from lesioncore import __version__
-from lesioncore.calibrate import calibrate
-from lesioncore.data.grid import SliceGrid
-from lesioncore.priors import PriorMetadata, VAEConfig, save_model
+from lesioncore.priors import VAEConfig, load_model, save_model
 
-ARCHITECTURE = VAEConfig(image_shape=(100, 100), channels=(16, 32, 64, 96, 96), latent_channels=64)
-GRID = SliceGrid(voxel_size=2.0, shape=ARCHITECTURE.image_shape)
+RECIPE = VAERecipe(VAEConfig(image_shape=(100, 100), channels=(16, 32, 64, 96, 96), latent_channels=64))
+VOXEL_SIZE = 2.0
 
 
 @dataclass(frozen=True)
@@ -46,97 +44,63 @@ class Build:
         Healthy training phantoms.
     validation : int
         Healthy phantoms for the calibration, of another split.
+    recipe : VAERecipe
+        The model and its objective.
     training : TrainingConfig
         Length, learning rate, seed.
     threads : int
         Threads of each contrast's build; another number rounds differently.
-    cache : Path
-        Folder that keeps the simulated slices for the next time.
     """
 
     out: Path = Path("lesioncore/priors/embedded")
     contrasts: tuple[Literal["T1w", "T2w"], ...] = ("T1w", "T2w")
     subjects: int = 100
     validation: int = 20
+    recipe: VAERecipe = RECIPE
     training: TrainingConfig = field(default_factory=TrainingConfig)
     threads: int = 1
-    cache: Path = Path("build/slices")
 
 
 def build(options: Build, contrast: str) -> Path:
-    """Simulate, train, calibrate and write one prior; returns its directory."""
+    """Train, calibrate and write one prior; returns its directory."""
     torch.set_num_threads(options.threads)
-    bars: dict[str, Any] = {"position": options.contrasts.index(contrast), "leave": False, "disable": None}
-    start = time.perf_counter()
-    people = find_subjects([f"phantom:{contrast}:{options.subjects}"], modality=contrast, split="train")
-    held_out = find_subjects([f"phantom:{contrast}:{options.validation}"], modality=contrast, split="validation")
-    intensity = reference_intensity(people[0], GRID)
-    caches = []
-    for subjects in (people, held_out):
-        with tqdm(desc=f"{contrast} phantoms", **bars) as bar:
-
-            def prepared(done: int, total: int, bar: tqdm = bar) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
-
-            caches.append(
-                SliceCache.build(
-                    options.cache, subjects, grid=GRID, intensity=intensity, workers=options.threads, progress=prepared
-                )
-            )
-    slices, _ = caches[0].batch(caches[0].rows())
-    validation = caches[1].stacks()
-    simulated = time.perf_counter()
-    with tqdm(total=options.training.slices_seen, desc=f"{contrast} training", unit="slice", **bars) as bar:
-
-        def report(update: Update) -> None:
-            bar.update(update.slices_seen - bar.n)
-            bar.set_postfix(elbo=f"{update.elbo:.0f}", kl=f"{update.kl:.0f}")
-            last.append(update)
-
-        last: list[Update] = []
-        prior = fit(slices, ARCHITECTURE, options.training, report=report)
-    trained = time.perf_counter()
     name = f"phantom-{contrast[:2].lower()}"
-    prior.metadata = PriorMetadata(name, contrast, GRID, intensity)
-    # The phantoms are on the grid and in z-scores already.
-    with tqdm(desc=f"{contrast} calibration", **bars) as bar:
+    with tempfile.TemporaryDirectory() as work:
+        job = Job(
+            recipe=options.recipe,
+            data=(f"phantom:{contrast}:{options.subjects}",),
+            output=Path(work) / name,
+            validation=(f"phantom:{contrast}:{options.validation}",),
+            voxel_size=VOXEL_SIZE,
+            training=options.training,
+            workers=options.threads,
+            device="cpu",
+        )
+        facts = train(job, progress=partial(_report, contrast, {}))
+        model = load_model(facts["directory"])
+        record = json.loads((Path(facts["directory"]) / "config.json").read_text())["training"]
+    record["threads"] = options.threads
+    # Where the run's files were is nobody's business but this machine's.
+    del record["job"]["output"]
+    return save_model(model, options.out / name, card=_card(name, contrast, record), training=record, overwrite=True)
 
-        def advance(done: int, rounds: int) -> None:
-            bar.total = rounds
-            bar.update(done - bar.n)
 
-        calibration = calibrate(prior, validation, progress=advance)
-    prior.metadata = prior.metadata.with_calibration(
-        replace(calibration, notes={"data": "healthy phantoms, validation"})
-    )
-    calibrated = time.perf_counter()
-    record = {
-        "lesioncore": __version__,
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "subjects": options.subjects,
-        "slices": len(slices),
-        **asdict(options.training),
-        "seconds": {
-            "simulate": round(simulated - start, 1),
-            "train": round(trained - simulated, 1),
-            "calibrate": round(calibrated - trained, 1),
-        },
-        "last_updates": {
-            key: round(sum(getattr(u, key) for u in last[-50:]) / len(last[-50:]), 2)
-            for key in ("elbo", "squared_error", "kl")
-        },
-    }
-    return save_model(prior, options.out / name, card=_card(name, contrast, record), training=record, overwrite=True)
+def _report(
+    contrast: str, last: dict[str, int], stage: str, done: int, total: int, figures: Mapping[str, float]
+) -> None:
+    """A line for each tenth of a stage; two builds side by side leave no room for bars."""
+    tenth = 10 * done // max(1, total)
+    if last.get(stage) != tenth:
+        last[stage] = tenth
+        print(f"{contrast} {stage} {10 * tenth} %", file=sys.stderr, flush=True)
 
 
 def _card(name: str, contrast: str, record: dict) -> str:
     lesion = {"T1w": "dark (stroke-like)", "T2w": "bright (glioma-like)"}[contrast]
-    height, width = GRID.shape
+    height, width = RECIPE.model.image_shape
     return f"""# {name}
 
-A VAE prior of healthy {contrast} slices, {height} x {width} pixels of {GRID.voxel_size:g} mm, for `lesioncore.restore`.
+A VAE prior of healthy {contrast} slices, {height} x {width} pixels of {VOXEL_SIZE:g} mm, for `lesioncore.restore`.
 
 - **Data**: {record["slices"]} transversal slices of {record["subjects"]} simulated healthy brains
   (`lesioncore.phantom`, split `train`), made from the ICBM152 tissue maps. No patient and no real scan of a single

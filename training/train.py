@@ -6,17 +6,16 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from lesioncore.training.cache import SliceCache
-from lesioncore.training.config import TrainingConfig
 from lesioncore.training.distributed import ProcessGroup, process_group
-from lesioncore.training.fit import CHECKPOINT, fit
-from lesioncore.training.recipes import Recipe
+from lesioncore.training.fit import fit
+from lesioncore.training.job import CONFIG, MODEL, Job, check_output, describe
 from lesioncore.training.sources import find_subjects, reference_intensity, split_subjects
 from lesioncore.training.subjects import Subject
 from torch import Tensor
@@ -26,61 +25,6 @@ from lesioncore.data.files import replace_atomically
 from lesioncore.data.grid import SliceGrid
 from lesioncore.preprocess import IntensityScale
 from lesioncore.priors import PriorMetadata, save_model
-
-MODEL, CONFIG = "model", "config.json"
-"""Folder of the finished model in that of the run, and the file of the run's options."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """What to train, on what, and where it goes.
-
-    Parameters
-    ----------
-    recipe : Recipe
-        The model and its objective.
-    data : tuple of str
-        Training scans, named as for :func:`lesioncore.training.sources.find_subjects`: BIDS folders, NIfTI files, lists
-        of paths (.txt, .csv, .tsv), or phantoms (``phantom:T2w:0-99``).
-    output : Path
-        Folder of the run; the finished model goes to its subfolder ``model``.
-    validation : tuple of str
-        Held-out scans of the same kind, which decide what weights are kept; those without a lesion make the thresholds.
-        A share of the people of `data` when absent. Phantoms are of another split than those of `data`.
-    validation_share : float
-        Share of the people of `data` that are held out where `validation` is absent.
-    modality : str, optional
-        BIDS suffix of the scans, such as T2w. Needed for folders; stored with the model.
-    voxel_size : float
-        Pixel size of the model's slices, mm.
-    training : TrainingConfig
-        Length, learning rate, seed.
-    cache : Path, optional
-        Folder for prepared slices, which runs may share; ``cache`` in the run's folder when absent.
-    workers : int
-        Processes that prepare scans.
-    device : str
-        auto, cpu or cuda.
-    calibrate : bool
-        Whether to find weight and thresholds on the validation scans.
-    resume : bool
-        Go on where an interrupted run stopped.
-    """
-
-    recipe: Recipe
-    data: tuple[str, ...]
-    output: Path
-    validation: tuple[str, ...] = ()
-    validation_share: float = 0.1
-    modality: str | None = None
-    voxel_size: float = 1.0
-    training: TrainingConfig = field(default_factory=TrainingConfig)
-    cache: Path | None = None
-    workers: int = 1
-    device: str = "auto"
-    calibrate: bool = True
-    resume: bool = False
-
 
 Progress = Callable[[str, int, int, Mapping[str, float]], None]
 """Called as ``progress(stage, done, all, figures)``; stages are "prepare", "train" and "calibrate"."""
@@ -103,7 +47,7 @@ def train(job: Job, *, progress: Progress | None = None) -> dict[str, Any]:
     ValueError, FloatingPointError
         As for :func:`lesioncore.training.fit`, and where no scan can be used.
     """
-    _check_output(job)
+    check_output(job)
     with process_group(job.device) as group:
         say: Progress = progress if progress is not None and group.first else _silent
         start = time.perf_counter()
@@ -220,43 +164,6 @@ class Rows:
 
     def key(self) -> str:
         return self.cache.key()
-
-
-def describe(job: Job) -> dict[str, Any]:
-    """A job as JSON-able values; paths as they were given."""
-    return {
-        "model": type(job.recipe).__name__.removesuffix("Recipe"),
-        **json.loads(json.dumps(asdict(job), default=str)),
-    }
-
-
-def _check_output(job: Job) -> None:
-    if (job.output / MODEL / CONFIG).exists():
-        raise FileExistsError(f"output: {job.output} holds a finished run; choose another folder, or remove it")
-    if (job.output / CHECKPOINT).exists() and not job.resume:
-        raise FileExistsError(
-            f"output: {job.output} holds an unfinished run; give --resume to go on with it, or choose another folder"
-        )
-    record = job.output / CONFIG
-    if job.resume and (job.output / CHECKPOINT).exists() and record.exists():
-        before, now = _flat(json.loads(record.read_text())), _flat(describe(job))
-        # What only says where and how fast does not change the result.
-        free = ("output", "cache", "workers", "device", "resume", "calibrate")
-        other = [key for key in {**before, **now} if key not in free and before.get(key) != now.get(key)]
-        if other:
-            changed = ", ".join(f"{key} {before.get(key)!r}, not {now.get(key)!r}" for key in other)
-            raise ValueError(
-                f"output: the run in {job.output} was started with other options ({changed}); go on with those, or choose"
-                " another folder"
-            )
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested options by one name each, such as ``recipe.model.channels``."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
 
 
 def _subjects(job: Job) -> tuple[list[Subject], list[Subject]]:

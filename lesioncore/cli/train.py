@@ -69,7 +69,8 @@ class TrainModel:
 
     def run(self, output: Output) -> Report:
         """Prepare, train, calibrate, write."""
-        from lesioncore.training.train import Job, train
+        from lesioncore.training.job import Job
+        from lesioncore.training.train import train
 
         if not self.data:
             raise UsageError("DATA: expected at least one folder, NIfTI file, list of paths, or range of phantoms")
