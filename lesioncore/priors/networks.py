@@ -83,13 +83,16 @@ class DownBlock(nn.Module):
         self.norm = nn.BatchNorm2d(out_channels) if norm else nn.Identity()
         self.down = nn.Conv2d(out_channels, out_channels, 3, stride=2, bias=not norm)
         self.down_norm = nn.BatchNorm2d(out_channels) if norm else nn.Identity()
-        self.skip = nn.Conv2d(in_channels, out_channels, 1, stride=2, bias=False)
+        self.skip = nn.Conv2d(in_channels, out_channels, 1, bias=False)
         self.negative_slope = negative_slope
 
     def forward(self, x: Tensor) -> Tensor:
         h = F.leaky_relu(self.norm(self.conv(x)), self.negative_slope)
-        # The unpadded 3 x 3 kernels are centred on pixels 1, 3, 5, ...: the 1 x 1 skip must read the same ones.
-        skip = self.skip(x[..., 1:-1, 1:-1])
+        # The unpadded 3 x 3 kernels are centred on pixels 1, 3, 5, ...: the 1 x 1 skip must read the same ones. Picking
+        # them by a slice and not by the convolution's stride is the same to the bit, twice as fast on CPUs, and safe:
+        # a strided 1 x 1 convolution's weight gradient writes beyond its memory in oneDNN 3.12 (torch 2.13) where
+        # fewer than 16 channels lie last and the sizes are even.
+        skip = self.skip(x[..., 1:-1:2, 1:-1:2])
         return F.leaky_relu(self.down_norm(self.down(h)) + skip, self.negative_slope)
 
 
