@@ -143,3 +143,18 @@ def test_nothing_to_train_on_is_said(tmp_path, capsys):
     assert main(command("vae", "phantom:T2w:3-1", "-o", tmp_path / "run", *OPTIONS)) == 1
     assert "phantom:T2w:3-1" in capsys.readouterr().err
     assert main(command("vae", "-o", tmp_path / "run")) == 2
+
+
+@pytest.mark.slow
+def test_embedded_priors_are_rebuilt_by_their_command(tmp_path):
+    pytest.importorskip("nilearn")
+    words = ["--out", tmp_path, "--contrasts", "T2w", "--subjects", 2, "--validation", 1, "--training.slices-seen", 64]
+    words += ["--recipe.channels", 4, 4, 4, 4, 4, "--recipe.latent-channels", 4]
+    run = [sys.executable, "-m", "lesioncore.training.embedded", *map(str, words)]
+    done = subprocess.run(run, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    prior = lc.load_prior(tmp_path / "phantom-t2")
+    assert prior.metadata.name == "phantom-t2"
+    assert prior.metadata.calibration.subjects == 1
+    assert str(tmp_path) not in (tmp_path / "phantom-t2" / "config.json").read_text()
+    assert "2 simulated healthy brains" in (tmp_path / "phantom-t2" / "README.md").read_text()

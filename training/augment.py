@@ -171,7 +171,7 @@ def _places(
     from_column = sine * rows + cosine * columns + (centre[1] + config.translation * draws[:, 3])
     if config.elastic > 0:
         nodes = [max(2, int((length - 1) / _ELASTIC_SPACING) + 1) for length in shape]
-        shift = _smooth(config.elastic * (2 * uniform(2, *nodes) - 1), shape)
+        shift = smooth(config.elastic * (2 * uniform(2, *nodes) - 1), shape)
         from_row, from_column = from_row + shift[:, 0], from_column + shift[:, 1]
     return from_row, from_column
 
@@ -188,12 +188,12 @@ def _change_intensities(
     slices = slices * (1 + config.gain * spread[:, 1]) + config.offset * spread[:, 2]
     if config.bias > 0:
         nodes = normal(1, _BIAS_NODES, _BIAS_NODES)
-        slices = slices + config.bias * draws[:, 3] * _smooth(nodes, (slices.shape[2], slices.shape[3]))
+        slices = slices + config.bias * draws[:, 3] * smooth(nodes, (slices.shape[2], slices.shape[3]))
     if config.noise > 0:
         slices = slices + config.noise * draws[:, 4] * normal(*slices.shape[1:])
     return slices
 
 
-def _smooth(nodes: Tensor, shape: tuple[int, int]) -> Tensor:
+def smooth(nodes: Tensor, shape: tuple[int, int]) -> Tensor:
     """Cubic interpolation of nodes ``[n, c, p, q]`` that are spread over a slice: ``[n, c, H, W]``."""
     return F.interpolate(nodes, shape, mode="bicubic", align_corners=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
+from lesioncore.training.corruption import Corruption, corrupt
 from lesioncore.training.learner import Batch, Learner, UpdateContext
 from torch import Tensor
 
@@ -27,6 +28,8 @@ class ElboLearner(Learner):
     k_floor : float
         Free bits of the GMVAE's term ``KL(P(k|z,w) || P(k))``, nats per slice: below it the term is not pushed down
         further. 0 is the ELBO itself.
+    corruption : Corruption, optional
+        Noise that the encoder has to see through; none when absent.
 
     Raises
     ------
@@ -36,16 +39,25 @@ class ElboLearner(Learner):
 
     model: LatentModel
 
-    def __init__(self, model: LatentModel, *, kl_weight: float = 1.0, k_floor: float = 0.0) -> None:
+    def __init__(
+        self,
+        model: LatentModel,
+        *,
+        kl_weight: float = 1.0,
+        k_floor: float = 0.0,
+        corruption: Corruption | None = None,
+    ) -> None:
         super().__init__(model)
         if not kl_weight >= 0 or not k_floor >= 0:
             raise ValueError(f"kl_weight, k_floor: got {kl_weight}, {k_floor}, expected numbers >= 0")
         self.kl_weight, self.k_floor = kl_weight, k_floor
+        self.corruption = corruption or Corruption()
 
     def update(self, batch: Batch, context: UpdateContext) -> Mapping[str, Tensor]:
         model = self.model
         noise = context.normal(*model.noise_shape)
-        terms = dict(model.elbo_terms(batch.slices, noise, learned_variance=model.config.learned_variance))
+        encoded = corrupt(batch.slices, batch.labels, self.corruption, context.uniform, context.normal)
+        terms = model.elbo_terms(batch.slices, noise, learned_variance=model.config.learned_variance, encoded=encoded)
         log_likelihood = terms.pop("log_likelihood")
         cost = sum(
             (term.clamp_min(self.k_floor) if name == "kl_k" else term for name, term in terms.items()),

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar
 
 import torch
 import tyro
+from lesioncore.training.corruption import Corruption
 from lesioncore.training.draws import generator
 from lesioncore.training.elbo import ElboLearner
 from lesioncore.training.learner import Learner
@@ -90,13 +91,16 @@ class VAERecipe(_PriorRecipe):
         Shape of the networks.
     kl_weight : float
         Weight of the KL term in the loss; 1 is the ELBO.
+    corruption : Corruption
+        Noise that the encoder has to see through.
     """
 
     model: Flat[VAEConfig] = field(default_factory=VAEConfig)
     kl_weight: float = 1.0
+    corruption: Corruption = field(default_factory=Corruption)
 
     def learner(self) -> Learner:
-        return ElboLearner(VAE(self.model), kl_weight=self.kl_weight)
+        return ElboLearner(VAE(self.model), kl_weight=self.kl_weight, corruption=self.corruption)
 
 
 @dataclass(frozen=True)
@@ -111,14 +115,19 @@ class GMVAERecipe(_PriorRecipe):
         Weight of the KL terms in the loss; 1 is the ELBO.
     k_floor : float
         Free bits of the mixture component's KL term, nats per slice; 0 is the ELBO.
+    corruption : Corruption
+        Noise that the encoder has to see through.
     """
 
     model: Flat[GMVAEConfig] = field(default_factory=GMVAEConfig)
     kl_weight: float = 1.0
     k_floor: float = 0.0
+    corruption: Corruption = field(default_factory=Corruption)
 
     def learner(self) -> Learner:
-        return ElboLearner(GMVAE(self.model), kl_weight=self.kl_weight, k_floor=self.k_floor)
+        return ElboLearner(
+            GMVAE(self.model), kl_weight=self.kl_weight, k_floor=self.k_floor, corruption=self.corruption
+        )
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,12 @@ class GMVAE(LatentModel):
         return _log_posterior(z, self.components(w)).exp()
 
     def elbo_terms(
-        self, x: Tensor, noise: Tensor | None = None, *, learned_variance: bool = False
+        self,
+        x: Tensor,
+        noise: Tensor | None = None,
+        *,
+        learned_variance: bool = False,
+        encoded: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Log-likelihood and costs of each slice (paper Eq. 2), ``[N]`` nats each, summed over pixels and latents.
 
@@ -116,7 +121,7 @@ class GMVAE(LatentModel):
             ``"log_likelihood"``: ``log P(X|z)``. ``"kl_z"``: ``sum_k P(k|z,w) KL(Q(z|X) || P(z|w,k))``. ``"kl_w"``:
             ``KL(Q(w|X) || P(w))``. ``"kl_k"``: ``KL(P(k|z,w) || P(k))``, at most ``log(components)``.
         """
-        z_posterior, w_posterior = self.encode(x)
+        z_posterior, w_posterior = self.encode(x if encoded is None else encoded)
         z_noise, w_noise = (None, None) if noise is None else self._split(noise)
         z, w = z_posterior.sample(z_noise), w_posterior.sample(w_noise)
         components = self.components(w)

@@ -112,7 +112,12 @@ class LatentModel(nn.Module, ABC):
 
     @abstractmethod
     def elbo_terms(
-        self, x: Tensor, noise: Tensor | None = None, *, learned_variance: bool = False
+        self,
+        x: Tensor,
+        noise: Tensor | None = None,
+        *,
+        learned_variance: bool = False,
+        encoded: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """``"log_likelihood"`` and the costs that the ELBO takes from it, ``[N]`` nats each.
 
@@ -124,6 +129,9 @@ class LatentModel(nn.Module, ABC):
             Standard normal ``[N, *noise_shape]`` for a reparameterised sample of the latents; their means when absent.
         learned_variance : bool
             As for :meth:`log_likelihood`; for training.
+        encoded : Tensor, optional
+            What the encoder is shown instead of `x`, ``[N, 1, H, W]``; for training. ``Q(z|X)`` may be any
+            distribution, so what results is a lower bound of ``log P(X)`` as well.
         """
 
     @property

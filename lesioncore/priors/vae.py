@@ -37,12 +37,17 @@ class VAE(LatentModel):
         return Gaussian.bounded(self.mean(h).to(x.dtype), self.log_variance(h).to(x.dtype))
 
     def elbo_terms(
-        self, x: Tensor, noise: Tensor | None = None, *, learned_variance: bool = False
+        self,
+        x: Tensor,
+        noise: Tensor | None = None,
+        *,
+        learned_variance: bool = False,
+        encoded: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """``"log_likelihood"`` and one cost, ``"kl"``: ``KL(Q(z|X) || P(z))``; ``[N]`` nats each, summed over pixels
         and latents. Parameters as for :meth:`LatentModel.elbo_terms`.
         """
-        posterior = self.encode(x)
+        posterior = self.encode(x if encoded is None else encoded)
         z = posterior.sample(noise)
         return {
             "log_likelihood": self.log_likelihood(x, z, learned_variance=learned_variance),
