@@ -105,6 +105,14 @@ def test_a_supervised_model_from_labels(patients, tmp_path, capsys):
     assert detector.calibration.subjects == 1
 
 
+def test_an_adversarial_model_from_a_folder_detects(dataset, tmp_path):
+    words = command("aae", dataset, "-o", tmp_path / "run", *OPTIONS, *SHORT, "--critic-steps", 2)
+    assert main(words) == 0
+    detector = lc.load_detector(tmp_path / "run" / "model")
+    score = detector.detect(dataset / "sub-00" / "anat" / "sub-00_T2w.nii.gz")
+    assert detector.mask(score, 0.05).shape == SHAPE
+
+
 def test_no_lesions_no_supervision(dataset, tmp_path, capsys):
     assert main(command("unet", dataset, "-o", tmp_path / "run", *OPTIONS, *SHORT)) == 1
     assert "lesion mask" in capsys.readouterr().err

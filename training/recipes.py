@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar
 
 import torch
 import tyro
+from lesioncore.training.adversarial import AAELearner
 from lesioncore.training.corruption import Corruption
 from lesioncore.training.draws import generator
 from lesioncore.training.elbo import ElboLearner
@@ -17,7 +18,7 @@ from lesioncore.training.supervised import SupervisedLearner
 
 from lesioncore.calibrate import calibrate
 from lesioncore.calibration import Calibration
-from lesioncore.detectors import Detector, UNet, UNetConfig, UNetDetector
+from lesioncore.detectors import AAE, AAEConfig, Detector, ProjectionDetector, UNet, UNetConfig, UNetDetector
 from lesioncore.priors import GMVAE, VAE, GMVAEConfig, VAEConfig
 from lesioncore.priors.networks import NetworkConfig
 from lesioncore.scan import SliceStack
@@ -128,6 +129,40 @@ class GMVAERecipe(_PriorRecipe):
         return ElboLearner(
             GMVAE(self.model), kl_weight=self.kl_weight, k_floor=self.k_floor, corruption=self.corruption
         )
+
+
+@dataclass(frozen=True)
+class AAERecipe(_DetectorRecipe):
+    """Train an adversarial autoencoder, which detects by projection.
+
+    Parameters
+    ----------
+    model : AAEConfig
+        Shape of the networks.
+    adversarial_weight : float
+        Weight of the critic's judgement of the latents.
+    constraint_weight : float
+        Weight of the distance between the latents of a slice and of its reconstruction (constrained AAE); 0 leaves it
+        out.
+    critic_steps : int
+        Updates of the critic in each update of the autoencoder.
+    """
+
+    model: Flat[AAEConfig] = field(default_factory=AAEConfig)
+    adversarial_weight: float = 0.02
+    constraint_weight: float = 0.0
+    critic_steps: int = 5
+
+    def learner(self) -> Learner:
+        return AAELearner(
+            AAE(self.model),
+            adversarial_weight=self.adversarial_weight,
+            constraint_weight=self.constraint_weight,
+            critic_steps=self.critic_steps,
+        )
+
+    def detector(self, model: Any) -> Detector:
+        return ProjectionDetector(model)
 
 
 @dataclass(frozen=True)

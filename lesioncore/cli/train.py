@@ -11,7 +11,7 @@ import tyro
 
 from lesioncore.cli.output import CommandError, Output, Report, UsageError
 from lesioncore.training.config import TrainingConfig
-from lesioncore.training.recipes import Flat, GMVAERecipe, UNetRecipe, VAERecipe
+from lesioncore.training.recipes import AAERecipe, Flat, GMVAERecipe, UNetRecipe, VAERecipe
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,11 @@ class TrainGMVAE(TrainModel):
 
 
 @dataclass(frozen=True)
+class TrainAAE(TrainModel):
+    recipe: Flat[AAERecipe] = field(default_factory=AAERecipe)
+
+
+@dataclass(frozen=True)
 class TrainUNet(TrainModel):
     recipe: Flat[UNetRecipe] = field(default_factory=UNetRecipe)
 
@@ -107,6 +112,7 @@ class Train:
     model: Annotated[
         Annotated[TrainVAE, tyro.conf.subcommand("vae", description="variational autoencoder, for MAP restoration")]
         | Annotated[TrainGMVAE, tyro.conf.subcommand("gmvae", description="with a Gaussian mixture as latent prior")]
+        | Annotated[TrainAAE, tyro.conf.subcommand("aae", description="adversarial autoencoder, detects by projection")]
         | Annotated[TrainUNet, tyro.conf.subcommand("unet", description="supervised, on scans with lesion masks")],
         tyro.conf.arg(name=""),
     ]
