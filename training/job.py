@@ -6,11 +6,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import tyro
 from lesioncore.training.config import TrainingConfig
 from lesioncore.training.fit import CHECKPOINT
-from lesioncore.training.recipes import Recipe
+from lesioncore.training.recipes import Flat, Recipe
 
 MODEL, CONFIG = "model", "config.json"
 """Folder of the finished model in that of the run, and the file of the run's options."""
@@ -22,26 +23,26 @@ class Job:
 
     Parameters
     ----------
+    data : tuple of str
+        Skull-stripped training scans: BIDS folders, NIfTI files, lists of paths (.txt, .csv, .tsv), or simulated ones
+        (phantom:T2w:0-99). Healthy ones, but for supervised models.
+    output : Path
+        Folder of the run; the finished model goes to its subfolder "model".
     recipe : Recipe
         The model and its objective.
-    data : tuple of str
-        Training scans, named as for :func:`lesioncore.training.sources.find_subjects`: BIDS folders, NIfTI files, lists
-        of paths (.txt, .csv, .tsv), or phantoms (``phantom:T2w:0-99``).
-    output : Path
-        Folder of the run; the finished model goes to its subfolder ``model``.
     validation : tuple of str
-        Held-out scans of the same kind, which decide what weights are kept; those without a lesion make the thresholds.
-        A share of the people of `data` when absent. Phantoms are of another split than those of `data`.
+        Held-out scans, named as data; those without a lesion make the thresholds. A share of the training people when
+        absent. Phantoms are of another split than those of the training data.
     validation_share : float
-        Share of the people of `data` that are held out where `validation` is absent.
+        Share of the people that is held out where no validation scans are given.
     modality : str, optional
-        BIDS suffix of the scans, such as T2w. Needed for folders; stored with the model.
+        BIDS suffix of the scans, such as T2w; needed for folders with several. Stored with the model.
     voxel_size : float
         Pixel size of the model's slices, mm.
     training : TrainingConfig
         Length, learning rate, seed.
     cache : Path, optional
-        Folder for prepared slices, which runs may share; ``cache`` in the run's folder when absent.
+        Folder for prepared slices, which runs may share; in the output folder when absent.
     workers : int
         Processes that prepare scans.
     device : str
@@ -49,18 +50,21 @@ class Job:
     calibrate : bool
         Whether to find weight and thresholds on the validation scans.
     resume : bool
-        Go on where an interrupted run stopped.
+        Go on with the interrupted run in the output folder.
     """
 
+    data: Annotated[
+        tyro.conf.Positional[tuple[str, ...]],
+        tyro.conf.arg(metavar="DATA [DATA ...]", help_behavior_hint="(required)"),
+    ]
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="OUT")]
     recipe: Recipe
-    data: tuple[str, ...]
-    output: Path
-    validation: tuple[str, ...] = ()
+    validation: Annotated[tuple[str, ...], tyro.conf.arg(metavar="DATA [DATA ...]", help_behavior_hint="")] = ()
     validation_share: float = 0.1
-    modality: str | None = None
+    modality: Annotated[str | None, tyro.conf.arg(metavar="SUFFIX", help_behavior_hint="")] = None
     voxel_size: float = 1.0
-    training: TrainingConfig = field(default_factory=TrainingConfig)
-    cache: Path | None = None
+    training: Flat[TrainingConfig] = field(default_factory=TrainingConfig)
+    cache: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = None
     workers: int = 1
     device: str = "auto"
     calibrate: bool = True

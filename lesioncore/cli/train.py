@@ -4,72 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
 from lesioncore.cli.output import CommandError, Output, Report, UsageError
-from lesioncore.training.config import TrainingConfig
+from lesioncore.training.job import Job
 from lesioncore.training.recipes import AAERecipe, Flat, GMVAERecipe, UNetRecipe, VAERecipe
 
 
 @dataclass(frozen=True)
-class TrainModel:
-    """Options that all models share.
+class TrainModel(Job):
+    """A job as a command; its recipe is each subclass's own.
 
     Parameters
     ----------
-    data : tuple of str
-        Skull-stripped training scans: BIDS folders, NIfTI files, lists of paths (.txt, .csv, .tsv), or simulated ones
-        (phantom:T2w:0-99). Healthy ones, but for supervised models.
-    output : Path
-        Folder of the run; the finished model goes to its subfolder "model".
-    validation : tuple of str
-        Held-out scans, named as data; those without a lesion make the thresholds. A share of the training people when
-        absent. Phantoms are of another split than those of the training data.
-    validation_share : float
-        Share of the people that is held out where no validation scans are given.
-    modality : str, optional
-        BIDS suffix of the scans, such as T2w; needed for folders with several.
-    voxel_size : float
-        Pixel size of the model's slices, mm.
-    training : TrainingConfig
-        Length, learning rate, seed.
-    cache : Path, optional
-        Folder for prepared slices, which runs may share; in the output folder when absent.
-    workers : int
-        Processes that prepare scans.
-    device : str
-        auto, cpu or cuda.
-    calibrate : bool
-        Whether to find weight and thresholds on the validation scans.
-    resume : bool
-        Go on with the interrupted run in the output folder.
     json : bool
         Print one JSON object on stdout.
     """
 
-    data: Annotated[
-        tyro.conf.Positional[tuple[str, ...]],
-        tyro.conf.arg(metavar="DATA [DATA ...]", help_behavior_hint="(required)"),
-    ]
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="OUT")]
-    validation: Annotated[tuple[str, ...], tyro.conf.arg(metavar="DATA [DATA ...]", help_behavior_hint="")] = ()
-    validation_share: float = 0.1
-    modality: Annotated[str | None, tyro.conf.arg(metavar="SUFFIX", help_behavior_hint="")] = None
-    voxel_size: float = 1.0
-    training: Flat[TrainingConfig] = field(default_factory=TrainingConfig)
-    cache: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = None
-    workers: int = 1
-    device: str = "auto"
-    calibrate: bool = True
-    resume: bool = False
     json: bool = False
 
     def run(self, output: Output) -> Report:
         """Prepare, train, calibrate, write."""
-        from lesioncore.training.job import Job
         from lesioncore.training.train import train
 
         if not self.data:
