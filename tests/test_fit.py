@@ -141,6 +141,27 @@ def test_pictures_are_written(tmp_path):
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in (tmp_path / "pictures").iterdir())
 
 
+def test_tensorboard_gets_the_same_figures(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    fit(learner(), slices(), slices(1), replace(SHORT, tensorboard=True), directory=tmp_path)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    losses = [event.value for event in events.Scalars("validation_loss")]
+    with (tmp_path / "metrics.csv").open() as file:
+        expected = [float(row["validation_loss"]) for row in csv.DictReader(file) if row["validation_loss"]]
+    assert losses == pytest.approx(expected, rel=1e-5)
+
+
+def test_tensorboard_is_an_extra(tmp_path, monkeypatch):
+    monkeypatch.setattr("lesioncore.training.record.find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match=r"lesioncore\[tensorboard\]"):
+        fit(learner(), slices(), config=replace(SHORT, tensorboard=True), directory=tmp_path)
+    fit(learner(), slices(), slices(1), SHORT, directory=tmp_path)
+    assert not (tmp_path / "pictures").exists()  # no matplotlib, no pictures, and no complaint
+
+
 def test_a_stop_request_saves_and_ends(tmp_path):
     def ask(seen, figures):
         if seen == 5 * SHORT.batch_size:
