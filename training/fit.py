@@ -143,7 +143,8 @@ class _Run:
         self.learner = learner
         self.group.synchronise(learner)
         self.optimizers = {
-            name: torch.optim.Adam(part.parameters(), lr=config.learning_rate) for name, part in learner.parts().items()
+            name: torch.optim.Adam(part.parameters(), lr=config.learning_rate, betas=learner.betas)
+            for name, part in learner.parts().items()
         }
         self.progress = Progress()
         self.best: dict[str, Tensor] = {}

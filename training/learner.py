@@ -69,9 +69,12 @@ class Learner(nn.Module, ABC):
     ----------
     keep : {"best", "last"}
         Whether the weights with the lowest validation loss are kept, or the last.
+    betas : tuple of float
+        Decay rates of Adam's two moments.
     """
 
     keep: ClassVar[Literal["best", "last"]] = "best"
+    betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
