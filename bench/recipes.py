@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -73,6 +74,8 @@ VARIANTS = {
     "5x5x32, corrupted coarser": Variant(vae(FOUR_BLOCKS, 32, corruption=Corruption(2.0, 16.0))),
     "5x5x64, corrupted": Variant(vae(FOUR_BLOCKS, 64, corruption=COARSE)),
     "5x5x32 wider, corrupted": Variant(vae((24, 48, 72, 96), 32, corruption=COARSE)),
+    "5x5x64, corrupted, KL x 0.25 while training": Variant(vae(FOUR_BLOCKS, 64, corruption=COARSE, kl_weight=0.25)),
+    "11x11x32, corrupted, KL x 0.25 while training": Variant(vae((16, 32, 64), 32, corruption=COARSE, kl_weight=0.25)),
     "11x11x16, corrupted": Variant(vae((16, 32, 64), 16, corruption=COARSE)),
     "5x5x32, corrupted, learned variance": Variant(vae(FOUR_BLOCKS, 32, corruption=COARSE, learned_variance=True)),
     "GMVAE c = 6, 5x5x32, corrupted": Variant(
@@ -81,12 +84,17 @@ VARIANTS = {
 }
 
 
+def slug(name: str) -> str:
+    """A variant's name as a file's."""
+    return re.sub(r"[^a-zA-Z0-9.]+", "-", name)
+
+
 def trained(name: str, variant: Variant, contrast: str, seed: int, options: argparse.Namespace) -> Path:
     """Train a variant unless it, or one that trains alike, is there; returns the run's folder."""
     alike = next(
         key for key, other in VARIANTS.items() if (other.recipe, other.training) == (variant.recipe, variant.training)
     )
-    run = options.work / "recipes" / contrast / f"{list(VARIANTS).index(alike)}-{seed}"
+    run = options.work / "recipes" / contrast / f"{slug(alike)}-{seed}"
     if not (run / "model" / "config.json").exists():
         job = Job(
             recipe=variant.recipe,
@@ -128,7 +136,7 @@ def evaluate(name: str, contrast: str, seed: int, options: argparse.Namespace) -
     """Figures of one trained variant, unless they are there."""
     variant = VARIANTS[name]
     run = trained(name, variant, contrast, seed, options)
-    done = run / f"{name.replace(' ', '_')}.json"
+    done = run / f"{slug(name)}.json"
     if done.exists():
         return json.loads(done.read_text())
     prior = load_model(run / "model")

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -57,7 +57,7 @@ class Build:
     subjects: int = 100
     validation: int = 20
     recipe: VAERecipe = RECIPE
-    training: TrainingConfig = field(default_factory=TrainingConfig)
+    training: TrainingConfig = TrainingConfig(validate_every=0)
     threads: int = 1
 
 
