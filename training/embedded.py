@@ -27,6 +27,7 @@ from lesioncore.training.train import train
 from lesioncore.priors import VAEConfig, load_model, save_model
 
 RECIPE = VAERecipe(VAEConfig(image_shape=(100, 100), channels=(16, 32, 64, 96, 96), latent_channels=64))
+TRAINING = TrainingConfig(validate_every=0)
 VOXEL_SIZE = 2.0
 
 
@@ -57,7 +58,7 @@ class Build:
     subjects: int = 100
     validation: int = 20
     recipe: VAERecipe = RECIPE
-    training: TrainingConfig = TrainingConfig(validate_every=0)
+    training: TrainingConfig = TRAINING
     threads: int = 1
 
 
