@@ -104,7 +104,7 @@ def _header(grid: SliceGrid, intensity: IntensityScale) -> dict[str, Any]:
     """What all slices of a store have in common, as JSON types."""
     package = Path(lesioncore.__file__).parent
     code = [package / "scan.py", package / "data" / "__init__.py", package / "preprocess" / "__init__.py"]
-    code += [Path(module.__file__) for module in (preparation, loading)]
+    code += [Path(str(module.__file__)) for module in (preparation, loading)]
     return {
         "format": _FORMAT,
         "code": source_hash(*code),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
@@ -88,7 +88,7 @@ class Feed:
         self._source, self._batch_size, self._seed, self._group, self._ahead = source, batch_size, seed, group, ahead
         self.waited = 0.0
 
-    def batches(self, first: int, last: int) -> Iterator[Batch]:
+    def batches(self, first: int, last: int) -> Generator[Batch, None, None]:
         """This process's part of the batches of updates `first` to `last` - 1."""
         with ThreadPoolExecutor(1, thread_name_prefix="feed") as reader:
             queue: list[Future[Batch]] = []

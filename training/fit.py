@@ -139,7 +139,8 @@ class _Run:
         self.directory = directory if self.group.first else None
         self.checkpoint = None if directory is None else directory / CHECKPOINT
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
-        learner.to(self.group.device, memory_format=layout)
+        module: nn.Module = learner
+        module.to(self.group.device, memory_format=layout)  # type: ignore[call-overload]
         self.learner = learner
         self.group.synchronise(learner)
         self.optimizers = {
