@@ -124,7 +124,9 @@ def test_a_killed_process_goes_on_to_the_same_weights(dataset, tmp_path, capsys)
     words = [*OPTIONS, *SHORT, "--slices-seen", "1600", "--no-calibrate", "--cache", str(cache), "--device", "cpu"]
     assert main(command("vae", dataset, "-o", tmp_path / "whole", *words)) == 0
     run = command("vae", dataset, "-o", tmp_path / "run", *words)
-    process = subprocess.Popen([sys.executable, "-m", "lesioncore", *run], stderr=subprocess.PIPE, text=True)
+    # Away from the checkout, whose sources have no compiled operators beside them.
+    start = [sys.executable, "-m", "lesioncore", *run]
+    process = subprocess.Popen(start, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
     checkpoint = tmp_path / "run" / "checkpoint.safetensors"
     deadline = time.monotonic() + 120
     while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
@@ -159,7 +161,7 @@ def test_embedded_priors_are_rebuilt_by_their_command(tmp_path):
     words = ["--out", tmp_path, "--contrasts", "T2w", "--subjects", 2, "--validation", 1, "--training.slices-seen", 64]
     words += ["--recipe.channels", 4, 4, 4, 4, 4, "--recipe.latent-channels", 4]
     run = [sys.executable, "-m", "lesioncore.training.embedded", *map(str, words)]
-    done = subprocess.run(run, capture_output=True, text=True, check=False)
+    done = subprocess.run(run, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     prior = lc.load_prior(tmp_path / "phantom-t2")
     assert prior.metadata.name == "phantom-t2"
