@@ -26,7 +26,7 @@ def loss_of(learner, batch, seed=0, warmup=1.0):
     """The loss that an update would minimise, and its figures."""
     found = []
     uniform, normal = draws(seed, len(batch.slices))
-    context = UpdateContext(0, 10, warmup, normal, uniform, lambda part, loss: found.append((part, loss)))
+    context = UpdateContext(0, warmup, normal, uniform, lambda part, loss: found.append((part, loss)))
     figures = learner.train().update(batch, context)
     ((part, loss),) = found
     assert part == "model"

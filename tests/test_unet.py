@@ -42,7 +42,7 @@ def context(learner, optimizer):
         loss.backward()
         optimizer.step()
 
-    return UpdateContext(0, 1, 1.0, torch.randn, torch.rand, minimise)
+    return UpdateContext(0, 1.0, torch.randn, torch.rand, minimise)
 
 
 @pytest.mark.parametrize(

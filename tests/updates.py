@@ -32,7 +32,7 @@ def one_update(learner: Learner, slices: Tensor, *, step: Sequence[str] = (), se
 
     learner.train()
     labels = torch.ones(slices.shape, dtype=torch.uint8)
-    return dict(learner.update(Batch(slices, labels), UpdateContext(0, 1, 1.0, normal, uniform, minimise)))
+    return dict(learner.update(Batch(slices, labels), UpdateContext(0, 1.0, normal, uniform, minimise)))
 
 
 def moved(learner: Learner, before: dict[str, Tensor]) -> set[str]:

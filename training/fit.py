@@ -269,7 +269,7 @@ class _Run:
         self.learner.train()
         done = (update + 1) / config.updates
         warmup = min(1.0, done / config.warmup) if config.warmup > 0 else 1.0
-        context = UpdateContext(update, config.updates, warmup, draws.normal, draws.uniform, minimise)
+        context = UpdateContext(update, warmup, draws.normal, draws.uniform, minimise)
         with self.autocast:
             figures = self.learner.update(Batch(slices, labels), context)
         total = self.group.sum({key: float(value) for key, value in figures.items()})

@@ -34,8 +34,6 @@ class UpdateContext:
     ----------
     index : int
         Number of the update, from 0.
-    updates : int
-        Number of updates in the whole run.
     warmup : float
         Rises from just above 0 to 1 over the run's warm-up; weight of KL terms.
     normal : callable
@@ -50,7 +48,6 @@ class UpdateContext:
     """
 
     index: int
-    updates: int
     warmup: float
     normal: Callable[..., Tensor]
     uniform: Callable[..., Tensor]
