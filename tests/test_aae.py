@@ -227,6 +227,15 @@ def test_the_constraint_draws_the_latents_of_reconstructions_near(matched):
     assert spread(trained_on_ellipses(constraint_weight=0.1)[0]) < 0.6 * spread(matched[0])
 
 
+def test_trains_in_bfloat16():
+    config = TrainingConfig(slices_seen=64, batch_size=16, precision="bfloat16", validate_every=0)
+    trained = learner(constraint_weight=0.1)
+    before = parameters(trained)
+    fit(trained, TensorSlices(ellipses(64)), None, config)
+    assert {name.split(".")[0] for name in moved(trained, before)} == {"model", "critic"}
+    assert all(p.dtype == torch.float32 and p.isfinite().all() for p in trained.parameters())
+
+
 def test_same_seed_same_weights():
     first, again, other = (trained_on_ellipses(160, seed=seed)[0].state_dict() for seed in (3, 3, 4))
     assert all(torch.equal(first[key], again[key]) for key in first)

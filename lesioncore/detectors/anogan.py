@@ -100,7 +100,7 @@ class ImageCritic(nn.Module):
 class AnoGAN(nn.Module):
     """Generator of healthy slices and what finds the latent of a given one.
 
-    It is trained by :class:`lesioncore.training.adversarial.AnoGANLearner`. A slice is scored by ``|x - G(z)|``.
+    It is trained by :class:`lesioncore.training.anogan.AnoGANLearner`. A slice is scored by ``|x - G(z)|``.
 
     Parameters
     ----------
@@ -170,6 +170,7 @@ class AnoGAN(nn.Module):
         with torch.inference_mode(False), torch.enable_grad():
             model = self.folded()
             x, mask = x.detach().clone(), None if mask is None else mask.clone()
+            features = model.critic.features(x)
             best_loss = x.new_full((len(x),), math.inf)
             best = x.new_zeros(len(x), *self.config.latent_shape)
             for _ in range(options.restarts):
@@ -178,7 +179,7 @@ class AnoGAN(nn.Module):
                 # Adam works on each number by itself, so slices that share a batch share nothing else.
                 adam = torch.optim.Adam([z], lr=options.step_size)
                 for step in range(options.steps + 1):
-                    loss = model.search_loss(x, z, mask, options.feature_weight)
+                    loss = model.search_loss(x, z, mask, feature_weight=options.feature_weight, features=features)
                     better = loss.detach() < best_loss
                     best_loss = torch.where(better, loss.detach(), best_loss)
                     best = torch.where(better.view(-1, 1, 1, 1), z.detach(), best)
@@ -188,7 +189,13 @@ class AnoGAN(nn.Module):
         return best, best_loss
 
     def search_loss(
-        self, x: Tensor, z: Tensor, mask: Tensor | None = None, feature_weight: float = LatentSearch.feature_weight
+        self,
+        x: Tensor,
+        z: Tensor,
+        mask: Tensor | None = None,
+        *,
+        feature_weight: float = LatentSearch.feature_weight,
+        features: Tensor | None = None,
     ) -> Tensor:
         """``(1 - l) sum |x - G(z)| + l sum |f(x) - f(G(z))|`` of each slice (Schlegl et al. 2017).
 
@@ -203,6 +210,8 @@ class AnoGAN(nn.Module):
             which is most of a slice and says nothing about the brain.
         feature_weight : float
             The ``l``.
+        features : Tensor, optional
+            ``f(x)``, where it is known.
 
         Returns
         -------
@@ -213,8 +222,10 @@ class AnoGAN(nn.Module):
         if mask is not None:
             generated = torch.where(mask, generated, x)
         residual = (x - generated).abs().flatten(1).sum(1)
-        features = (self.critic.features(x) - self.critic.features(generated)).abs().flatten(1).sum(1)
-        return (1 - feature_weight) * residual + feature_weight * features
+        if features is None:
+            features = self.critic.features(x)
+        mismatch = (features - self.critic.features(generated)).abs().flatten(1).sum(1)
+        return (1 - feature_weight) * residual + feature_weight * mismatch
 
     def folded(self) -> AnoGAN:
         """A copy for detection: each batch normalisation folded into the convolution before it, weights frozen."""
