@@ -102,7 +102,13 @@ def trained(name: str, variant: Variant, contrast: str, seed: int, options: argp
             output=run,
             validation=(f"phantom:{contrast}:20",),
             voxel_size=2.0,
-            training=replace(variant.training, slices_seen=options.slices, validate_every=0, seed=seed),
+            training=replace(
+                variant.training,
+                slices_seen=options.slices,
+                validate_every=0,
+                precision=options.precision,
+                seed=seed,
+            ),
             cache=options.work / "cache",
             calibrate=False,
             resume=True,
@@ -173,6 +179,7 @@ def main() -> None:
     parser.add_argument("--contrasts", nargs="+", default=["T2w", "T1w"], choices=list(LESION))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--slices", type=int, default=28_000, help="slices that each sees in training")
+    parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"], help="of the training")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     for contrast in options.contrasts:
@@ -186,7 +193,8 @@ def main() -> None:
             | {"seeds": len(found), "map_of_seeds": [row["map"] for row in found]}
             for name, found in rows.items()
         }
-        facts = {**environment("cpu"), "slices_seen": options.slices, "patients": PATIENTS, "variants": means}
+        facts = {**environment("cpu"), "slices_seen": options.slices, "precision": options.precision}
+        facts |= {"patients": PATIENTS, "variants": means}
         write_json(options.out / f"recipes_{contrast}.json", facts)
 
 

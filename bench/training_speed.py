@@ -31,10 +31,9 @@ def main() -> None:
     generator = torch.Generator().manual_seed(0)
     data = TensorSlices(torch.randn(4 * options.batch_size, 1, 200, 200, generator=generator))
     rates: dict[str, list[float]] = {}
-    precisions = ["float32"] if options.device == "cpu" else ["float32", "bfloat16"]
     for _ in range(options.rounds + 1):  # the first is a warm-up
         for name, recipe in RECIPES.items():
-            for precision in precisions:
+            for precision in ("float32", "bfloat16"):
                 for channels_last in (True, False):
                     learner = recipe.build(0).to(options.device)
                     config = TrainingConfig(

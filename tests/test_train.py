@@ -8,16 +8,20 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
+import tyro
+from lesioncore.training import embedded
 from models import head, scan_values
 
 import lesioncore as lc
 from lesioncore.cli import main
+from lesioncore.cli.train import Train
 
 AFFINE = np.diag([4.0, 4, 4, 1])
 SHAPE = (24, 20, 12)
@@ -105,12 +109,24 @@ def test_a_supervised_model_from_labels(patients, tmp_path, capsys):
     assert detector.calibration.subjects == 1
 
 
-def test_an_adversarial_model_from_a_folder_detects(dataset, tmp_path):
-    words = command("aae", dataset, "-o", tmp_path / "run", *OPTIONS, *SHORT, "--critic-steps", 2)
+@pytest.mark.parametrize("options", [("aae",), ("anogan", "--encoder")])
+def test_an_adversarial_model_from_a_folder_detects(dataset, tmp_path, options):
+    model, *rest = options
+    words = command(model, dataset, "-o", tmp_path / "run", *OPTIONS, *SHORT, "--critic-steps", 2, *rest)
     assert main(words) == 0
     detector = lc.load_detector(tmp_path / "run" / "model")
     score = detector.detect(dataset / "sub-00" / "anat" / "sub-00_T2w.nii.gz")
     assert detector.mask(score, 0.05).shape == SHAPE
+
+
+def test_the_embedded_priors_recipe_has_a_name(tmp_path):
+    words = ["vae-embedded", "phantom:T2w:0-99", "-o", str(tmp_path), "--kl-weight", "2"]
+    job = tyro.cli(Train, args=words).model
+    assert job.recipe == replace(embedded.RECIPE, kl_weight=2.0)
+    assert (job.training, job.voxel_size) == (embedded.TRAINING, embedded.VOXEL_SIZE)
+    paper = tyro.cli(Train, args=["vae", *words[1:4]]).model.recipe
+    assert (paper.model.image_shape, len(paper.model.channels)) == ((200, 200), 6)
+    assert paper.corruption.strength == 0
 
 
 def test_no_lesions_no_supervision(dataset, tmp_path, capsys):

@@ -10,6 +10,8 @@ from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar
 import torch
 import tyro
 from lesioncore.training.adversarial import AAELearner
+from lesioncore.training.anogan import AnoGANLearner
+from lesioncore.training.config import TrainingConfig
 from lesioncore.training.corruption import Corruption
 from lesioncore.training.draws import generator
 from lesioncore.training.elbo import ElboLearner
@@ -18,7 +20,18 @@ from lesioncore.training.supervised import SupervisedLearner
 
 from lesioncore.calibrate import calibrate
 from lesioncore.calibration import Calibration
-from lesioncore.detectors import AAE, AAEConfig, Detector, ProjectionDetector, UNet, UNetConfig, UNetDetector
+from lesioncore.detectors import (
+    AAE,
+    AAEConfig,
+    AnoGAN,
+    AnoGANConfig,
+    AnoGANDetector,
+    Detector,
+    ProjectionDetector,
+    UNet,
+    UNetConfig,
+    UNetDetector,
+)
 from lesioncore.priors import GMVAE, VAE, GMVAEConfig, VAEConfig
 from lesioncore.priors.networks import NetworkConfig
 from lesioncore.scan import SliceStack
@@ -36,9 +49,12 @@ class Recipe(ABC):
     ----------
     needs_lesions : bool
         Whether training needs scans with lesion masks.
+    training : TrainingConfig
+        Length, learning rate and the rest that suit the objective.
     """
 
     needs_lesions: ClassVar[bool] = False
+    training: ClassVar[TrainingConfig] = TrainingConfig()
     model: NetworkConfig
 
     @abstractmethod
@@ -163,6 +179,40 @@ class AAERecipe(_DetectorRecipe):
 
     def detector(self, model: Any) -> Detector:
         return ProjectionDetector(model)
+
+
+@dataclass(frozen=True)
+class AnoGANRecipe(_DetectorRecipe):
+    """Train an AnoGAN, or with ``--encoder`` an f-AnoGAN, which detects by projection.
+
+    Parameters
+    ----------
+    model : AnoGANConfig
+        Shape of the networks, and whether there is an encoder.
+    critic_steps : int
+        Updates of the critic for one of the generator.
+    penalty_weight : float
+        Weight of the gradient penalty.
+    feature_weight : float
+        Weight of the encoder's feature term, for f-AnoGAN.
+    """
+
+    training: ClassVar[TrainingConfig] = TrainingConfig(learning_rate=3e-4)
+    model: Flat[AnoGANConfig] = field(default_factory=AnoGANConfig)
+    critic_steps: int = 3
+    penalty_weight: float = 10.0
+    feature_weight: float = 1.0
+
+    def learner(self) -> Learner:
+        return AnoGANLearner(
+            AnoGAN(self.model),
+            critic_steps=self.critic_steps,
+            penalty_weight=self.penalty_weight,
+            feature_weight=self.feature_weight,
+        )
+
+    def detector(self, model: Any) -> Detector:
+        return AnoGANDetector(model)
 
 
 @dataclass(frozen=True)

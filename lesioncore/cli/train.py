@@ -9,8 +9,10 @@ from typing import Annotated, Any
 import tyro
 
 from lesioncore.cli.output import CommandError, Output, Report, UsageError
+from lesioncore.training import embedded
+from lesioncore.training.config import TrainingConfig
 from lesioncore.training.job import Job
-from lesioncore.training.recipes import AAERecipe, Flat, GMVAERecipe, UNetRecipe, VAERecipe
+from lesioncore.training.recipes import AAERecipe, AnoGANRecipe, Flat, GMVAERecipe, UNetRecipe, VAERecipe
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,15 @@ class TrainVAE(TrainModel):
     recipe: Flat[VAERecipe] = field(default_factory=VAERecipe)
 
 
+_EMBEDDED = TrainVAE(
+    data=(),
+    output=tyro.MISSING_NONPROP,
+    recipe=embedded.RECIPE,
+    training=embedded.TRAINING,
+    voxel_size=embedded.VOXEL_SIZE,
+)
+
+
 @dataclass(frozen=True)
 class TrainGMVAE(TrainModel):
     recipe: Flat[GMVAERecipe] = field(default_factory=GMVAERecipe)
@@ -55,6 +66,12 @@ class TrainGMVAE(TrainModel):
 @dataclass(frozen=True)
 class TrainAAE(TrainModel):
     recipe: Flat[AAERecipe] = field(default_factory=AAERecipe)
+
+
+@dataclass(frozen=True)
+class TrainAnoGAN(TrainModel):
+    recipe: Flat[AnoGANRecipe] = field(default_factory=AnoGANRecipe)
+    training: Flat[TrainingConfig] = AnoGANRecipe.training
 
 
 @dataclass(frozen=True)
@@ -68,8 +85,13 @@ class Train:
 
     model: Annotated[
         Annotated[TrainVAE, tyro.conf.subcommand("vae", description="variational autoencoder, for MAP restoration")]
+        | Annotated[
+            TrainVAE,
+            tyro.conf.subcommand("vae-embedded", default=_EMBEDDED, description="the recipe of the embedded priors"),
+        ]
         | Annotated[TrainGMVAE, tyro.conf.subcommand("gmvae", description="with a Gaussian mixture as latent prior")]
         | Annotated[TrainAAE, tyro.conf.subcommand("aae", description="adversarial autoencoder, detects by projection")]
+        | Annotated[TrainAnoGAN, tyro.conf.subcommand("anogan", description="generative adversarial net; f-AnoGAN too")]
         | Annotated[TrainUNet, tyro.conf.subcommand("unet", description="supervised, on scans with lesion masks")],
         tyro.conf.arg(name=""),
     ]
