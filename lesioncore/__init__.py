@@ -20,6 +20,8 @@ from lesioncore.priors import (
     GMVAE,
     VAE,
     GMVAEConfig,
+    MultiscaleVAE,
+    MultiscaleVAEConfig,
     Prior,
     PriorMetadata,
     VAEConfig,
@@ -31,15 +33,18 @@ from lesioncore.priors import (
 )
 from lesioncore.restore import restore
 from lesioncore.result import Restoration
-from lesioncore.solvers import PaperSolver, ProxSolver
+from lesioncore.solvers import EMSolver, PaperSolver, ProxSolver
 
 __all__ = [
     "GMVAE",
     "VAE",
     "Calibration",
     "Detector",
+    "EMSolver",
     "GMVAEConfig",
     "IntensityScale",
+    "MultiscaleVAE",
+    "MultiscaleVAEConfig",
     "PaperSolver",
     "Prior",
     "PriorMetadata",

@@ -80,7 +80,7 @@ def calibrate(
     ValueError
         If there are no healthy scans, or the weights are not ascending numbers >= 0.
     """
-    config = config or RestoreConfig()
+    config = (config or RestoreConfig()).for_prior(prior)
     if len(healthy) == 0:
         raise ValueError("healthy: got no scans, expected at least one")
     if masks is not None and len(masks) != len(healthy):

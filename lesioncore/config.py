@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from lesioncore.solvers import SOLVERS, PaperSolver, ProxSolver, Solver, TotalVariation
+from lesioncore.solvers import SOLVERS, Solver, TotalVariation
 
 
 @dataclass(frozen=True)
@@ -14,8 +14,9 @@ class RestoreConfig:
 
     Parameters
     ----------
-    solver : {"prox", "paper"} or Solver
-        A solver by name with its defaults, or an instance such as ``PaperSolver(steps=100)``.
+    solver : {"auto", "em", "prox", "paper"} or Solver
+        A solver by name with its defaults, or an instance such as ``PaperSolver(steps=100)``. ``"auto"`` is ``"em"``
+        for priors that can hold their latents' posterior (VAE, GMVAE), else ``"prox"``.
     tv_weight : float, optional
         Data-consistency weight lambda of the objective (paper Eq. 6): larger changes less. The prior's calibrated one
         when absent.
@@ -29,7 +30,7 @@ class RestoreConfig:
         The ELBO's expectation: at the mean of ``Q(z|X)``, or from a fresh seeded sample in each step.
     kl_weight : float
         Weight of the ELBO's costs (KL divergences) against its log-likelihood. 1 is the ELBO; 0 leaves the likelihood
-        of the prior's reconstruction alone.
+        of the prior's reconstruction alone. Not for the em solver, whose steps it would not change.
     batch_size : int
         Slices in one pass through the network; bounds memory.
     normalized : bool
@@ -41,7 +42,7 @@ class RestoreConfig:
         If an option is not one of those listed, or a number is out of range.
     """
 
-    solver: Solver | str = "prox"
+    solver: Solver | str = "auto"
     tv_weight: float | None = None
     tv: Literal["anisotropic", "isotropic"] = "anisotropic"
     tv_eps: float = 1e-3
@@ -53,10 +54,12 @@ class RestoreConfig:
 
     def __post_init__(self) -> None:
         if isinstance(self.solver, str):
-            if self.solver not in SOLVERS:
-                raise ValueError(f"solver: got {self.solver!r}, expected one of {sorted(SOLVERS)} or a solver instance")
-            object.__setattr__(self, "solver", SOLVERS[self.solver]())
-        elif not isinstance(self.solver, (PaperSolver, ProxSolver)):
+            if self.solver not in ("auto", *SOLVERS):
+                known = ["auto", *sorted(SOLVERS)]
+                raise ValueError(f"solver: got {self.solver!r}, expected one of {known} or a solver instance")
+            if self.solver != "auto":
+                object.__setattr__(self, "solver", SOLVERS[self.solver]())
+        elif not isinstance(self.solver, tuple(SOLVERS.values())):
             raise ValueError(f"solver: got {type(self.solver).__name__}, expected a name or a solver instance")
         for name, allowed in (
             ("tv", ("anisotropic", "isotropic")),
@@ -73,6 +76,12 @@ class RestoreConfig:
                 raise ValueError(f"{name}: got {value}, expected a finite number >= 0")
         TotalVariation(eps=self.tv_eps)
 
+    def for_prior(self, prior: Any) -> RestoreConfig:
+        """The same options with ``"auto"`` decided for a prior."""
+        if self.solver != "auto":
+            return self
+        return replace(self, solver="em" if self.kl_weight == 1.0 and hasattr(prior, "held_elbo") else "prox")
+
     @property
     def solver_name(self) -> str:
         """Name of the solver, as in ``solver="prox"``."""
@@ -87,7 +96,7 @@ class RestoreConfig:
 
     def settings(self) -> dict[str, Any]:
         """What a calibration belongs to: all that changes a residual, but for the weight itself (JSON-able)."""
-        assert not isinstance(self.solver, str)  # __post_init__ replaced names
+        assert not isinstance(self.solver, str)  # for_prior replaced it
         return {
             "solver": {"name": self.solver_name, **asdict(self.solver)},
             "tv": self.tv,

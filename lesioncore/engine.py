@@ -26,12 +26,15 @@ class ElboGradient:
         latent mean when absent.
     kl_weight : float
         Weight of the ELBO's costs, as for :func:`~lesioncore.priors.base.elbo_of_terms`; 1 is the ELBO.
+    hold_posterior : bool
+        Take the gradient with the latents' posterior held, from the prior's ``held_elbo``.
 
     Raises
     ------
     ValueError
         If `batch_size` is not positive, `noise_seeds` is given for a prior that cannot sample, or another `kl_weight`
-        than 1 for a prior without ``elbo_terms``.
+        than 1 for a prior without ``elbo_terms``; or if `hold_posterior` is set for a prior without ``held_elbo``,
+        or together with a `kl_weight`, which has no part in that gradient.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class ElboGradient:
         batch_size: int = 32,
         noise_seeds: Sequence[int] | None = None,
         kl_weight: float = 1.0,
+        hold_posterior: bool = False,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size: got {batch_size}, expected at least 1")
@@ -52,11 +56,18 @@ class ElboGradient:
             raise ValueError(
                 f"kl_weight: got {kl_weight}, but {type(prior).__name__} has no elbo_terms to weigh; use 1"
             )
+        if hold_posterior and not hasattr(prior, "held_elbo"):
+            raise ValueError(
+                f"solver: got 'em', but {type(prior).__name__} has no held_elbo and so no posterior to hold; use 'prox'"
+            )
+        if hold_posterior and kl_weight != 1.0:
+            raise ValueError(f"kl_weight: got {kl_weight}, which changes nothing in solver 'em'; use 'prox' or 'paper'")
         if isinstance(prior, torch.nn.Module):
             prior.eval()
         self.prior = prior.folded() if hasattr(prior, "folded") else prior
         self.batch_size = batch_size
         self.kl_weight = kl_weight
+        self.hold_posterior = hold_posterior
         # Streams are drawn on the CPU so that CPU and GPU runs see the same samples.
         self._streams = None if noise_seeds is None else [torch.Generator().manual_seed(s) for s in noise_seeds]
 
@@ -97,6 +108,8 @@ class ElboGradient:
         return elbo, gradient
 
     def _value(self, *arguments: Tensor) -> Tensor:
+        if self.hold_posterior:
+            return self.prior.held_elbo(*arguments)
         if self.kl_weight == 1.0:
             return self.prior.elbo(*arguments)
         return elbo_of_terms(self.prior.elbo_terms(*arguments), self.kl_weight)

@@ -69,7 +69,7 @@ def restore(
     TypeError
         If an argument is of a kind not listed.
     """
-    config = config or RestoreConfig()
+    config = (config or RestoreConfig()).for_prior(prior)
     metadata = metadata_of(prior)
     target = resolve_device(device)
     tv_weight, calibration = _weight(metadata, config)
@@ -117,13 +117,17 @@ def solve_stacks(
     mask = torch.cat([stack.mask[rows] for stack, rows in zip(stacks, keep, strict=True)]).to(device)
     # A slice's noise follows from its place in its own scan, so that it is the same alone and in a list.
     noise_seeds = None if seed is None else [seed * 1_000_003 + int(i) for rows in keep for i in rows.nonzero()]
-    objective = Objective(
-        ElboGradient(prior, batch_size=config.batch_size, noise_seeds=noise_seeds, kl_weight=config.kl_weight),
-        tv_weight,
-        config.total_variation(stacks[0].voxel_size),
+    solver = config.for_prior(prior).solver
+    assert not isinstance(solver, str)  # for_prior replaced it
+    elbo = ElboGradient(
+        prior,
+        batch_size=config.batch_size,
+        noise_seeds=noise_seeds,
+        kl_weight=config.kl_weight,
+        hold_posterior=solver.holds_posterior,
     )
-    assert not isinstance(config.solver, str)  # RestoreConfig replaced names
-    found = config.solver.solve(y, mask, objective, progress)
+    objective = Objective(elbo, tv_weight, config.total_variation(stacks[0].voxel_size))
+    found = solver.solve(y, mask, objective, progress)
     solutions = []
     counts = [int(rows.sum()) for rows in keep]
     pieces = found.restored.cpu().split(counts)

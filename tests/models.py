@@ -43,12 +43,27 @@ class PPCAPrior:
         squares = d.square().sum(1) / self.s**2 - inside.square().sum(0) / self.s**4
         return self.constant - 0.5 * squares
 
+    def held_elbo(self, x: Tensor) -> Tensor:
+        """``log N(x)``, whose gradient is taken with ``P(z|x)`` held: that of ``E[log N(x; mean + W z, s^2 I)]``."""
+        seen = x.detach()
+        z = torch.cholesky_solve((self.loadings.T @ (seen - self.mean).flatten(1).T) / self.s**2, self.factor)
+        likelihood = -0.5 * (x - self.mean - (self.loadings @ z).T.reshape(x.shape)).square().flatten(1).sum(1)
+        return self.elbo(seen) + (likelihood - likelihood.detach()) / self.s**2
+
 
 def tiny_vae(
     shape: tuple[int, int] = (24, 20), *, seed: int = 0, metadata: lc.PriorMetadata | None = None, **config: object
 ) -> lc.VAE:
     """A random VAE whose batch statistics are not the trivial ones."""
     return _random(lc.VAE, lc.VAEConfig(shape, (4, 6), 3, **config), seed, metadata)
+
+
+def tiny_multiscale(
+    shape: tuple[int, int] = (24, 20), *, seed: int = 0, metadata: lc.PriorMetadata | None = None, **config: object
+) -> lc.MultiscaleVAE:
+    """A random multiscale VAE whose batch statistics are not the trivial ones."""
+    config = lc.MultiscaleVAEConfig(shape, (4, 6), 3, finer_channels=(2,), **config)
+    return _random(lc.MultiscaleVAE, config, seed, metadata)
 
 
 def tiny_gmvae(

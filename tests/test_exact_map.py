@@ -1,4 +1,4 @@
-"""Both solvers against the exact MAP restoration under Gaussian priors, whose problem is convex."""
+"""All solvers against the exact MAP restoration under Gaussian priors, whose problem is convex."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from exact_map import ExactMAP, difference_matrix, solve
 from models import GaussianPrior, PPCAPrior
 from torch.distributions import LowRankMultivariateNormal
 
-from lesioncore import PaperSolver, ProxSolver, reference
+from lesioncore import EMSolver, PaperSolver, ProxSolver, reference
 from lesioncore.engine import ElboGradient
 from lesioncore.solvers import Objective, TotalVariation
 
@@ -37,7 +37,7 @@ class Problem:
         return torch.tensor([getattr(found, name) for found in self.exact], dtype=torch.float64)
 
 
-def problem(kind: str, weight: float, *, depth_weight=0.0, isotropic=False, masked=False, slices=DEPTH, seed=0):
+def problem(kind: str, weight: float, *, depth_weight=0.0, isotropic=False, masked=False, slices=DEPTH, seed=0, s=0.6):
     random = np.random.default_rng(seed)
     y, mean = random.normal(size=(slices, HEIGHT, WIDTH)), random.normal(size=(1, HEIGHT, WIDTH))
     mask = random.random(y.shape) < (0.8 if masked else 2.0)
@@ -46,7 +46,7 @@ def problem(kind: str, weight: float, *, depth_weight=0.0, isotropic=False, mask
         precision, constant = 2.0 * np.eye(PIXELS) + 0.3 * k.T @ k, 0.0
         prior = GaussianPrior(torch.from_numpy(mean)[None], a=2.0, b=0.3)
     else:
-        loadings, s = 0.5 * random.normal(size=(PIXELS, 4)), 0.6
+        loadings = 0.5 * random.normal(size=(PIXELS, 4))
         precision = np.linalg.inv(loadings @ loadings.T + s**2 * np.eye(PIXELS))
         constant = 0.5 * (np.linalg.slogdet(precision)[1] - PIXELS * np.log(2 * np.pi))
         prior = PPCAPrior(torch.from_numpy(mean)[None], torch.from_numpy(loadings), s)
@@ -57,7 +57,8 @@ def problem(kind: str, weight: float, *, depth_weight=0.0, isotropic=False, mask
     else:
         pairs = zip(y[:, None], mask[:, None], strict=True)
         exact = [solve(one, inside, mean, precision, constant, weight, **form) for one, inside in pairs]
-    objective = Objective(ElboGradient(prior), weight, TotalVariation(**form))
+    elbo = ElboGradient(prior, hold_posterior=kind == "ppca, held")
+    objective = Objective(elbo, weight, TotalVariation(**form))
     return Problem(torch.from_numpy(y)[:, None], torch.from_numpy(mask)[:, None], objective, exact)
 
 
@@ -93,6 +94,23 @@ def test_prox_solver_finds_the_optimum(kind, masked, weight, isotropic, depth_we
     found = ProxSolver(steps=300, inner_iterations=200).solve(one.y, one.mask, one.objective)
     assert torch.allclose(found.objective[0], start, rtol=1e-12)
     assert ((optimum - found.objective[-1]).abs() <= 1e-8 * gain).all()
+    assert (found.restored - one.x).abs().max() <= 1e-6
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(
+    ("weight", "isotropic", "depth_weight"),
+    [(0.3, False, 0.0), (1.0, False, 0.7), (0.6, True, 0.0), (0.6, True, 0.7)],
+)
+def test_em_solver_finds_the_optimum(masked, weight, isotropic, depth_weight):
+    """With an exact posterior no step lowers the objective, and they lead to the exact optimum (bars as above)."""
+    form = {"depth_weight": depth_weight, "isotropic": isotropic, "masked": masked}
+    one = problem("ppca, held", weight, **form, s=np.sqrt(0.5))
+    optimum, start = one.per_problem("objective"), one.per_problem("start")
+    found = EMSolver(steps=300, inner_iterations=300).solve(one.y, one.mask, one.objective)
+    assert torch.allclose(found.objective[0], start, rtol=1e-12)
+    assert (found.objective.diff(dim=0) >= -1e-9).all()
+    assert ((optimum - found.objective[-1]).abs() <= 1e-8 * (optimum - start)).all()
     assert (found.restored - one.x).abs().max() <= 1e-6
 
 

@@ -120,7 +120,7 @@ def test_an_adversarial_model_from_a_folder_detects(dataset, tmp_path, options):
 
 
 def test_the_embedded_priors_recipe_has_a_name(tmp_path):
-    words = ["vae-embedded", "phantom:T2w:0-99", "-o", str(tmp_path), "--kl-weight", "2"]
+    words = ["embedded", "phantom:T2w:0-99", "-o", str(tmp_path), "--kl-weight", "2"]
     job = tyro.cli(Train, args=words).model
     assert job.recipe == replace(embedded.RECIPE, kl_weight=2.0)
     assert (job.training, job.voxel_size) == (embedded.TRAINING, embedded.VOXEL_SIZE)

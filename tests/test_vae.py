@@ -1,4 +1,4 @@
-"""VAE, and what it shares with the GMVAE, against torch.distributions and finite differences."""
+"""VAE, multiscale VAE, and what they share with the GMVAE, against torch.distributions and finite differences."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from models import tiny_gmvae, tiny_vae
+from models import tiny_gmvae, tiny_multiscale, tiny_vae
 from torch.distributions import Independent, Normal, kl_divergence
 
 from lesioncore import VAE, VAEConfig
@@ -15,6 +15,8 @@ from lesioncore.priors.base import elbo_of_terms
 from lesioncore.priors.latent import PIXEL_LOG_VARIANCE
 
 both = pytest.mark.parametrize("make", [tiny_vae, tiny_gmvae])
+every = pytest.mark.parametrize("make", [tiny_vae, tiny_multiscale, tiny_gmvae])
+vaes = pytest.mark.parametrize("make", [tiny_vae, tiny_multiscale])
 
 
 def test_paper_sizes():
@@ -39,9 +41,10 @@ def test_too_many_blocks_are_refused():
         VAEConfig((20, 20), (4, 4, 4, 4, 4), 2)
 
 
+@vaes
 @pytest.mark.parametrize("sampled", [False, True])
-def test_elbo_against_distributions(sampled):
-    model = tiny_vae().double()
+def test_elbo_against_distributions(make, sampled):
+    model = make().double()
     x = torch.randn(3, 1, 24, 20, dtype=torch.float64)
     noise = torch.randn(3, *model.noise_shape, dtype=torch.float64) if sampled else None
     with torch.no_grad():
@@ -58,7 +61,7 @@ def test_elbo_against_distributions(sampled):
         assert torch.allclose(terms["kl"], kl_divergence(posterior, prior), rtol=1e-12)
 
 
-@both
+@every
 def test_elbo_is_its_terms(make):
     model = make()
     x = torch.randn(3, 1, 24, 20)
@@ -98,7 +101,7 @@ def test_variance_that_was_not_learned_is_refused(make):
         make().elbo_terms(torch.zeros(1, 1, 24, 20), learned_variance=True)
 
 
-@both
+@every
 def test_gradient_against_finite_differences(make):
     model = make((12, 11)).double()
     generator = torch.Generator().manual_seed(1)
@@ -108,7 +111,7 @@ def test_gradient_against_finite_differences(make):
     assert torch.autograd.gradcheck(model.elbo, (x, noise))
 
 
-@both
+@every
 @pytest.mark.parametrize("learned_variance", [False, True])
 def test_parameter_gradient_against_finite_differences(make, learned_variance):
     model = make((12, 11), learned_variance=learned_variance).double()
@@ -145,7 +148,7 @@ def test_skip_and_convolution_see_the_same_pixels():
     assert torch.allclose(out[0, 0, 5:, 0].diff(), centres[5:].diff(), atol=1e-9)
 
 
-@both
+@every
 @pytest.mark.parametrize("sampled", [False, True])
 def test_gradient_does_not_depend_on_the_batch(make, sampled):
     model = make().double()
@@ -160,7 +163,7 @@ def test_gradient_does_not_depend_on_the_batch(make, sampled):
     assert torch.allclose(whole[1][4:5], alone[1], rtol=1e-10, atol=1e-10)
 
 
-@both
+@every
 def test_samples_repeat_by_seed_and_differ_between_calls(make):
     model = make()
     x = torch.randn(2, 1, 24, 20)
@@ -171,7 +174,7 @@ def test_samples_repeat_by_seed_and_differ_between_calls(make):
     assert torch.equal(b, again(x)[0])
 
 
-@both
+@every
 @pytest.mark.parametrize("sampled", [False, True])
 @pytest.mark.parametrize("kl_weight", [0.0, 0.3, 1.0])
 def test_engine_weighs_the_costs(make, sampled, kl_weight):
@@ -213,13 +216,13 @@ def test_engine_refuses_another_weight_where_there_are_no_terms():
         ElboGradient(Plain(), kl_weight=0.5)
 
 
-@both
+@every
 def test_wrong_slice_size_is_named(make):
     with pytest.raises(ValueError, match=r"expected \[N, 1, 24, 20\]"):
         make().elbo(torch.zeros(1, 1, 20, 24))
 
 
-@both
+@every
 @pytest.mark.parametrize("learned_variance", [False, True])
 def test_folded_model_is_the_same_model(make, learned_variance):
     model = make(learned_variance=learned_variance).double()
@@ -234,14 +237,15 @@ def test_folded_model_is_the_same_model(make, learned_variance):
             assert torch.allclose(a, b, rtol=1e-9, atol=1e-9)
 
 
-def test_sample_decodes_the_standard_normal_latent():
-    model = tiny_vae()
+@vaes
+def test_sample_decodes_the_standard_normal_latent(make):
+    model = make()
     z = torch.randn(4, *model.noise_shape)
     with torch.no_grad():
         assert torch.equal(model.sample(z), model.decode(z))
 
 
-@both
+@every
 def test_autocast_keeps_the_sums_in_full_precision(make):
     model = make()
     x = torch.randn(2, 1, 24, 20)

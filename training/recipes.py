@@ -32,7 +32,7 @@ from lesioncore.detectors import (
     UNetConfig,
     UNetDetector,
 )
-from lesioncore.priors import GMVAE, VAE, GMVAEConfig, VAEConfig
+from lesioncore.priors import GMVAE, VAE, GMVAEConfig, MultiscaleVAE, MultiscaleVAEConfig, VAEConfig
 from lesioncore.priors.networks import NetworkConfig
 from lesioncore.scan import SliceStack
 
@@ -118,6 +118,27 @@ class VAERecipe(_PriorRecipe):
 
     def learner(self) -> Learner:
         return ElboLearner(VAE(self.model), kl_weight=self.kl_weight, corruption=self.corruption)
+
+
+@dataclass(frozen=True)
+class MultiscaleVAERecipe(VAERecipe):
+    """Train a VAE with latents at every size of its feature maps, a prior for MAP restoration.
+
+    Parameters
+    ----------
+    model : MultiscaleVAEConfig
+        Shape of the networks.
+    kl_weight : float
+        Weight of the KL term in the loss; 1 is the ELBO.
+    corruption : Corruption
+        Noise that the encoder has to see through, without which the fine latents would reproduce lesions.
+    """
+
+    model: Flat[MultiscaleVAEConfig] = field(default_factory=MultiscaleVAEConfig)
+    corruption: Corruption = field(default_factory=lambda: Corruption(strength=2.0, spacing=18.0))
+
+    def learner(self) -> Learner:
+        return ElboLearner(MultiscaleVAE(self.model), kl_weight=self.kl_weight, corruption=self.corruption)
 
 
 @dataclass(frozen=True)

@@ -175,7 +175,7 @@ def _subjects(job: Job) -> tuple[list[Subject], list[Subject]]:
     if shared:
         raise ValueError(
             f"validation: {len(shared)} people are in the training data, too, such as {shared[0]}; what a model has"
-            " seen cannot judge it"
+            " seen cannot judge it. If these are other people of the same label, name them in a table's column subject"
         )
     return subjects, held_out
 

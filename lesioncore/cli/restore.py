@@ -34,7 +34,7 @@ class Restore:
     mask : tuple of Path
         Brain masks, one for each scan in the same order. Derived from the constant background when absent.
     solver : str
-        Solver of the objective.
+        Solver of the objective; auto is em for VAE and GMVAE priors, else prox.
     steps : int, optional
         Steps of the solver; its default when absent.
     tv_weight : float, optional
@@ -66,7 +66,7 @@ class Restore:
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="OUT")]
     prior: Annotated[str, tyro.conf.arg(metavar="PRIOR")]
     mask: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE [FILE ...]", help_behavior_hint="")] = ()
-    solver: Literal["prox", "paper"] = "prox"
+    solver: Literal["auto", "em", "prox", "paper"] = "auto"
     steps: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
     tv_weight: Annotated[float | None, tyro.conf.arg(metavar="W", help_behavior_hint="")] = None
     tv: Literal["anisotropic", "isotropic"] = "anisotropic"
@@ -85,6 +85,7 @@ class Restore:
 
         config = self._config()
         prior = open_prior(self.prior)
+        config = self._with_steps(config.for_prior(prior))
         self._check_device()
         modality = metadata_of(prior).modality
         selection = select(self.inputs, self.mask, modality)
@@ -113,14 +114,12 @@ class Restore:
 
     def _config(self) -> RestoreConfig:
         from lesioncore.config import RestoreConfig
-        from lesioncore.solvers import SOLVERS
 
         if self.seed < 0:
             raise UsageError(f"--seed: got {self.seed}, expected a whole number of at least 0")
         try:
-            solver = SOLVERS[self.solver]()
             return RestoreConfig(
-                solver=solver if self.steps is None else replace(solver, steps=self.steps),
+                solver=self.solver,
                 tv_weight=self.tv_weight,
                 tv=self.tv,
                 tv_dimensions=self.tv_dimensions,
@@ -128,6 +127,14 @@ class Restore:
                 kl_weight=self.kl_weight,
                 normalized=self.normalized,
             )
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+
+    def _with_steps(self, config: RestoreConfig) -> RestoreConfig:
+        if self.steps is None:
+            return config
+        try:
+            return replace(config, solver=replace(config.solver, steps=self.steps))  # type: ignore[type-var]
         except ValueError as error:
             raise UsageError(str(error)) from error
 

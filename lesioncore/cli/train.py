@@ -12,7 +12,15 @@ from lesioncore.cli.output import CommandError, Output, Report, UsageError
 from lesioncore.training import embedded
 from lesioncore.training.config import TrainingConfig
 from lesioncore.training.job import Job
-from lesioncore.training.recipes import AAERecipe, AnoGANRecipe, Flat, GMVAERecipe, UNetRecipe, VAERecipe
+from lesioncore.training.recipes import (
+    AAERecipe,
+    AnoGANRecipe,
+    Flat,
+    GMVAERecipe,
+    MultiscaleVAERecipe,
+    UNetRecipe,
+    VAERecipe,
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,12 @@ class TrainVAE(TrainModel):
     recipe: Flat[VAERecipe] = field(default_factory=VAERecipe)
 
 
-_EMBEDDED = TrainVAE(
+@dataclass(frozen=True)
+class TrainMultiscaleVAE(TrainModel):
+    recipe: Flat[MultiscaleVAERecipe] = field(default_factory=MultiscaleVAERecipe)
+
+
+_EMBEDDED = TrainMultiscaleVAE(
     data=(),
     output=tyro.MISSING_NONPROP,
     recipe=embedded.RECIPE,
@@ -86,8 +99,12 @@ class Train:
     model: Annotated[
         Annotated[TrainVAE, tyro.conf.subcommand("vae", description="variational autoencoder, for MAP restoration")]
         | Annotated[
-            TrainVAE,
-            tyro.conf.subcommand("vae-embedded", default=_EMBEDDED, description="the recipe of the embedded priors"),
+            TrainMultiscaleVAE,
+            tyro.conf.subcommand("multiscale-vae", description="with latents at every size: sharper"),
+        ]
+        | Annotated[
+            TrainMultiscaleVAE,
+            tyro.conf.subcommand("embedded", default=_EMBEDDED, description="the recipe of the embedded priors"),
         ]
         | Annotated[TrainGMVAE, tyro.conf.subcommand("gmvae", description="with a Gaussian mixture as latent prior")]
         | Annotated[TrainAAE, tyro.conf.subcommand("aae", description="adversarial autoencoder, detects by projection")]

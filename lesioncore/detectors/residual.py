@@ -47,8 +47,8 @@ class MAPDetector(DeviationDetector):
     def __init__(self, prior: Any, config: RestoreConfig | None = None, *, sign: Sign = None) -> None:
         super().__init__(sign)
         self.prior = prior
-        self.config = config or RestoreConfig()
         self.metadata = metadata_of(prior)
+        self.config = (config or RestoreConfig()).for_prior(prior)
         self.normalized = self.config.normalized
         self.tv_weight = weight_of(self.metadata, self.config)
 

@@ -22,7 +22,9 @@ class Prior(Protocol):
     An optional attribute ``metadata`` (:class:`PriorMetadata`) says which grid and intensities the model was trained
     on; a prior without it takes slices as they are. An optional method ``elbo_terms(x)`` gives the parts of the ELBO,
     see :func:`elbo_of_terms`, and lets the weight of its costs be changed. A prior with an attribute ``noise_shape``
-    takes standard normal noise ``[N, *noise_shape]`` as a second argument of both, for samples of its latents.
+    takes standard normal noise ``[N, *noise_shape]`` as a second argument of all these, for samples of its latents. An
+    optional method ``held_elbo(x)``, for priors whose pixels have variance 1/2 given the latents, returns the ELBO with
+    another gradient: that of ``E_Q[log P(X|z)]`` with the posterior Q held, ``2 (mu_X - X)``. The solver "em" needs it.
     """
 
     def elbo(self, x: torch.Tensor) -> torch.Tensor:

@@ -147,6 +147,10 @@ class LatentModel(nn.Module, ABC):
         """Evidence lower bound of each slice, ``[N]`` nats (paper section 2.1); see :meth:`elbo_terms`."""
         return elbo_of_terms(self.elbo_terms(x, noise))
 
+    def held_elbo(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
+        """The ELBO, differentiable in `x` with the latents' posterior held: its gradient is ``2 (mu_X(z) - X)``."""
+        return elbo_of_terms(self.elbo_terms(x, noise, encoded=x.detach()))
+
     def folded(self: ModelT) -> ModelT:
         """A copy for restoration: each batch normalisation folded into the convolution before it, weights frozen."""
         copy = deepcopy(self).eval().requires_grad_(False)

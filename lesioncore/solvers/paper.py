@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -34,6 +35,7 @@ class PaperSolver:
         If a number is out of range.
     """
 
+    holds_posterior: ClassVar[bool] = False
     steps: int = 500
     step_size: float = 5e-3
     late_step_size: float = 3e-3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -41,6 +42,7 @@ class ProxSolver:
         If a number is out of range.
     """
 
+    holds_posterior: ClassVar[bool] = False
     steps: int = 10
     step_size: float = 0.25
     inner_iterations: int = 30

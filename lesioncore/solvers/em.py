@@ -1,0 +1,86 @@
+"""Expectation-maximisation solver of the paper's objective: the latents' posterior, then the exact prox of TV."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from lesioncore import _ops
+from lesioncore.solvers.objective import Objective, ProgressCallback, Solution, check_problem
+
+
+@dataclass(frozen=True)
+class EMSolver:
+    """Maximise ``J`` in turns over the latents' posterior and the image.
+
+    E-step: ``Q(z) = Q(z|X)`` at the present image. M-step: with Q held, ``E_Q[log P(X|z)]`` is quadratic in X, so the
+    best image is exact: ``X' = Y - D'`` with ``D' = argmin |D' - (Y - mu_X)|^2 + lambda * TV(D')`` and ``mu_X`` the
+    mean of ``P(X|z)`` under Q. Where Q is the true posterior no step lowers ``log P(X) - lambda * TV(X - Y)`` (Dempster
+    et al. 1977), for then ``E_Q[d log P(X|z) / dX] = d log P(X) / dX`` (Fisher's identity).
+
+    An encoder's Q is only close to the posterior, and the gradient of the bound that the other solvers take contains
+    how to mislead the encoder: small changes of the image that make it explain a lesion. Here nothing is differentiated
+    through a network, which makes a step a forward pass alone. The bound itself may fall in a step.
+
+    Parameters
+    ----------
+    steps : int
+        Number of steps; the first alone is one TV prox of the projection's residual.
+    inner_iterations : int
+        Iterations of the proximal operator's dual in each step, warm-started from the last.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range.
+    """
+
+    holds_posterior: ClassVar[bool] = True
+    steps: int = 5
+    inner_iterations: int = 30
+
+    def __post_init__(self) -> None:
+        if self.steps < 0 or self.inner_iterations < 1:
+            raise ValueError(
+                f"steps, inner_iterations: got {self.steps}, {self.inner_iterations}, expected >= 0 and >= 1"
+            )
+
+    @torch.no_grad()
+    def solve(
+        self, y: Tensor, mask: Tensor, objective: Objective, progress: ProgressCallback | None = None
+    ) -> Solution:
+        """Restore slices; arguments as for :meth:`PaperSolver.solve`, with an ELBO that holds the posterior."""
+        check_problem(y, mask)
+        y, mask = y.contiguous(), mask.contiguous()
+        stacks, tv = objective.tv.stacks, objective.tv
+        # The gradient is 2 (mu_X - X) where the pixels' variance is 1/2, so this step lands on Y - mu_X.
+        tau = y.new_full((stacks(y).shape[0],), 0.5)
+        d, moved = torch.zeros_like(y), torch.empty_like(y)
+        dual = _ops.dual_like(stacks(y), tv.depth_weight)
+        history = []
+        # The gradient at the last iterate is not needed, but its ELBO closes the recorded curve.
+        for step in range(self.steps + 1):
+            x = y - d
+            elbo, gradient = objective.elbo(x)
+            # The prox is of the exact TV, so the isotropic form is judged without its smoothing too.
+            total_variation = objective.tv_value(x, y, eps=0.0)
+            history.append(objective.elbo_of_problems(elbo) - objective.tv_weight * total_variation)
+            if step == self.steps:
+                break
+            torch.sub(d, gradient, alpha=0.5, out=moved)
+            _ops.tv_prox_(
+                stacks(moved),
+                stacks(mask),
+                tau * objective.tv_weight,
+                dual,
+                out=stacks(d),
+                depth_weight=tv.depth_weight,
+                isotropic=tv.isotropic,
+                iterations=self.inner_iterations,
+            )
+            if progress is not None:
+                progress(step + 1, self.steps)
+        return Solution(y - d, torch.stack(history))
