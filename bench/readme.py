@@ -112,11 +112,85 @@ def demos() -> list[str]:
     return lines
 
 
+def recipes() -> list[str]:
+    found = {contrast: read(f"recipes_{contrast}") for contrast in ("T2w", "T1w")}
+    first = found["T2w"]
+    lines = [
+        f"**What makes a prior better**, at the same training budget ({first['slices_seen']} slices,"
+        f" {first['precision']}): pooled AUC on 16 simulated patients of the split `validation`, every third slice,"
+        " mean over training seeds; λ from healthy people for the `em` solver (`python bench/recipes.py`). The shape is"
+        " that of the coarsest latent map; *corrupted*: coarse noise in the encoder's input while training.",
+        "",
+        "| | recipe | seeds | parameters | ELBO, nats | error in brain | projection | smoothed | one TV prox |"
+        " MAP, `em` | signed | MAP, `prox` |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for contrast, facts in found.items():
+        for name, row in facts["variants"].items():
+            aucs = " | ".join(
+                f"{row[key]:.3f}"
+                for key in (
+                    "projection",
+                    "smoothed_projection",
+                    "map_one_step",
+                    "map",
+                    "map_signed",
+                    "map_by_elbo_gradient",
+                )
+            )
+            lines.append(
+                f"| {contrast} | {name} | {len(row['map_of_seeds'])} | {row['parameters'] / 1e6:.2f} M |"
+                f" {row['elbo']:.0f} | {row['error_in_brain']:.2f} | {aucs} |"
+            )
+    return lines
+
+
+def models() -> list[str]:
+    found = {contrast: read(f"models_{contrast}") for contrast in ("T2w", "T1w")}
+    first = found["T2w"]
+    lines = [
+        f"**The paper's models** (its Tables 1 and 2) on {first['patients']} simulated patients of the split `test`,"
+        f" on the scans' own voxels; thresholds from {first['healthy_people']} healthy people, {first['slices_seen']}"
+        " slices seen in training (a quarter of them by AnoGAN and f-AnoGAN), means over training seeds"
+        f" (`python bench/models.py`; {place(first)}):",
+        "",
+        "| | method | seeds | AUC (95 % over patients) | Dice at 1 % | 5 % | 10 % | training, s | s per volume |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for contrast, facts in found.items():
+        for name, row in facts["methods"].items():
+            dices = " | ".join(f"{row[f'dice_{x}']:.2f} ± {row[f'dice_sd_{x}']:.2f}" for x in ("0.01", "0.05", "0.1"))
+            model = name.split(" (")[0].split(", projection")[0].split(", smoothed")[0]
+            training = facts["training_seconds"].get(model)
+            lines.append(
+                f"| {contrast} | {name} | {len(row['auc_of_seeds'])} | {row['auc']:.3f} ({row['auc_low']:.3f}–"
+                f"{row['auc_high']:.3f}) | {dices} | {'–' if training is None else f'{training:.0f}'} |"
+                f" {row['seconds_per_volume']:.1f} |"
+            )
+    return lines
+
+
+def training_speed() -> list[str]:
+    facts = read("training_speed_cpu")
+    lines = [
+        "**Training** at the paper's full size (200 x 200, six blocks, 512 latent channels), slices per second, median"
+        f" and range of {facts['rounds']} rounds, batches of {facts['batch_size']} (`python bench/training_speed.py`;"
+        f" {place(facts)}):",
+        "",
+        "| model, precision, layout | slices/s |",
+        "|---|---|",
+    ]
+    return lines + [
+        f"| {name} | {row['median']:.2f} ({row['low']:.2f}–{row['high']:.2f}) |"
+        for name, row in facts["slices_per_second"].items()
+    ]
+
+
 def main() -> None:
     path = ROOT / "README.md"
     before, rest = path.read_text().split(BEGIN)
     after = rest.split(END)[1]
-    sections = ["\n".join(part()) for part in (quality, real_input, operators, demos)]
+    sections = ["\n".join(part()) for part in (quality, recipes, models, real_input, operators, training_speed, demos)]
     path.write_text(before + BEGIN + "\n\n" + "\n\n".join(sections) + "\n\n" + END + after)
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 from _bench import RESULTS, environment, write_json
 from lesioncore.training import TensorSlices, TrainingConfig, fit
-from lesioncore.training.recipes import GMVAERecipe, VAERecipe
+from lesioncore.training.recipes import GMVAERecipe, MultiscaleVAERecipe, VAERecipe
 
-RECIPES = {"vae": VAERecipe(), "gmvae, c = 9": GMVAERecipe()}
+RECIPES = {"vae": VAERecipe(), "gmvae, c = 9": GMVAERecipe(), "multiscale-vae": MultiscaleVAERecipe()}
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from lesioncore.restore import resolve_device, solve_stacks
 from lesioncore.scan import SliceStack, Volume, prepare
 from lesioncore.solvers import Solution
 
-DEFAULT_WEIGHTS = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
+DEFAULT_WEIGHTS = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 """Weights lambda tried when none are given."""
 
 FPR_LEVELS = tuple(np.unique(np.concatenate([np.geomspace(1e-4, 0.5, 60).round(6), [0.01, 0.05, 0.1]])).tolist())

@@ -85,7 +85,14 @@ class RestoreConfig:
     @property
     def solver_name(self) -> str:
         """Name of the solver, as in ``solver="prox"``."""
-        return next(name for name, kind in SOLVERS.items() if isinstance(self.solver, kind))
+        return next(name for name, kind in SOLVERS.items() if isinstance(self.decided_solver, kind))
+
+    @property
+    def decided_solver(self) -> Solver:
+        """The solver; ``ValueError`` while it is ``"auto"``."""
+        if isinstance(self.solver, str):
+            raise ValueError("solver: 'auto' is not decided yet; RestoreConfig.for_prior(prior) does")
+        return self.solver
 
     def total_variation(self, voxel_size: tuple[float, float, float] | None) -> TotalVariation:
         """The data term for slices of a given voxel size (mm); a cube when unknown."""
@@ -96,9 +103,8 @@ class RestoreConfig:
 
     def settings(self) -> dict[str, Any]:
         """What a calibration belongs to: all that changes a residual, but for the weight itself (JSON-able)."""
-        assert not isinstance(self.solver, str)  # for_prior replaced it
         return {
-            "solver": {"name": self.solver_name, **asdict(self.solver)},
+            "solver": {"name": self.solver_name, **asdict(self.decided_solver)},
             "tv": self.tv,
             "tv_eps": self.tv_eps,
             "tv_dimensions": self.tv_dimensions,

@@ -117,8 +117,7 @@ def solve_stacks(
     mask = torch.cat([stack.mask[rows] for stack, rows in zip(stacks, keep, strict=True)]).to(device)
     # A slice's noise follows from its place in its own scan, so that it is the same alone and in a list.
     noise_seeds = None if seed is None else [seed * 1_000_003 + int(i) for rows in keep for i in rows.nonzero()]
-    solver = config.for_prior(prior).solver
-    assert not isinstance(solver, str)  # for_prior replaced it
+    solver = config.for_prior(prior).decided_solver
     elbo = ElboGradient(
         prior,
         batch_size=config.batch_size,

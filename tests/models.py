@@ -116,9 +116,9 @@ def tiny_metadata(calibration: lc.Calibration | None = None) -> lc.PriorMetadata
     return lc.PriorMetadata("tiny", "T2w", lc.SliceGrid(4.0, (24, 20)), intensity, calibration)
 
 
-def tiny_calibration(**settings: object) -> lc.Calibration:
+def tiny_calibration(solver: object = "em", **settings: object) -> lc.Calibration:
     return lc.Calibration(
-        lc.RestoreConfig(**settings).settings(),
+        lc.RestoreConfig(solver, **settings).settings(),
         1.0,
         (0.01, 0.05, 0.1, 0.5),
         (2.0, 1.0, 0.8, 0.2),

@@ -98,6 +98,8 @@ def test_auto_takes_em_where_it_can():
     assert config.for_prior(other).solver == lc.ProxSolver()
     assert lc.RestoreConfig(kl_weight=2.0).for_prior(tiny_vae()).solver == lc.ProxSolver()
     assert lc.RestoreConfig("paper").for_prior(tiny_vae()).solver == lc.PaperSolver()
+    with pytest.raises(ValueError, match="not decided yet"):
+        config.settings()
     y, _ = slices()
     with pytest.raises(ValueError, match="GaussianPrior has no held_elbo"):
         lc.restore(y.float(), other, config=lc.RestoreConfig("em", tv_weight=1.0, normalized=True))

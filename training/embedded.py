@@ -20,13 +20,19 @@ from typing import Literal
 import torch
 import tyro
 from lesioncore.training.config import TrainingConfig
+from lesioncore.training.corruption import Corruption
 from lesioncore.training.job import Job
-from lesioncore.training.recipes import VAERecipe
+from lesioncore.training.recipes import MultiscaleVAERecipe
 from lesioncore.training.train import train
 
-from lesioncore.priors import VAEConfig, load_model, save_model
+from lesioncore.priors import MultiscaleVAEConfig, load_model, save_model
 
-RECIPE = VAERecipe(VAEConfig(image_shape=(100, 100), channels=(16, 32, 64, 96, 96), latent_channels=64))
+RECIPE = MultiscaleVAERecipe(
+    MultiscaleVAEConfig(
+        image_shape=(100, 100), channels=(16, 32, 64, 96), latent_channels=32, finer_channels=(2, 4, 8)
+    ),
+    corruption=Corruption(strength=2.0, spacing=9.0),
+)
 TRAINING = TrainingConfig(validate_every=0)
 VOXEL_SIZE = 2.0
 
@@ -45,7 +51,7 @@ class Build:
         Healthy training phantoms.
     validation : int
         Healthy phantoms for the calibration, of another split.
-    recipe : VAERecipe
+    recipe : MultiscaleVAERecipe
         The model and its objective.
     training : TrainingConfig
         Length, learning rate, seed.
@@ -57,7 +63,7 @@ class Build:
     contrasts: tuple[Literal["T1w", "T2w"], ...] = ("T1w", "T2w")
     subjects: int = 100
     validation: int = 20
-    recipe: VAERecipe = RECIPE
+    recipe: MultiscaleVAERecipe = RECIPE
     training: TrainingConfig = TRAINING
     threads: int = 1
 
@@ -101,7 +107,8 @@ def _card(name: str, contrast: str, record: dict) -> str:
     height, width = RECIPE.model.image_shape
     return f"""# {name}
 
-A VAE prior of healthy {contrast} slices, {height} x {width} pixels of {VOXEL_SIZE:g} mm, for `lesioncore.restore`.
+A multiscale VAE prior of healthy {contrast} slices, {height} x {width} pixels of {VOXEL_SIZE:g} mm, for
+`lesioncore.restore`.
 
 - **Data**: {record["slices"]} transversal slices of {record["subjects"]} simulated healthy brains
   (`lesioncore.phantom`, split `train`), made from the ICBM152 tissue maps. No patient and no real scan of a single

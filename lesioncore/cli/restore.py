@@ -134,7 +134,7 @@ class Restore:
         if self.steps is None:
             return config
         try:
-            return replace(config, solver=replace(config.solver, steps=self.steps))  # type: ignore[type-var]
+            return replace(config, solver=replace(config.decided_solver, steps=self.steps))
         except ValueError as error:
             raise UsageError(str(error)) from error
 
