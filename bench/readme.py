@@ -44,7 +44,7 @@ def quality() -> list[str]:
             lines.append(f"| {contrast} | {100 * float(limit):g} % | {cells} |")
     lines += [
         "",
-        f"MAP takes {first['map_seconds_per_patient']:g} s per patient (one thread, the other core busy too). The two"
+        f"MAP takes {first['map_seconds_per_patient']:g} s per patient (one thread, the other core busy too). The"
         " solvers, same slices, same λ:",
         "",
     ]

@@ -172,7 +172,6 @@ def evaluate(name: str, contrast: str, seed: int, options: argparse.Namespace) -
     weight, sign = found.tv_weight, SIGN[contrast]
     row = {
         "parameters": sum(p.numel() for p in prior.parameters()),
-        "training_seconds": facts["seconds"]["train"],
         "elbo": facts["figures"]["validation_elbo"],
         "error_in_brain": facts["figures"]["validation_brain_rms_error"],
         "tv_weight": weight,

@@ -175,7 +175,7 @@ def test_nothing_to_train_on_is_said(tmp_path, capsys):
 def test_embedded_priors_are_rebuilt_by_their_command(tmp_path):
     pytest.importorskip("nilearn")
     words = ["--out", tmp_path, "--contrasts", "T2w", "--subjects", 2, "--validation", 1, "--training.slices-seen", 64]
-    words += ["--recipe.channels", 4, 4, 4, 4, 4, "--recipe.latent-channels", 4]
+    words += ["--recipe.channels", 4, 4, 4, 4, "--recipe.latent-channels", 4]
     run = [sys.executable, "-m", "lesioncore.training.embedded", *map(str, words)]
     done = subprocess.run(run, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
