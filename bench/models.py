@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 from _bench import RESULTS, environment, write_json
+from lesioncore.training import embedded
 from lesioncore.training.job import Job
 from lesioncore.training.recipes import AAERecipe, AnoGANRecipe, GMVAERecipe, Recipe, UNetRecipe, VAERecipe
 from lesioncore.training.train import train
@@ -73,6 +74,7 @@ MODELS: dict[str, Recipe] = {
     "GMVAE, c = 3": GMVAERecipe(GMVAEConfig(**shape(100, components=3))),
     "GMVAE, c = 6": GMVAERecipe(GMVAEConfig(**shape(100, components=6))),
     "GMVAE, c = 9": GMVAERecipe(GMVAEConfig(**shape(100, components=9))),
+    "multiscale VAE": embedded.RECIPE,
     "VAE-256": VAERecipe(VAEConfig(**shape(128))),
     "VAE-128": VAERecipe(VAEConfig(**shape(64))),
     "AAE-128": AAERecipe(AAEConfig(**shape(64))),
@@ -167,12 +169,15 @@ def detectors(name: str, recipe: Recipe, run: Path, contrast: str) -> dict[str, 
         return {name: make_detector(model)}
     memory: dict[bytes, list[Tensor]] = {}
     found: dict[str, Detector] = {f"{name} (TV)": SharedRestoration(model, memory)}
-    if name == "VAE":
-        sign = SIGN[contrast]
+    sign = SIGN[contrast]
+    if name in ("VAE", "multiscale VAE"):
         found |= {
-            "VAE (TV), signed": SharedRestoration(model, memory, sign=sign),
-            "VAE, projection": make_detector(model, "projection"),
-            "VAE, smoothed projection": make_detector(model, "projection", smoothing=SMOOTHING),
+            f"{name} (TV), signed": SharedRestoration(model, memory, sign=sign),
+            f"{name}, projection": make_detector(model, "projection"),
+            f"{name}, smoothed projection": make_detector(model, "projection", smoothing=SMOOTHING),
+        }
+    if name == "VAE":
+        found |= {
             "intensity threshold": make_detector(model, "intensity", sign=sign),
             "equalised threshold": make_detector(model, "equalized", sign=sign),
         }
