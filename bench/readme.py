@@ -190,7 +190,10 @@ def main() -> None:
     path = ROOT / "README.md"
     before, rest = path.read_text().split(BEGIN)
     after = rest.split(END)[1]
-    sections = ["\n".join(part()) for part in (quality, recipes, models, real_input, operators, training_speed, demos)]
+    parts = [quality, recipes, real_input, operators, training_speed, demos]
+    if (RESULTS / "models_T2w.json").exists() and (RESULTS / "models_T1w.json").exists():  # hours of work
+        parts.insert(2, models)
+    sections = ["\n".join(part()) for part in parts]
     path.write_text(before + BEGIN + "\n\n" + "\n\n".join(sections) + "\n\n" + END + after)
 
 
