@@ -45,7 +45,8 @@ def quality() -> list[str]:
     lines += [
         "",
         f"MAP takes {first['map_seconds_per_patient']:g} s per patient (one thread, the other core busy too). The"
-        " solvers, same slices, same λ:",
+        " solvers, same slices, same λ (the paper's ran while the machine had more other work, so its times are too"
+        " long):",
         "",
     ]
     lines += ["| solver | contrast | λ | objective per slice | AUC | ms per slice |", "|---|---|---|---|---|---|"]
@@ -119,7 +120,8 @@ def recipes() -> list[str]:
         f"**What makes a prior better**, at the same training budget ({first['slices_seen']} slices,"
         f" {first['precision']}): pooled AUC on 16 simulated patients of the split `validation`, every third slice,"
         " mean over training seeds; λ from healthy people for the `em` solver (`python bench/recipes.py`). The shape is"
-        " that of the coarsest latent map; *corrupted*: coarse noise in the encoder's input while training.",
+        " that of the coarsest latent map; *corrupted*: coarse noise in the encoder's input while training; *smoothed*:"
+        " 6 mm; `prox` runs with the same λ.",
         "",
         "| | recipe | seeds | parameters | ELBO, nats | error in brain | projection | smoothed | one TV prox |"
         " MAP, `em` | signed | MAP, `prox` |",
