@@ -39,7 +39,8 @@ class RestoreConfig:
     Raises
     ------
     ValueError
-        If an option is not one of those listed, or a number is out of range.
+        If an option is not one of those listed, or a number is out of range; or a `kl_weight` is given to the em
+        solver, whose steps it would not change.
     """
 
     solver: Solver | str = "auto"
@@ -75,6 +76,8 @@ class RestoreConfig:
             if value is not None and not 0 <= value < float("inf"):
                 raise ValueError(f"{name}: got {value}, expected a finite number >= 0")
         TotalVariation(eps=self.tv_eps)
+        if getattr(self.solver, "holds_posterior", False) and self.kl_weight != 1.0:
+            raise ValueError(f"kl_weight: got {self.kl_weight}, which solver 'em' does not know; use 'prox' or 'paper'")
 
     def for_prior(self, prior: Any) -> RestoreConfig:
         """The same options with ``"auto"`` decided for a prior."""

@@ -27,14 +27,13 @@ class ElboGradient:
     kl_weight : float
         Weight of the ELBO's costs, as for :func:`~lesioncore.priors.base.elbo_of_terms`; 1 is the ELBO.
     hold_posterior : bool
-        Take the gradient with the latents' posterior held, from the prior's ``held_elbo``.
+        Take the gradient with the latents' posterior held, from the prior's ``held_elbo``; no `kl_weight` then.
 
     Raises
     ------
     ValueError
         If `batch_size` is not positive, `noise_seeds` is given for a prior that cannot sample, or another `kl_weight`
-        than 1 for a prior without ``elbo_terms``; or if `hold_posterior` is set for a prior without ``held_elbo``,
-        or together with a `kl_weight`, which has no part in that gradient.
+        than 1 for a prior without ``elbo_terms``; or if `hold_posterior` is set for a prior without ``held_elbo``.
     """
 
     def __init__(
@@ -60,8 +59,6 @@ class ElboGradient:
             raise ValueError(
                 f"solver: got 'em', but {type(prior).__name__} has no held_elbo and so no posterior to hold; use 'prox'"
             )
-        if hold_posterior and kl_weight != 1.0:
-            raise ValueError(f"kl_weight: got {kl_weight}, which changes nothing in solver 'em'; use 'prox' or 'paper'")
         if isinstance(prior, torch.nn.Module):
             prior.eval()
         self.prior = prior.folded() if hasattr(prior, "folded") else prior

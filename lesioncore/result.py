@@ -144,7 +144,8 @@ class Restoration:
         Parameters
         ----------
         directory : path
-            Created when absent. Files of the same names are replaced, each by one rename.
+            Created when absent. Files of the same names are replaced, each by one rename; masks that an earlier
+            restoration left under these names are removed where this one has none.
         name : str, optional
             Base name such as ``sub-01_T2w``; that of the input file when absent.
 
@@ -170,13 +171,18 @@ class Restoration:
             "score": (f"{stem}_desc-score_{suffix}", score),
             "brain": (f"{stem}_desc-brain_mask", self.scan.brain()),
         }
-        if self.record.calibration is not None:
-            images["probability"] = (f"{stem}_label-L_probseg", self.record.calibration.rank(score))
-            for fpr in SAVED_FPR:
-                key = f"fpr{round(100 * fpr):02d}"
-                images[key] = (f"{stem}_label-L_desc-{key}_mask", score > self.record.calibration.threshold(fpr))
+        limits = {f"fpr{round(100 * fpr):02d}": fpr for fpr in SAVED_FPR}
+        labels = {"probability": f"{stem}_label-L_probseg"}
+        labels |= {key: f"{stem}_label-L_desc-{key}_mask" for key in limits}
         folder = Path(directory)
         folder.mkdir(parents=True, exist_ok=True)
+        calibration = self.record.calibration
+        if calibration is None:
+            for base in labels.values():
+                (folder / f"{base}.nii.gz").unlink(missing_ok=True)
+        else:
+            images["probability"] = (labels["probability"], calibration.rank(score))
+            images |= {key: (labels[key], score > calibration.threshold(fpr)) for key, fpr in limits.items()}
         written = {}
         for key, (base, data) in images.items():
             written[key] = folder / f"{base}.nii.gz"

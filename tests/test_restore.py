@@ -212,6 +212,15 @@ def test_other_settings_than_the_calibrated_warn_and_refuse_masks(prior, image):
         result.mask(0.05)
 
 
+def test_saving_over_another_restoration_leaves_none_of_its_masks(result, prior, image, tmp_path):
+    old = result.save(tmp_path, name="sub-01_T2w")
+    assert old["fpr05"].exists()
+    with pytest.warns(UserWarning, match="was calibrated with"):
+        other = lc.restore(image, prior, config=lc.RestoreConfig(lc.ProxSolver(steps=4)))
+    written = other.save(tmp_path, name="sub-01_T2w")
+    assert set(tmp_path.iterdir()) == set(written.values())
+
+
 def test_save(result, prior, image, tmp_path):
     nib.save(image, tmp_path / "sub-01_T2w.nii.gz")
     found = lc.restore(tmp_path / "sub-01_T2w.nii.gz", prior, config=FAST)

@@ -87,6 +87,8 @@ def test_a_prior_from_a_folder_restores(dataset, tmp_path, capsys, model, option
     assert "not a medical device" in (tmp_path / "run" / "model" / "README.md").read_text()
     assert main(words) == 1
     assert "finished run" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"folder of a training run; its model is in .*model"):
+        lc.load_prior(tmp_path / "run")
 
 
 def test_a_supervised_model_from_labels(patients, tmp_path, capsys):
@@ -160,6 +162,39 @@ def test_a_killed_process_goes_on_to_the_same_weights(dataset, tmp_path, capsys)
     assert all(torch.equal(first[key], second[key]) for key in first)
     metrics = [(tmp_path / name / "metrics.csv").read_text() for name in ("whole", "run")]
     assert metrics[0] == metrics[1]
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model(dataset, tmp_path):
+    words = [*command("vae", dataset, "-o", tmp_path / "run", *OPTIONS, *SHORT, "--device", "cpu")[1:], "--json"]
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        "-m",
+        "lesioncore.training",
+    ]
+    done = subprocess.run([*launch, *words], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads(done.stdout)["directory"] == str(tmp_path / "run" / "model")
+    assert lc.load_prior(tmp_path / "run" / "model").metadata.calibration.subjects == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "said"),
+    [
+        ("multiscale-vae", ("--channels", 8, 8, 8), "finer_channels: got (2, 4, 8, 8, 8), expected 2"),
+        ("vae", ("--slices-seen", 0), "slices_seen"),
+        ("gmvae", ("--components", 0), "components"),
+    ],
+)
+def test_options_that_do_not_fit_are_said_in_short(model, options, said, tmp_path, capsys):
+    assert main(command(model, "phantom:T2w:0-1", "-o", tmp_path / "run", *options)) == 2
+    error = capsys.readouterr().err
+    assert said in " ".join(error.split())
+    assert "Traceback" not in error
 
 
 def test_nothing_to_train_on_is_said(tmp_path, capsys):

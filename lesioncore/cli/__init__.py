@@ -47,6 +47,7 @@ def main(args: Sequence[str] | None = None) -> int:
         Exit code: 0, 1 or 2.
     """
     arguments = list(sys.argv[1:] if args is None else args)
+    output = Output("--json" in arguments)
     try:
         command: Command = tyro.cli(
             Command,
@@ -58,7 +59,10 @@ def main(args: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         # Without any argument the help is shown, but nothing was done that a script could have wanted.
         return 2 if not arguments else int(stop.code or 0)
-    output = Output(command.json)
+    except ValueError as error:
+        # A configuration's own check; tyro reports those of some fields and lets others pass.
+        output.fail(error)
+        return 2
     try:
         with output:
             report = command.run(output)

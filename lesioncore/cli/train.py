@@ -164,5 +164,6 @@ def lines(facts: Mapping[str, Any]) -> list[str]:
     found.append("held out: " + ", ".join(f"{key} {value:.4g}" for key, value in validation.items()))
     if facts.get("tv_weight") is not None:
         found.append(f"data-consistency weight {facts['tv_weight']:g}")
-    found.append(f"model in {facts['directory']}")
+    if "directory" in facts:  # the first of several processes alone has written it
+        found.append(f"model in {facts['directory']}")
     return found

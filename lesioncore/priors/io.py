@@ -110,6 +110,8 @@ def load_model(name: str | os.PathLike[str]) -> nn.Module:
             f" {embedded_priors()}"
         )
     values = _read_json(directory / CONFIG)
+    if "format" not in values and (directory / "model" / CONFIG).is_file():
+        raise ValueError(f"name: {directory} is the folder of a training run; its model is in {directory / 'model'}")
     if values.get("format") != FORMAT:
         raise ValueError(
             f"{directory / CONFIG}: format {values.get('format')!r}, expected {FORMAT}; a newer lesioncore may be"
