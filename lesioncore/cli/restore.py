@@ -167,7 +167,7 @@ class Restore:
         written = result.save(self.output)
         # What an earlier run with a calibration left beside this one's files would be masks of another restoration.
         for path in set(existing) - set(written.values()):
-            path.unlink()
+            path.unlink(missing_ok=True)
         return {
             "input": str(job.scan),
             "mask": None if job.mask is None else str(job.mask),
