@@ -197,6 +197,13 @@ def test_options_that_do_not_fit_are_said_in_short(model, options, said, tmp_pat
     assert "Traceback" not in error
 
 
+def test_a_run_keeps_out_of_folders_with_other_files(dataset, capsys):
+    before = sorted(dataset.rglob("*"))
+    assert main(command("vae", dataset, "-o", dataset, *OPTIONS, *SHORT)) == 1
+    assert "holds other files" in capsys.readouterr().err
+    assert sorted(dataset.rglob("*")) == before
+
+
 def test_nothing_to_train_on_is_said(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert main(command("vae", tmp_path / "empty", "-o", tmp_path / "run", *OPTIONS)) == 1

@@ -85,7 +85,7 @@ def check_output(job: Job) -> None:
     Raises
     ------
     FileExistsError
-        If it holds a finished run, or an unfinished one that is not to be resumed.
+        If it holds a finished run, an unfinished one that is not to be resumed, or something else.
     ValueError
         If the run to be resumed was started with other options.
     """
@@ -96,6 +96,9 @@ def check_output(job: Job) -> None:
             f"output: {job.output} holds an unfinished run; give --resume to go on with it, or choose another folder"
         )
     record = job.output / CONFIG
+    # The cache is there before anything else is.
+    if job.output.exists() and not record.exists() and {path.name for path in job.output.iterdir()} - {"cache"}:
+        raise FileExistsError(f"output: {job.output} holds other files; choose a new folder for the run")
     if job.resume and (job.output / CHECKPOINT).exists() and record.exists():
         before, now = _flat(json.loads(record.read_text())), _flat(describe(job))
         # What only says where and how fast does not change the result.
