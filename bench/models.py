@@ -275,6 +275,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
+    if options.patients < 2:
+        parser.error("--patients: the interval over patients needs at least two")
     known = MODELS if options.table == 1 else TABLE_3
     for contrast in options.contrasts:
         for seed in options.seeds:
