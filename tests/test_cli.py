@@ -282,12 +282,13 @@ def test_help_starts_without_the_heavy_libraries(tmp_path):
     assert done.stdout.splitlines()[-1] == "0 []"
 
 
-def test_python_m_and_a_reader_that_leaves(tmp_path):
+@pytest.mark.parametrize(("argument", "said"), [("info", lc.__version__), ("--help", "usage")])
+def test_python_m_and_a_reader_that_leaves(argument, said, tmp_path):
     """``| head`` closes the pipe early; that is a failure, but nothing to complain about."""
-    command = [sys.executable, "-m", "lesioncore", "info"]
+    command = [sys.executable, "-m", "lesioncore", argument]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert lc.__version__ in done.stdout
+    assert said in done.stdout
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
     assert process.stdout is not None
     process.stdout.close()

@@ -164,6 +164,31 @@ def test_a_killed_process_goes_on_to_the_same_weights(dataset, tmp_path, capsys)
     assert metrics[0] == metrics[1]
 
 
+def test_patients_to_learn_health_from_are_noticed(patients, tmp_path, capsys):
+    words = command("vae", patients, "-o", tmp_path / "run", *OPTIONS, *SHORT, "--no-calibrate")
+    assert main([*words, "--resume"]) == 0
+    said = capsys.readouterr().err
+    assert "some scans have lesion masks" in said
+    assert "no checkpoint to go on from" in said
+
+
+def test_a_run_stopped_while_calibrating_keeps_its_figures(dataset, tmp_path, capsys, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    words = command("vae", dataset, "-o", tmp_path / "run", *OPTIONS, *SHORT, "--json")
+    with monkeypatch.context() as patch:
+        patch.setattr("lesioncore.training.recipes.VAERecipe.calibrate", stop)
+        assert main(words) == 1
+    capsys.readouterr()
+    assert main([*words, "--resume"]) == 0
+    figures = json.loads(capsys.readouterr().out)["figures"]
+    last = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
+    written = dict(zip(last[0].split(","), map(float, last[-1].split(",")), strict=True))
+    assert figures["validation_loss"] == pytest.approx(written["validation_loss"], abs=1e-4)
+    assert "slices_seen" not in figures
+
+
 @pytest.mark.slow
 def test_two_processes_train_one_model(dataset, tmp_path):
     words = [*command("vae", dataset, "-o", tmp_path / "run", *OPTIONS, *SHORT, "--device", "cpu")[1:], "--json"]

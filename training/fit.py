@@ -154,6 +154,7 @@ class _Run:
             shape = {key: list(value.shape) for key, value in learner.state_dict().items()}
             described = json.dumps([asdict(config), type(learner).__name__, shape, keys], sort_keys=True)
             self.progress.identity = hashlib.sha256(described.encode()).hexdigest()
+        self.figures: dict[str, float] = {}
         self.recorder = Recorder(self.directory, tensorboard=config.tensorboard)
         self.autocast = (
             nullcontext()
@@ -167,13 +168,13 @@ class _Run:
         self.progress, self.best = load_checkpoint(
             self.checkpoint, self.learner, self.optimizers, self.progress.identity
         )
-        self.recorder.take_up(self.progress.update)
+        self.figures = self.recorder.take_up(self.progress.update)
 
     def go(self) -> Outcome:
         """All updates that are left."""
         config, progress = self.config, self.progress
         feed = Feed(self.data, batch_size=config.batch_size, seed=config.seed, group=self.group)
-        figures: dict[str, float] = {}
+        figures = self.figures
         first, earlier, busy = progress.update, progress.seconds, 0.0
         begun = mark = time.perf_counter()
         with (

@@ -13,6 +13,7 @@ from torch import Tensor
 from lesioncore.data.files import replace_atomically
 
 METRICS = "metrics.csv"
+_POSITION = ("update", "slices_seen", "learning_rate")
 
 
 class Recorder:
@@ -52,13 +53,18 @@ class Recorder:
 
             self._board = SummaryWriter(str(directory / "tensorboard"))
 
-    def take_up(self, update: int) -> None:
-        """Go on after `update`: later rows, of updates that will be done again, are dropped."""
+    def take_up(self, update: int) -> dict[str, float]:
+        """Go on after `update`: later rows, of updates that will be done again, are dropped.
+
+        Returns the latest figures that were written.
+        """
         if self._directory is None or not (self._directory / METRICS).is_file():
-            return
+            return {}
         with (self._directory / METRICS).open(newline="") as file:
             rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
         self._rows = [row for row in rows if row["update"] <= update]
+        latest = {key: value for row in self._rows for key, value in row.items()}
+        return {key: value for key, value in latest.items() if key not in _POSITION}
 
     def add(self, figures: Mapping[str, float]) -> None:
         """Count one update's figures towards the next row."""
@@ -72,7 +78,8 @@ class Recorder:
         self._sums, self._count = {}, 0
         if self._directory is None:
             return
-        self._rows.append({"update": update, "slices_seen": seen, "learning_rate": rate, **means, **validation})
+        position = dict(zip(_POSITION, (update, seen, rate), strict=True))
+        self._rows.append({**position, **means, **validation})
         columns = list(dict.fromkeys(key for row in self._rows for key in row))
         with replace_atomically(self._directory / METRICS) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, columns)

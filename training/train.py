@@ -106,6 +106,12 @@ def _prepare(job: Job, group: ProcessGroup, say: Progress) -> _Data:
             "data: no scan has a lesion mask, which a supervised model is trained on; name the masks in a table with"
             " the columns image and lesion"
         )
+    if not job.recipe.needs_lesions and slices.cache.lesion.any():
+        warnings.warn(
+            "data: some scans have lesion masks; a prior learns from all it sees, so that lesions become part of what"
+            " it takes for healthy. Train it on healthy scans alone",
+            stacklevel=3,
+        )
     modality = job.modality or subjects[0].modality
     return _Data(slices, validation, len(subjects), len(held_out), modality, grid, intensity)
 

@@ -46,7 +46,15 @@ def main(args: Sequence[str] | None = None) -> int:
     int
         Exit code: 0, 1 or 2.
     """
-    arguments = list(sys.argv[1:] if args is None else args)
+    try:
+        return _run(list(sys.argv[1:] if args is None else args))
+    except BrokenPipeError:
+        # The reader of our output has left (such as `| head`): nothing more to say, also not at interpreter exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(arguments: list[str]) -> int:
     output = Output("--json" in arguments)
     try:
         command: Command = tyro.cli(
@@ -57,6 +65,7 @@ def main(args: Sequence[str] | None = None) -> int:
             config=(tyro.conf.FlagCreatePairsOff,),
         )
     except SystemExit as stop:
+        sys.stdout.flush()  # the help, while a reader that has left can still be told from success
         # Without any argument the help is shown, but nothing was done that a script could have wanted.
         return 2 if not arguments else int(stop.code or 0)
     except ValueError as error:
@@ -72,9 +81,7 @@ def main(args: Sequence[str] | None = None) -> int:
         output.fail(error)
         return 2
     except BrokenPipeError:
-        # The reader of our output has left (such as `| head`): nothing more to say, also not at interpreter exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        raise
     except KeyboardInterrupt:
         output.fail(CommandError("interrupted"))
         return 1

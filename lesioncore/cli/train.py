@@ -11,6 +11,7 @@ import tyro
 from lesioncore.cli.output import CommandError, Output, Report, UsageError
 from lesioncore.training import embedded
 from lesioncore.training.config import TrainingConfig
+from lesioncore.training.fit import CHECKPOINT
 from lesioncore.training.job import Job
 from lesioncore.training.recipes import (
     AAERecipe,
@@ -41,6 +42,8 @@ class TrainModel(Job):
 
         if not self.data:
             raise UsageError("DATA: expected at least one folder, NIfTI file, list of paths, or range of phantoms")
+        if self.resume and not (self.output / CHECKPOINT).exists():
+            output.note(f"{self.output} holds no checkpoint to go on from: starts from the beginning")
         given = {f.name: getattr(self, f.name) for f in fields(Job)}
         try:
             with _Bars() as bars:
