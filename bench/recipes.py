@@ -24,7 +24,6 @@ from lesioncore.training.config import TrainingConfig
 from lesioncore.training.corruption import Corruption
 from lesioncore.training.job import Job
 from lesioncore.training.recipes import GMVAERecipe, MultiscaleVAERecipe, Recipe, VAERecipe
-from lesioncore.training.sources import find_subjects
 from lesioncore.training.train import train
 
 from lesioncore.calibrate import calibrate
@@ -35,6 +34,7 @@ from lesioncore.priors import GMVAEConfig, MultiscaleVAEConfig, VAEConfig, load_
 from lesioncore.restore import solve_stacks
 from lesioncore.scan import SliceStack
 from lesioncore.solvers import EMSolver
+from lesioncore.subjects import find_subjects
 
 LESION = {"T2w": "glioma", "T1w": "stroke"}
 SIGN = {"T2w": 1.0, "T1w": -1.0}

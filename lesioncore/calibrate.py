@@ -14,8 +14,9 @@ from torch import Tensor
 
 from lesioncore.calibration import Calibration
 from lesioncore.config import RestoreConfig
+from lesioncore.healthy import HealthyScores, merged
 from lesioncore.implant import implant_anomalies
-from lesioncore.metrics import ScoreHistogram, fpr_threshold
+from lesioncore.metrics import ScoreHistogram
 from lesioncore.priors.base import metadata_of
 from lesioncore.restore import resolve_device, solve_stacks
 from lesioncore.scan import SliceStack, Volume, prepare
@@ -23,9 +24,6 @@ from lesioncore.solvers import Solution
 
 DEFAULT_WEIGHTS = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 """Weights lambda tried when none are given."""
-
-FPR_LEVELS = tuple(np.unique(np.concatenate([np.geomspace(1e-4, 0.5, 60).round(6), [0.01, 0.05, 0.1]])).tolist())
-"""FPR limits whose thresholds a calibration stores."""
 
 
 def calibrate(
@@ -120,16 +118,16 @@ def calibrate(
                 progress(i + 1, rounds)
         tv_weight = choose_weight(curve, chosen_by)
     solutions = solve_stacks(scans, prior, config, tv_weight, target, seed=noise_seed)
-    scores = torch.cat([_score(scan, found)[scan.mask] for scan, found in zip(scans, solutions, strict=True)]).numpy()
+    summaries = [
+        HealthyScores.of(np.abs(scan.in_brain(scan.slices - found.restored)), scan.bend)
+        for scan, found in zip(scans, solutions, strict=True)
+    ]
     if progress is not None:
         progress(rounds, rounds)
     return Calibration(
         settings=config.settings(),
         tv_weight=tv_weight,
-        fpr=FPR_LEVELS,
-        thresholds=tuple(fpr_threshold(scores, limit) for limit in FPR_LEVELS),
-        subjects=len(scans),
-        pixels=len(scores),
+        healthy=merged(summaries),
         curve=tuple(curve),
         criterion=chosen_by,
     )

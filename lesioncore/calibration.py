@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
+
+from lesioncore.healthy import HealthyScores
 
 _LATER_SETTINGS = {"kl_weight": 1.0}
 """Settings of restoration that files written before them lack, and the value that they had."""
@@ -26,13 +27,8 @@ class Calibration:
         :meth:`lesioncore.Detector.settings`.
     tv_weight : float or None
         Data-consistency weight lambda of the objective (paper Eq. 6); None for a detector without one.
-    fpr : tuple of float
-        False-positive-rate limits, ascending.
-    thresholds : tuple of float
-        For each limit, the smallest threshold T such that the fraction of healthy brain pixels with a score above T is
-        at most the limit (paper section 2.2.3); in the score's units, which are z-scores for ``|D|``.
-    subjects, pixels : int
-        Size of the healthy set behind the thresholds.
+    healthy : HealthyScores
+        Scores of the healthy people, in the score's units, which are z-scores for ``|D|``.
     curve : tuple of dict
         The search for `tv_weight`: one row for each weight tried.
     criterion : str
@@ -41,56 +37,71 @@ class Calibration:
 
     settings: dict[str, Any]
     tv_weight: float | None
-    fpr: tuple[float, ...]
-    thresholds: tuple[float, ...]
-    subjects: int
-    pixels: int
+    healthy: HealthyScores
     curve: tuple[dict[str, float], ...] = ()
     criterion: str = "given"
     notes: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("fpr", "thresholds", "curve"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        if len(self.fpr) != len(self.thresholds) or not self.fpr:
-            raise ValueError(
-                f"thresholds: got {len(self.thresholds)} for {len(self.fpr)} FPR limits, expected one for each"
-            )
-        if list(self.fpr) != sorted(self.fpr) or self.fpr[0] <= 0 or self.fpr[-1] > 1:
-            raise ValueError("fpr: expected ascending limits in (0, 1]")
+        object.__setattr__(self, "curve", tuple(self.curve))
 
-    def threshold(self, fpr: float) -> float:
-        """Threshold for an FPR limit: the stored one, or for a limit in between that of the next stricter one.
+    @property
+    def subjects(self) -> int:
+        """Number of healthy people behind the thresholds."""
+        return len(self.healthy.subjects)
+
+    @property
+    def pixels(self) -> int:
+        """Number of their brain pixels."""
+        return self.healthy.pixels
+
+    def threshold(self, fpr: float, risk: float | None = None) -> float:
+        """Smallest threshold that at most the share `fpr` of the healthy pixels exceeds (paper section 2.2.3).
+
+        With `risk` it bounds people: see :meth:`lesioncore.healthy.HealthyScores.threshold`, whose errors it has.
+        """
+        return self.healthy.threshold(fpr, risk)
+
+    def rank(self, score: np.ndarray) -> np.ndarray:
+        """Fraction of the healthy pixels that score lower, in [0, 1], float32."""
+        return self.healthy.rank(score)
+
+    def unusual(self, scores: np.ndarray, bend: float | None = None) -> list[str]:
+        """Say in what a scan is unlike the calibration's: see :meth:`lesioncore.healthy.HealthyScores.unusual`."""
+        return self.healthy.unusual(scores, bend)
+
+    def merge(self, other: Calibration) -> Calibration:
+        """Thresholds of both calibrations' people, such as those of two sites; no scan is needed.
 
         Raises
         ------
         ValueError
-            If `fpr` is below the strictest stored limit or not below 1.
+            If the two are not of the same settings and weight.
         """
-        # The small slack lets 0.05 find a stored 0.05 that took another way through arithmetic.
-        index = bisect_right(self.fpr, fpr * (1 + 1e-9)) - 1
-        if not fpr < 1 or index < 0:
+        if (self.settings, self.tv_weight) != (other.settings, other.tv_weight):
             raise ValueError(
-                f"fpr: got {fpr}, expected a limit between {self.fpr[0]:g} and 1 that the calibration covers"
+                f"other: got a calibration for {other.settings} with tv_weight {other.tv_weight}, expected one for"
+                f" {self.settings} with tv_weight {self.tv_weight}; give both calls of calibrate the same"
+                " RestoreConfig(tv_weight=...)"
             )
-        return self.thresholds[index]
-
-    def rank(self, score: np.ndarray) -> np.ndarray:
-        """Fraction of healthy brain pixels that score lower, in [0, 1], float32; linear between stored thresholds."""
-        thresholds = np.asarray(self.thresholds[::-1])
-        quantile = 1.0 - np.asarray(self.fpr[::-1])
-        lowest = min(0.0, thresholds[0])  # signed scores may have thresholds below 0
-        ranks = np.interp(score, np.concatenate([[lowest], thresholds]), np.concatenate([[0.0], quantile]))
-        return ranks.astype(np.float32)
+        return replace(self, healthy=self.healthy + other.healthy)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form."""
-        return asdict(self)
+        return {**{f.name: getattr(self, f.name) for f in fields(self)}, "healthy": self.healthy.to_dict()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Calibration:
-        """Inverse of :meth:`to_dict`; settings that an older version did not write get the value that they had."""
+        """Inverse of :meth:`to_dict`; settings that an older version did not write get the value that they had.
+
+        Raises
+        ------
+        ValueError
+            If the thresholds are those of a version that kept no summary of the scores.
+        """
+        if "thresholds" in values:
+            raise ValueError("the calibration was made by an older version of lesioncore; calibrate the prior again")
         settings = values["settings"]
         if "solver" in settings:  # other detectors have settings of their own
             settings = {**_LATER_SETTINGS, **settings}
-        return cls(**{**values, "settings": settings})
+        return cls(**{**values, "settings": settings, "healthy": HealthyScores.from_dict(values["healthy"])})

@@ -16,7 +16,7 @@ from lesioncore.config import RestoreConfig
 from lesioncore.engine import ElboGradient
 from lesioncore.priors.base import PriorMetadata, metadata_of
 from lesioncore.result import Restoration, RunRecord
-from lesioncore.scan import SliceStack, Volume, prepare_all
+from lesioncore.scan import Scan, SliceStack, Volume, prepare_all
 from lesioncore.solvers import Objective, Solution
 
 
@@ -83,6 +83,8 @@ def restore(
     seconds = time.perf_counter() - start
     record = RunRecord(metadata, config, tv_weight, calibration, str(target), seed, seconds / len(scans))
     results = [Restoration(scan, found, record) for scan, found in zip(scans, solutions, strict=True)]
+    for result in results:
+        warn_unusual(result.remarks, result.scan, metadata, stacklevel=3)
     return results if several else results[0]
 
 
@@ -159,6 +161,16 @@ def resolve_device(device: str | torch.device) -> torch.device:
     if target.type == "cuda" and not _ops.cuda_loaded:
         raise ValueError(f"device: got 'cuda', but lesioncore's CUDA operations are not loaded: {_ops.cuda_reason}")
     return target
+
+
+def warn_unusual(remarks: Sequence[str], scan: Scan, metadata: PriorMetadata, *, stacklevel: int) -> None:
+    """Warn that a scan is unlike the healthy ones of the calibration, if there is anything to remark."""
+    if remarks:
+        warnings.warn(
+            f"{'scan' if scan.path is None else scan.path.name}: {'; '.join(remarks)}. Thresholds may not hold: check"
+            f" that it is a {metadata.modality or 'matching'} image without its skull, rightly oriented",
+            stacklevel=stacklevel,
+        )
 
 
 def weight_of(metadata: PriorMetadata, config: RestoreConfig) -> float:

@@ -50,6 +50,8 @@ class Restoration:
         The brain mask that was given or derived.
     objective : list of float
         Mean of the objective over the slices with brain, in nats, at the observation and after each step.
+    remarks : list of str
+        In what the scan is unlike the calibration's healthy ones, as whole sentences.
     solution : Solution
         Restored slices on the prior's grid, and the objective of each.
     scan : Scan
@@ -62,6 +64,12 @@ class Restoration:
         self.record = record
         slices = max(1, int(scan.mask.flatten(1).any(1).sum()))
         self.objective = (solution.objective.double().sum(1) / slices).tolist()
+
+    def __repr__(self) -> str:
+        source = type(self.scan.source).__name__ if self.scan.path is None else self.scan.path.name
+        shape = " x ".join(map(str, self.scan.brain().shape))
+        thresholds = "calibrated" if self.record.calibration else "no thresholds"
+        return f"Restoration({source}, {shape}, prior {self.record.metadata.name!r}, {thresholds})"
 
     @property
     def slice_residual(self) -> torch.Tensor:
@@ -88,20 +96,29 @@ class Restoration:
     def brain_mask(self) -> Any:
         return self.scan.like_input(self.scan.brain())
 
-    def mask(self, fpr: float = 0.05) -> Any:
+    def mask(self, fpr: float = 0.05, *, risk: float | None = None) -> Any:
         """Detected lesion at a false-positive-rate limit, by the prior's calibrated threshold (paper section 2.2.3).
 
         Parameters
         ----------
         fpr : float
             At most this fraction of the calibration's healthy brain pixels lies above the threshold.
+        risk : float, optional
+            Bound people instead: a new healthy person exceeds `fpr` with at most this probability
+            (:meth:`lesioncore.healthy.HealthyScores.threshold`).
 
         Raises
         ------
         ValueError
             If the prior has no calibration that holds for this run, or `fpr` is out of its range.
         """
-        return self.scan.like_input(np.abs(self._residual) > self._calibration().threshold(fpr))
+        return self.scan.like_input(np.abs(self._residual) > self._calibration().threshold(fpr, risk))
+
+    @cached_property
+    def remarks(self) -> list[str]:
+        if self.record.calibration is None:
+            return []
+        return self.record.calibration.unusual(np.abs(self._residual)[self.scan.brain()], self.scan.bend)
 
     def rank(self) -> Any:
         """Fraction of the calibration's healthy brain pixels that score lower, in [0, 1]; needs a calibration."""
@@ -130,6 +147,7 @@ class Restoration:
             "Thresholds": {f"{f:g}": record.calibration.threshold(f) for f in SAVED_FPR}
             if record.calibration
             else None,
+            "Remarks": self.remarks,
             "Seed": record.seed,
             "Device": record.device,
             "Seconds": round(record.seconds, 3),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,19 @@ class SliceStack:
         ``[N, 1, H, W]`` z-scores, and the brain there (bool).
     voxel_size : tuple of float or None
         Size (mm) of the pixels (left-right, posterior-anterior) and the slices' spacing; None when unknown.
+    bend : float or None
+        How far the scan's intensities had to be bent to fit the prior's reference
+        (:attr:`lesioncore.preprocess.IntensityMap.bend`); None when unknown.
     """
 
     slices: Tensor
     mask: Tensor
     voxel_size: tuple[float, float, float] | None
+    bend: float | None = field(default=None, kw_only=True)
+
+    def in_brain(self, slices: Tensor) -> np.ndarray:
+        """The brain's values of a residual ``[N, 1, H, W]``, flat: those of the mask's pixels."""
+        return slices[self.mask].numpy()
 
 
 @dataclass
@@ -57,6 +65,10 @@ class Scan(SliceStack):
     _orientation: Orientation | None
     _plan: GridPlan | None
     _mapping: IntensityMap | None
+
+    def in_brain(self, slices: Tensor) -> np.ndarray:
+        """The brain's values of a residual ``[N, 1, H, W]``, flat: those of the input's own voxels."""
+        return self.residual(slices)[self.brain()]
 
     def residual(self, slices: Tensor) -> np.ndarray:
         """Bring a residual ``[N, 1, H, W]`` (z-scores) to the input's grid and storage order; 0 outside the brain."""
@@ -166,7 +178,10 @@ def prepare(
     voxel_size = orientation.voxel_size
     if plan is not None:
         voxel_size = (plan.grid.voxel_size, plan.grid.voxel_size, plan.slice_spacing)
-    return Scan(slices, on_grid, voxel_size, source, path, world, ras, zscores, brain, orientation, plan, mapping)
+    bend = None if mapping is None else mapping.bend
+    return Scan(
+        slices, on_grid, voxel_size, source, path, world, ras, zscores, brain, orientation, plan, mapping, bend=bend
+    )
 
 
 def prepare_all(
@@ -260,7 +275,8 @@ def _prepare_slices(
         brain = brain_mask(tensor[:, 0]).unsqueeze(1)
     zscores, mapping = _to_zscores(tensor, brain, metadata, normalized)
     slices = torch.where(brain, zscores, fill)
-    return Scan(slices, brain, None, source, None, None, tensor, zscores, brain, None, None, mapping)
+    bend = None if mapping is None else mapping.bend
+    return Scan(slices, brain, None, source, None, None, tensor, zscores, brain, None, None, mapping, bend=bend)
 
 
 def _to_zscores(

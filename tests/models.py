@@ -9,6 +9,7 @@ from torch import Tensor
 
 import lesioncore as lc
 from lesioncore import reference
+from lesioncore.healthy import HealthyScores, merged
 
 
 class GaussianPrior:
@@ -117,14 +118,8 @@ def tiny_metadata(calibration: lc.Calibration | None = None) -> lc.PriorMetadata
 
 
 def tiny_calibration(solver: object = "em", **settings: object) -> lc.Calibration:
-    return lc.Calibration(
-        lc.RestoreConfig(solver, **settings).settings(),
-        1.0,
-        (0.01, 0.05, 0.1, 0.5),
-        (2.0, 1.0, 0.8, 0.2),
-        subjects=2,
-        pixels=99,
-    )
+    people = [HealthyScores.of(torch.arange(1, 101) * scale) for scale in (0.005, 0.01)]
+    return lc.Calibration(lc.RestoreConfig(solver, **settings).settings(), 1.0, merged(people))
 
 
 def ellipses(count: int = 64, seed: int = 0, shape: tuple[int, int] = (20, 18)) -> Tensor:

@@ -9,13 +9,13 @@ import nibabel as nib
 import numpy as np
 import torch
 from lesioncore.training.cache import SliceCache
-from lesioncore.training.subjects import FileSubject
 from models import head, scan_values
 
 from lesioncore.data.grid import SliceGrid
 from lesioncore.preprocess import IntensityScale
 from lesioncore.priors import PriorMetadata
 from lesioncore.scan import prepare
+from lesioncore.subjects import FileSubject
 
 SHAPE = (22, 18, 9)
 BRAIN = head(SHAPE)

@@ -56,10 +56,12 @@ class TestMAP:
     def test_thresholds_are_those_of_calibrate(self):
         prior = tiny_vae(metadata=METADATA)
         detector = MAPDetector(prior, FAST)
-        found = detector.thresholds([slices_of(v) for v in HEALTHY])
+        found = detector.thresholds([prepare(v, METADATA) for v in HEALTHY])
         expected = lc.calibrate(prior, HEALTHY, config=FAST)
-        assert np.allclose(found.thresholds, expected.thresholds, atol=2e-3)
-        assert (found.settings, found.tv_weight, found.fpr) == (expected.settings, expected.tv_weight, expected.fpr)
+        assert (found.settings, found.tv_weight) == (expected.settings, expected.tv_weight)
+        # Slices that share batches are rounded differently.
+        for limit in (0.01, 0.05, 0.1):
+            assert found.threshold(limit) == pytest.approx(expected.threshold(limit), rel=0.01)
 
     def test_priors_own_calibration_holds_for_its_settings_alone(self):
         prior = tiny_vae(metadata=METADATA.with_calibration(tiny_calibration(solver=FAST.solver)))

@@ -29,6 +29,7 @@ from lesioncore.detectors import (
     UNetDetector,
     make_detector,
 )
+from lesioncore.healthy import HealthyScores, merged
 from lesioncore.metrics import ScoreHistogram, fpr_threshold
 from lesioncore.scan import SliceStack, prepare
 
@@ -115,23 +116,21 @@ def test_thresholds_hold_exactly_on_the_healthy_scans(name):
     limits = (0.01, 0.05, 0.1, 0.5)
     fine = [finer(values) for values in HEALTHY]
     prepared = [prepare(v, detector.metadata, affine=FINE_AFFINE) for v in fine]
-    calibration = detector.thresholds(prepared, limits)
+    calibration = detector.thresholds(prepared)
     detector.metadata = detector.metadata.with_calibration(calibration)
     scores = [detector.detect(v, affine=FINE_AFFINE) for v in fine]
     inside = finer(BRAIN)
     assert (calibration.subjects, calibration.pixels) == (4, 4 * int(inside.sum()))
-    for limit, threshold in zip(limits, calibration.thresholds, strict=True):
-        healthy = torch.cat([score[inside] for score in scores])
+    healthy = torch.cat([score[inside] for score in scores])
+    for limit in limits:
+        threshold, exact = calibration.threshold(limit), fpr_threshold(healthy, limit)
         detected = torch.cat([detector.mask(score, limit)[inside] for score in scores])
         assert detected.double().mean() <= limit
         assert torch.equal(detected, healthy > threshold)
-        below = healthy[healthy < threshold]
-        if len(below):
-            assert (healthy > below.max()).double().mean() > limit
+        assert exact <= threshold <= exact + max(2e-6, 0.003 * abs(exact))
     stacks = [slices_of(values, detector) for values in HEALTHY]
-    on_grid = detector.thresholds(stacks, (0.05,))
-    pixels = torch.cat([detector.score_stacks([s])[0][s.mask] for s in stacks])
-    assert on_grid.thresholds == (fpr_threshold(pixels, 0.05),)
+    pixels = [detector.score_stacks([s])[0][s.mask] for s in stacks]
+    assert detector.thresholds(stacks).healthy == merged([HealthyScores.of(p) for p in pixels])
 
 
 def test_mask_is_of_the_scores_kind_and_wants_thresholds_for_these_settings():
@@ -150,8 +149,6 @@ def test_mask_is_of_the_scores_kind_and_wants_thresholds_for_these_settings():
     ranks = detector.calibration.rank(np.linspace(-9, 9, 50))
     assert (np.diff(ranks) >= 0).all()
     assert ranks[0] == 0
-    with pytest.raises(ValueError, match="limits"):
-        detector.thresholds(HEALTHY, (0.0, 0.1))
     with pytest.raises(ValueError, match="no scans"):
         detector.thresholds([])
     with pytest.raises(ValueError, match="masks: got 1"):

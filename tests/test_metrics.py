@@ -1,16 +1,13 @@
-"""Streaming metrics agree with their textbook definitions, and thresholds keep their limits."""
+"""Streamed counts agree with their textbook definitions, and intervals over subjects with resampling by hand."""
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
-from sklearn.metrics import f1_score, roc_auc_score
+from sklearn.metrics import roc_auc_score
 
-from lesioncore.metrics import ScoreHistogram, UndefinedMetricError, bootstrap_interval, dice, fpr_threshold
-
-LEVELS = st.integers(0, 9).map(lambda level: level / 10)  # few values: many ties
+from lesioncore.metrics import ScoreHistogram, UndefinedMetricError, bootstrap_interval, bootstrap_mean
 
 
 def subject(seed, n=4000, lesion_share=0.05, shift=1.0):
@@ -140,85 +137,6 @@ class TestScoreHistogram:
         assert histogram.healthy.sum() == 0  # no half-added data
 
 
-class TestDice:
-    @given(
-        labels=hnp.arrays(np.bool_, st.tuples(st.just(3), st.integers(1, 40))),
-        kind=st.sampled_from([np.asarray, torch.from_numpy]),
-    )
-    @settings(max_examples=100, deadline=None)
-    def test_is_the_f1_score_inside_the_mask(self, labels, kind):
-        prediction, truth, mask = labels
-        expected = f1_score(truth[mask], prediction[mask], zero_division=1.0) if mask.any() else 1.0
-        assert dice(kind(prediction), kind(truth), kind(mask)) == pytest.approx(expected)
-        assert dice(prediction, truth) == pytest.approx(f1_score(truth, prediction, zero_division=1.0))
-
-    def test_conventions(self):
-        none, some = np.zeros((2, 3)), np.eye(2, 3)
-        assert dice(none, none) == 1
-        assert dice(some, none) == dice(none, some) == 0
-        assert dice(some.astype(np.uint8), some.astype(bool)) == 1
-        assert dice(some, none, none) == 1  # nothing to count
-
-    def test_errors(self):
-        with pytest.raises(ValueError, match="truth must have the shape of prediction"):
-            dice(np.zeros(3), np.zeros(4))
-        with pytest.raises(ValueError, match="prediction must be bool or hold 0 and 1 alone"):
-            dice(np.full(3, 0.7), np.zeros(3))
-        with pytest.raises(ValueError, match="mask must be bool"):
-            dice(np.zeros(3), np.zeros(3), np.full(3, np.nan))
-
-
-class TestFprThreshold:
-    @given(
-        scores=hnp.arrays(np.float32, st.integers(1, 80), elements=LEVELS.map(np.float32) | st.floats(0, 1, width=32)),
-        limit=st.sampled_from([0.0, 0.01, 0.05, 0.07, 0.1, 0.29, 0.5, 0.99]) | st.floats(0, 1, exclude_max=True),
-    )
-    @settings(max_examples=200, deadline=None)
-    def test_is_the_smallest_that_keeps_the_limit(self, scores, limit):
-        threshold = fpr_threshold(scores, limit)
-        assert np.count_nonzero(scores > threshold) / scores.size <= limit
-        # Between scores the rate does not change, so only what lies just below the threshold need be tried.
-        below = np.nextafter(np.float32(threshold), np.float32(-np.inf))
-        assert np.count_nonzero(scores > below) / scores.size > limit
-
-    @given(size=st.integers(1, 3000), share=st.integers(0, 2999))
-    @settings(max_examples=150, deadline=None)
-    def test_whole_numbers_of_voxels_are_used_to_the_last(self, size, share):
-        """A limit of k / n lets k scores pass, however k / n was rounded."""
-        above = share % size
-        assert fpr_threshold(np.arange(size), above / size) == size - 1 - above
-
-    def test_ties_never_break_the_limit(self):
-        scores = np.array([0.0] * 50 + [1.0] * 50)
-        assert fpr_threshold(scores, 0.49) == 1.0
-        assert fpr_threshold(scores, 0.5) == 0.0
-
-    def test_tensors_and_shapes(self):
-        scores = torch.rand(4, 1, 5, 5, generator=torch.Generator().manual_seed(0))
-        threshold = fpr_threshold(scores, 0.05)
-        assert int((scores > threshold).sum()) == 5
-        assert fpr_threshold(scores.numpy(), 0.05) == threshold
-        half = scores.bfloat16()
-        assert int((half > fpr_threshold(half, 0.05)).sum()) <= 5
-
-    def test_leaves_the_scores(self):
-        scores = np.random.default_rng(0).uniform(size=100)
-        before = scores.copy()
-        fpr_threshold(scores, 0.1)
-        np.testing.assert_array_equal(scores, before)
-
-    @pytest.mark.parametrize("limit", [-0.1, 1.0, 5, float("nan")])
-    def test_bad_limit(self, limit):
-        with pytest.raises(ValueError, match="limit"):
-            fpr_threshold(np.zeros(3), limit)
-
-    def test_bad_scores(self):
-        with pytest.raises(ValueError, match="empty"):
-            fpr_threshold(np.zeros(0), 0.1)
-        with pytest.raises(ValueError, match="2 NaN of 3"):
-            fpr_threshold(np.array([0, np.nan, np.nan]), 0.1)
-
-
 class TestBootstrap:
     def test_is_the_resampling_of_subjects(self):
         """The same draws of subjects, pooled by hand and scored by scikit-learn."""
@@ -304,3 +222,49 @@ def test_bootstrap_of_a_difference_is_paired():
     assert bootstrap_interval(first, versus=first) == (0.0, 0.0)
     with pytest.raises(ValueError, match="12 subjects"):
         bootstrap_interval(first, versus=second[:3])
+
+
+class TestBootstrapMean:
+    def test_is_the_resampling_of_subjects(self):
+        values = np.random.default_rng(0).beta(2, 3, size=7)
+        weights = np.random.default_rng(5).multinomial(7, np.full(7, 1 / 7), size=200)
+        means = [np.mean(np.repeat(values, times)) for times in weights]
+        expected = tuple(np.quantile(means, [0.05, 0.95]))
+        assert bootstrap_mean(values, n=200, seed=5, level=0.9) == pytest.approx(expected)
+        assert bootstrap_mean(values.tolist(), n=200, seed=5, level=0.9) == pytest.approx(expected)
+
+    def test_of_a_difference_is_paired(self):
+        rng = np.random.default_rng(0)
+        worse = rng.uniform(size=20)
+        better = worse + rng.normal(0.1, 0.02, size=20)
+        low, high = bootstrap_mean(better, versus=worse)
+        assert 0.08 < low < np.mean(better - worse) < high < 0.12
+        assert bootstrap_mean(better, versus=better) == (0.0, 0.0)
+        assert bootstrap_mean(better, versus=worse) == bootstrap_mean(better - worse)
+
+    def test_undefined_subjects_are_left_out_of_both(self):
+        rng = np.random.default_rng(1)
+        first, second = rng.uniform(size=(2, 9))
+        both = np.ones(9, dtype=bool)
+        both[[2, 3, 7]] = False
+        expected = bootstrap_mean(first[both], versus=second[both])
+        first[[2, 3]] = np.nan
+        second[[3, 7]] = np.nan
+        assert bootstrap_mean(first, versus=second) == expected
+        assert bootstrap_mean(first) == bootstrap_mean(np.delete(first, [2, 3]))
+
+    def test_errors(self):
+        with pytest.raises(ValueError, match="two or more subjects, got 1 of 1"):
+            bootstrap_mean([0.5])
+        with pytest.raises(ValueError, match="two or more subjects, got 1 of 3"):
+            bootstrap_mean([0.5, np.nan, 0.1], versus=[0.5, 0.1, np.nan])
+        with pytest.raises(ValueError, match="versus must have one for each of 2 subjects, got 3"):
+            bootstrap_mean([0.5, 0.1], versus=[0.5, 0.1, 0.2])
+        with pytest.raises(ValueError, match="versus hold 1 infinite of 2"):
+            bootstrap_mean([0.5, 0.1], versus=[0.5, np.inf])
+        with pytest.raises(ValueError, match=r"values must hold one number per subject.*\(2, 2\)"):
+            bootstrap_mean(np.zeros((2, 2)))
+        with pytest.raises(ValueError, match="level"):
+            bootstrap_mean([0.5, 0.1], level=0)
+        with pytest.raises(ValueError, match="n must"):
+            bootstrap_mean([0.5, 0.1], n=0)

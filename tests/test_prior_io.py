@@ -67,7 +67,7 @@ def test_directory_of_an_older_version_is_read(saved):
 
 
 def test_settings_of_other_detectors_get_no_weight():
-    calibration = lc.Calibration({"detector": "intensity"}, None, (0.05,), (1.0,), subjects=1, pixels=1)
+    calibration = replace(tiny_calibration(), settings={"detector": "intensity"}, tv_weight=None)
     assert lc.Calibration.from_dict(calibration.to_dict()) == calibration
 
 

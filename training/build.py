@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from lesioncore.training import preparation
-from lesioncore.training import subjects as loading
 from lesioncore.training.preparation import PreparationError, prepare_subjects
 from lesioncore.training.store import INDEX, Entry, SliceStore, locked
-from lesioncore.training.subjects import Subject, source_hash
 
 import lesioncore
 from lesioncore.data.grid import SliceGrid
 from lesioncore.preprocess import IntensityScale
+from lesioncore.subjects import Subject, source_hash
 
-_FORMAT = 1
+_FORMAT = 2
 _SHOWN_FAILURES = 5
 
 
@@ -93,7 +92,7 @@ def _add(
             continue
         for text in result.warnings:
             warnings.warn(f"{subject.id}: {text}", stacklevel=4)
-        store.append(subject.id, key, result.slices, result.labels, result.voxel_size)
+        store.append(subject.id, key, result.slices, result.labels, result.voxel_size, result.bend)
         done += 1
         if progress is not None:
             progress(done, total)
@@ -103,8 +102,8 @@ def _add(
 def _header(grid: SliceGrid, intensity: IntensityScale) -> dict[str, Any]:
     """What all slices of a store have in common, as JSON types."""
     package = Path(lesioncore.__file__).parent
-    code = [package / "scan.py", package / "data" / "__init__.py", package / "preprocess" / "__init__.py"]
-    code += [Path(str(module.__file__)) for module in (preparation, loading)]
+    code = [package / "scan.py", *(package / part / "__init__.py" for part in ("data", "preprocess", "subjects"))]
+    code.append(Path(str(preparation.__file__)))
     return {
         "format": _FORMAT,
         "code": source_hash(*code),

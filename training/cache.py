@@ -16,12 +16,12 @@ import numpy.typing as npt
 import torch
 from lesioncore.training.build import fill
 from lesioncore.training.store import Entry, SliceStore
-from lesioncore.training.subjects import Subject
 from torch import Tensor
 
 from lesioncore.data.grid import SliceGrid
 from lesioncore.preprocess import IntensityScale
 from lesioncore.scan import SliceStack
+from lesioncore.subjects import Subject
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class SliceCache:
         directory : path-like
             Folder for all caches; each grid and intensity scale has one of its own in it.
         subjects : sequence of Subject
-            The data set (:func:`lesioncore.training.sources.find_subjects`).
+            The data set (:func:`lesioncore.subjects.find_subjects`).
         grid, intensity
             What the slices are brought to.
         workers : int
@@ -225,6 +225,7 @@ class SliceCache:
                 torch.from_numpy(slices[entry.first : entry.end]).unsqueeze(1),
                 torch.from_numpy(labels[entry.first : entry.end] > 0).unsqueeze(1),
                 entry.voxel_size,
+                bend=entry.bend,
             )
             for entry in self._entries
         ]

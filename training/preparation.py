@@ -16,12 +16,12 @@ from multiprocessing import get_context, parent_process
 import numpy as np
 import numpy.typing as npt
 import torch
-from lesioncore.training.subjects import Subject
 
 from lesioncore.data.grid import SliceGrid
 from lesioncore.preprocess import IntensityScale
 from lesioncore.priors import PriorMetadata
 from lesioncore.scan import prepare
+from lesioncore.subjects import Subject
 
 
 class PreparationError(ValueError):
@@ -40,6 +40,8 @@ class Prepared:
         0 background, 1 brain, 2 lesion.
     voxel_size : tuple of float
         Pixels (left-right, posterior-anterior) and distance of the slices, mm.
+    bend : float
+        How far the intensities had to be bent (:attr:`lesioncore.scan.SliceStack.bend`).
     warnings : tuple of str
         What was remarked on the way.
     """
@@ -47,6 +49,7 @@ class Prepared:
     slices: npt.NDArray[np.float32]
     labels: npt.NDArray[np.uint8]
     voxel_size: tuple[float, float, float]
+    bend: float
     warnings: tuple[str, ...]
 
 
@@ -78,9 +81,10 @@ def prepare_subject(subject: Subject, grid: SliceGrid, intensity: IntensityScale
     # Slices between, even without brain, stay: neighbours are to be neighbours.
     part = slice(int(brain[0]), int(brain[-1]) + 1)
     assert scan.voxel_size is not None
+    assert scan.bend is not None
     kinds = (UserWarning, RuntimeWarning)
     texts = tuple(dict.fromkeys(str(remark.message) for remark in remarks if issubclass(remark.category, kinds)))
-    return Prepared(scan.slices[part, 0].float().numpy(), labels[part, 0].numpy(), scan.voxel_size, texts)
+    return Prepared(scan.slices[part, 0].float().numpy(), labels[part, 0].numpy(), scan.voxel_size, scan.bend, texts)
 
 
 def prepare_subjects(

@@ -38,6 +38,8 @@ class Entry:
         Its first row in the files, and their number.
     voxel_size : tuple of float
         Pixels and distance of its slices, mm.
+    bend : float
+        How far its intensities had to be bent (:attr:`lesioncore.scan.SliceStack.bend`).
     brain, lesion : tuple of int
         Pixels of each row that are brain (lesion included), and that are lesion.
     sha256 : str
@@ -49,6 +51,7 @@ class Entry:
     first: int
     rows: int
     voxel_size: tuple[float, float, float]
+    bend: float
     brain: tuple[int, ...]
     lesion: tuple[int, ...]
     sha256: str
@@ -155,6 +158,7 @@ class SliceStore:
         slices: npt.NDArray[np.float32],
         labels: npt.NDArray[np.uint8],
         voxel_size: tuple[float, float, float],
+        bend: float,
     ) -> None:
         """Write a subject's rows, then its entry; the caller holds the lock and has called :meth:`cut`."""
         slices, labels = np.ascontiguousarray(slices, "<f4"), np.ascontiguousarray(labels, np.uint8)
@@ -164,6 +168,7 @@ class SliceStore:
             first=self.rows,
             rows=len(slices),
             voxel_size=voxel_size,
+            bend=bend,
             brain=tuple(np.count_nonzero(labels, axis=(1, 2)).tolist()),
             lesion=tuple(np.count_nonzero(labels == 2, axis=(1, 2)).tolist()),
             sha256=_hash(slices, labels),

@@ -16,8 +16,7 @@ from lesioncore.training.cache import SliceCache
 from lesioncore.training.distributed import ProcessGroup, process_group
 from lesioncore.training.fit import fit
 from lesioncore.training.job import CONFIG, MODEL, Job, check_output, describe
-from lesioncore.training.sources import find_subjects, reference_intensity, split_subjects
-from lesioncore.training.subjects import Subject
+from lesioncore.training.split import reference_intensity, split_subjects
 from torch import Tensor
 
 from lesioncore import __version__
@@ -25,6 +24,7 @@ from lesioncore.data.files import replace_atomically
 from lesioncore.data.grid import SliceGrid
 from lesioncore.preprocess import IntensityScale
 from lesioncore.priors import PriorMetadata, save_model
+from lesioncore.subjects import Subject, find_subjects
 
 Progress = Callable[[str, int, int, Mapping[str, float]], None]
 """Called as ``progress(stage, done, all, figures)``; stages are "prepare", "train" and "calibrate"."""

@@ -11,13 +11,12 @@ import torch
 from nibabel.spatialimages import SpatialImage
 from torch import Tensor
 
-from lesioncore.calibrate import FPR_LEVELS
 from lesioncore.calibration import Calibration
 from lesioncore.data.arrays import ArrayT, to_numpy
 from lesioncore.data.nifti import make_image
-from lesioncore.metrics import fpr_threshold
+from lesioncore.healthy import HealthyScores, merged
 from lesioncore.priors.base import PriorMetadata
-from lesioncore.restore import progress_bar, resolve_device
+from lesioncore.restore import progress_bar, resolve_device, warn_unusual
 from lesioncore.scan import Scan, SliceStack, Volume, prepare, prepare_all
 
 Sign: TypeAlias = Literal[1, -1] | None
@@ -39,6 +38,8 @@ class Detector(ABC):
     metadata : PriorMetadata
         Grid and intensities of the slices it works on, and its thresholds, if there are any; what it lacks is left as
         it is in the scan.
+    probability : bool
+        Its scores are probabilities, from 0 to 1.
     normalized : bool
         The values of the scans are z-scores of the detector's intensity scale already.
     tv_weight : float or None
@@ -47,6 +48,7 @@ class Detector(ABC):
 
     name: str
     metadata: PriorMetadata
+    probability: bool = False
     normalized: bool = False
     tv_weight: float | None = None
 
@@ -112,14 +114,18 @@ class Detector(ABC):
         target = resolve_device(device)
         scans, several = prepare_all(volume, self.metadata, mask=mask, affine=affine, normalized=self.normalized)
         with progress_bar(progress, self.name) as report:
-            scores = self._score_scans(scans, target, report)
+            scores = self.score_scans(scans, device=target, progress=report)
+        calibration = self.calibration
+        if calibration is not None:
+            for scan, score in zip(scans, scores, strict=True):
+                remarks = calibration.unusual(score[scan.brain()], scan.bend)
+                warn_unusual(remarks, scan, self.metadata, stacklevel=3)
         found = [scan.like_input(score) for scan, score in zip(scans, scores, strict=True)]
         return found if several else found[0]
 
     def thresholds(
         self,
         healthy: Sequence[Volume | SliceStack],
-        limits: Sequence[float] = FPR_LEVELS,
         *,
         masks: Sequence[Volume] | None = None,
         device: str | torch.device = "auto",
@@ -127,16 +133,14 @@ class Detector(ABC):
     ) -> Calibration:
         """Find the thresholds that hold false-positive-rate limits on healthy scans (paper section 2.2.3).
 
-        Exact: at most the share `limit` of the healthy brain voxels that were scored lies above its threshold. Scans
-        are scored as :meth:`detect` does, each on its own voxels; a :class:`~lesioncore.scan.SliceStack` that is no
+        At most the share of a limit of the healthy brain voxels that were scored lies above its threshold. Scans are
+        scored as :meth:`detect` does, each on its own voxels; a :class:`~lesioncore.scan.SliceStack` that is no
         prepared scan has no voxels of its own and counts by its pixels on the detector's grid.
 
         Parameters
         ----------
         healthy : sequence of volumes or SliceStack
             Skull-stripped scans of healthy people that the detector was not trained on, or prepared already.
-        limits : sequence of float
-            False-positive rates, in (0, 1).
         masks : sequence of volumes, optional
             Brain masks; derived when absent.
         device : str or torch.device
@@ -152,17 +156,14 @@ class Detector(ABC):
         Raises
         ------
         ValueError
-            If there are no scans, or a limit is out of its range.
+            If there are no scans, or not as many masks.
         """
         if len(healthy) == 0:
             raise ValueError("healthy: got no scans, expected at least one")
         if masks is not None and len(masks) != len(healthy):
             raise ValueError(f"masks: got {len(masks)}, expected one for each of {len(healthy)} scans")
-        levels = sorted({float(limit) for limit in limits})
-        if not levels or not 0 < levels[0] <= levels[-1] < 1:
-            raise ValueError(f"limits: got {list(limits)}, expected false-positive rates in (0, 1)")
         target = resolve_device(device)
-        pieces = []
+        summaries = []
         for i, one in enumerate(healthy):
             mask = None if masks is None else masks[i]
             stack = (
@@ -171,21 +172,14 @@ class Detector(ABC):
                 else prepare(one, self.metadata, mask=mask, normalized=self.normalized)
             )
             if isinstance(stack, Scan):
-                (score,) = self._score_scans([stack], target, None)
-                pieces.append(score[stack.brain()])
+                (score,) = self.score_scans([stack], device=target)
+                values = score[stack.brain()]
             else:
-                pieces.append(self.score_stacks([stack], device=target)[0][stack.mask].numpy())
+                values = self.score_stacks([stack], device=target)[0][stack.mask].numpy()
+            summaries.append(HealthyScores.of(values, stack.bend))
             if progress is not None:
                 progress(i + 1, len(healthy))
-        scores = np.concatenate(pieces)
-        return Calibration(
-            settings=self.settings(),
-            tv_weight=self.tv_weight,
-            fpr=tuple(levels),
-            thresholds=tuple(fpr_threshold(scores, limit) for limit in levels),
-            subjects=len(healthy),
-            pixels=len(scores),
-        )
+        return Calibration(self.settings(), self.tv_weight, merged(summaries))
 
     @property
     def calibration(self) -> Calibration | None:
@@ -195,7 +189,7 @@ class Detector(ABC):
             return None
         return found
 
-    def mask(self, score: Any, fpr: float = 0.05) -> Any:
+    def mask(self, score: Any, fpr: float = 0.05, *, risk: float | None = None) -> Any:
         """Detected lesion at a false-positive-rate limit.
 
         Parameters
@@ -204,6 +198,9 @@ class Detector(ABC):
             From :meth:`detect`.
         fpr : float
             At most this share of the calibration's healthy brain voxels lies above the threshold.
+        risk : float, optional
+            Bound people instead: a new healthy person exceeds `fpr` with at most this probability
+            (:meth:`lesioncore.healthy.HealthyScores.threshold`).
 
         Returns
         -------
@@ -220,13 +217,15 @@ class Detector(ABC):
                 f"mask: detector {self.name!r} has no thresholds for its settings {self.settings()}; set"
                 " detector.metadata = detector.metadata.with_calibration(detector.thresholds(healthy)) on healthy scans"
             )
-        threshold = self.calibration.threshold(fpr)
+        threshold = self.calibration.threshold(fpr, risk)
         if isinstance(score, SpatialImage):
             return make_image(np.asanyarray(score.dataobj) > threshold, score.affine, header=score.header)
         return score > threshold if isinstance(score, Tensor) else to_numpy(score, "score") > threshold
 
-    def _score_scans(self, scans: Sequence[Scan], device: torch.device, progress: Progress | None) -> list[np.ndarray]:
-        """Scores on the scans' own voxels, in their storage order."""
+    def score_scans(
+        self, scans: Sequence[Scan], *, device: torch.device, progress: Progress | None = None
+    ) -> list[np.ndarray]:
+        """Scores on prepared scans' own voxels, in their storage order; 0 outside the brain."""
         scores = self.score_stacks(scans, device=device, progress=progress)
         return [scan.residual(score) for scan, score in zip(scans, scores, strict=True)]
 
@@ -274,7 +273,9 @@ class DeviationDetector(Detector):
     def settings(self) -> dict[str, Any]:
         return {**super().settings(), "sign": self.sign}
 
-    def _score_scans(self, scans: Sequence[Scan], device: torch.device, progress: Progress | None) -> list[np.ndarray]:
+    def score_scans(
+        self, scans: Sequence[Scan], *, device: torch.device, progress: Progress | None = None
+    ) -> list[np.ndarray]:
         deviations = self.deviation_stacks(scans, device=device, progress=progress)
         return [self._size(scan.residual(d)) for scan, d in zip(scans, deviations, strict=True)]
 

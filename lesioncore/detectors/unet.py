@@ -88,6 +88,7 @@ class UNetDetector(Detector):
     """
 
     name = "unet"
+    probability = True
 
     def __init__(self, model: UNet, *, batch_size: int = 32) -> None:
         self.model = model

@@ -176,6 +176,16 @@ class IntensityMap:
         if len(self.intensities) != len(self.scores):
             raise ValueError(f"scores must be one per intensity ({len(self.intensities)}), got {len(self.scores)}")
 
+    @property
+    def bend(self) -> float:
+        """Root mean square distance (z-scores) of the knots from the straight line that fits them best.
+
+        0 where a scan differs from the reference in gain and offset alone; large where it is another contrast, inverted
+        or not in the scanner's linear units.
+        """
+        line = np.polynomial.Polynomial.fit(self.intensities, self.scores, 1)
+        return float(np.sqrt(np.mean(np.square(line(np.asarray(self.intensities)) - self.scores))))
+
     @overload
     def __call__(self, intensities: torch.Tensor) -> torch.Tensor: ...
     @overload

@@ -128,7 +128,13 @@ def load_model(name: str | os.PathLike[str]) -> nn.Module:
         )
         intensity = None if values["intensity"] is None else IntensityScale.from_dict(values["intensity"])
         calibration_file = directory / CALIBRATION
-        calibration = Calibration.from_dict(_read_json(calibration_file)) if calibration_file.exists() else None
+        calibration = None
+        if calibration_file.exists():
+            stored = _read_json(calibration_file)
+            try:
+                calibration = Calibration.from_dict(stored)
+            except ValueError as error:
+                raise ValueError(f"{calibration_file}: {error}") from error
         metadata = PriorMetadata(values["name"], values["modality"], grid, intensity, calibration)
     except (KeyError, TypeError) as error:
         raise ValueError(f"{directory}: {CONFIG} or {CALIBRATION} is incomplete or damaged: {error}") from error

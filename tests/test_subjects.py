@@ -14,12 +14,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from lesioncore.training.cache import SliceCache
-from lesioncore.training.sources import find_subjects, reference_intensity, split_subjects
-from lesioncore.training.subjects import FileSubject, PhantomSubject
+from lesioncore.training.split import reference_intensity, split_subjects
 from subjects import BRAIN, GRID, SHAPE, write, write_scan
 
 from lesioncore.data.grid import SliceGrid
 from lesioncore.preprocess import IntensityScale
+from lesioncore.subjects import FileSubject, PhantomSubject, find_subjects
 
 COARSE = SliceGrid(8.0, (25, 28))
 
@@ -112,7 +112,7 @@ def test_several_inputs_keep_their_order(dataset, tmp_path):
         ("t.txt", "plain.nii\nnotes.docx\n", r"line 2: notes\.docx is no NIfTI file"),
         ("t.txt", "sub\n", "line 1: sub is no NIfTI file"),
         ("t.txt", "caf\udce9.nii", "UTF-8"),
-        ("t.xlsx", "PK", "cannot be read as training data"),
+        ("t.xlsx", "PK", "cannot be read as a data set"),
     ],
 )
 def test_bad_lists_say_where(tmp_path, name, text, message):
@@ -271,7 +271,7 @@ def test_bad_phantoms_are_named(text, message):
 def test_changed_phantom_code_makes_other_keys(monkeypatch):
     subject = PhantomSubject.of("T2w", 0, "train")
     before = subject.key()
-    monkeypatch.setattr("lesioncore.training.subjects.source_hash", lambda *_: "another version")
+    monkeypatch.setattr("lesioncore.subjects.subject.source_hash", lambda *_: "another version")
     assert subject.key() != before
 
 

@@ -1,4 +1,4 @@
-"""A subject to train on: a skull-stripped scan in a file, or a simulated one."""
+"""A subject: a skull-stripped scan in a file, or a simulated one."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Loaded(NamedTuple):
 
 @dataclass(frozen=True)
 class Subject(ABC):
-    """One scan to train on.
+    """One scan and its masks.
 
     Attributes
     ----------

@@ -1,0 +1,18 @@
+"""Detectors judged on scans with known lesions and on healthy ones: figures, tables and pictures of them."""
+
+from lesioncore.evaluation.case import CaseScore, LimitScore, score_case
+from lesioncore.evaluation.protocol import LIMITS, Evaluation, evaluate
+from lesioncore.evaluation.report import write_report
+from lesioncore.evaluation.summary import compare, summarise
+
+__all__ = [
+    "LIMITS",
+    "CaseScore",
+    "Evaluation",
+    "LimitScore",
+    "compare",
+    "evaluate",
+    "score_case",
+    "summarise",
+    "write_report",
+]

@@ -1,0 +1,85 @@
+"""An evaluation as pictures: ROC curves, and detection against the lesion's size (paper Fig. 4, 7 and 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lesioncore.evaluation.case import CaseScore
+from lesioncore.evaluation.protocol import Evaluation
+from lesioncore.evaluation.summary import per_subject, pooled
+from lesioncore.evaluation.tables import percent
+from lesioncore.figure import require_matplotlib
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, which most colour-blind readers can tell apart.
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+_SIZE = (5.6, 4.4)
+
+
+def roc_figure(evaluation: Evaluation) -> Figure:
+    """ROC curves of all methods, voxels of all scans together (paper Fig. 4); false positives up to a half.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Not tied to pyplot or to a display; write it with :func:`lesioncore.figure.save_figure`.
+    """
+    require_matplotlib()
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=_SIZE, dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    for index, (name, cases) in enumerate(evaluation.patients.items()):
+        histogram = pooled(cases)
+        curve = histogram.roc()
+        colour, style = _COLOURS[index % len(_COLOURS)], ("-", "--", ":")[index // len(_COLOURS) % 3]
+        axes.plot(curve.fpr, curve.tpr, style, color=colour, label=f"{name} ({histogram.auc():.3f})")
+        for limit, marker in zip(cases[0].at_limit, "osD^v", strict=False):
+            whole = [case.at_limit[limit].confusion for case in cases]
+            total = sum(whole[1:], whole[0])
+            axes.plot(total.fpr, total.sensitivity, marker, color=colour, markersize=5)
+    axes.plot([0, 1], [0, 1], color="0.7", linewidth=0.8, zorder=0)
+    axes.set(xlim=(0, 0.5), ylim=(0, 1), xlabel="false-positive rate", ylabel="sensitivity")
+    axes.set_title("Voxels of all scans; marks: thresholds from healthy people", fontsize=9)
+    axes.legend(title="method (AUC)", fontsize=8, title_fontsize=8, loc="lower right")
+    return figure
+
+
+def size_figure(method: str, cases: Sequence[CaseScore], limit: float) -> Figure:
+    """Dice and false-positive rate of each scan against its lesion's volume (paper Fig. 7 and 8).
+
+    Parameters
+    ----------
+    method : str
+        Name for the title.
+    cases : sequence of CaseScore
+        Scans with lesions, scored at `limit`.
+    limit : float
+        False-positive-rate limit of the threshold.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        As for :func:`roc_figure`.
+    """
+    require_matplotlib()
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(2 * _SIZE[0], _SIZE[1]), dpi=150, layout="constrained")
+    volumes = np.array([case.lesion_ml for case in cases])
+    for axes, statistic, label in zip(
+        figure.subplots(1, 2), ("dice", "fpr"), ("Dice", "false-positive rate"), strict=True
+    ):
+        values = [per_subject(case.at_limit[limit], statistic) for case in cases]
+        axes.plot(volumes, values, "o", color=_COLOURS[0], alpha=0.7)
+        axes.set(xlabel="lesion volume, ml", ylabel=label, ylim=(0, None if statistic == "fpr" else 1))
+        if (volumes > 0).any():
+            axes.set_xscale("log")
+    axes.axhline(limit, color=_COLOURS[1], linewidth=0.8)
+    figure.suptitle(f"{method}, threshold at {percent(limit)}", fontsize=10)
+    return figure

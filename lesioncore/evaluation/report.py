@@ -1,0 +1,70 @@
+"""All files of an evaluation in one folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lesioncore.data.files import replace_atomically
+from lesioncore.evaluation.protocol import Evaluation
+from lesioncore.evaluation.tables import NOTE, markdown, subjects_csv
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def write_report(evaluation: Evaluation, folder: Path, *, figures: bool = True) -> dict[str, Path]:
+    """Write ``metrics.json``, ``subjects.csv``, ``tables.md`` and, with matplotlib, the figures.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        From :func:`evaluate`.
+    folder : Path
+        Created when absent; files of the same names are replaced, each by one rename.
+    figures : bool
+        ROC curves (``roc.png``), and for the first method that has thresholds Dice and false-positive rate against
+        lesion volume at each limit (``size_fpr05.png``).
+
+    Returns
+    -------
+    dict
+        What was written.
+
+    Raises
+    ------
+    ImportError
+        If figures are wanted and matplotlib, the extra `figures`, is missing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    summary = evaluation.summary()
+    texts = {
+        "metrics.json": json.dumps({**summary, "note": NOTE}, indent=1, allow_nan=False) + "\n",
+        "subjects.csv": subjects_csv(evaluation),
+        "tables.md": markdown(summary),
+    }
+    written = {}
+    for name, text in texts.items():
+        written[name] = folder / name
+        with replace_atomically(written[name]) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    if figures and summary["subjects"]:
+        written |= _figures(evaluation, folder)
+    return written
+
+
+def _figures(evaluation: Evaluation, folder: Path) -> dict[str, Path]:
+    from lesioncore.evaluation.figures import roc_figure, size_figure
+    from lesioncore.figure import save_figure
+
+    drawn: dict[str, Figure] = {"roc.png": roc_figure(evaluation)}
+    calibrated = [name for name, cases in evaluation.patients.items() if cases[0].at_limit]
+    for name in calibrated[:1]:
+        limits: Sequence[float] = list(evaluation.patients[name][0].at_limit)
+        for limit in limits:
+            drawn[f"size_fpr{100 * limit:02g}.png"] = size_figure(name, evaluation.patients[name], limit)
+    for name, figure in drawn.items():
+        save_figure(figure, folder / name)
+    return {name: folder / name for name in drawn}
