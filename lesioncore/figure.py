@@ -57,7 +57,11 @@ def require_matplotlib() -> None:
 
 
 def restoration_figure(
-    result: Restoration, truth: Array | str | os.PathLike[str] | None = None, *, slices: int = 5
+    result: Restoration,
+    truth: Array | str | os.PathLike[str] | None = None,
+    *,
+    slices: int = 5,
+    consecutive: bool = False,
 ) -> Figure:
     """Draw a restoration: one row each for input, restored image, signed residual, detections and truth.
 
@@ -72,6 +76,8 @@ def restoration_figure(
         True lesion on the input's grid and in its storage order, nonzero inside.
     slices : int
         Number of columns.
+    consecutive : bool
+        Neighbouring slices instead (paper Fig. 9): around the truth's largest cross-section, or the brain's.
 
     Returns
     -------
@@ -91,7 +97,7 @@ def restoration_figure(
     if slices < 1:
         raise ValueError(f"slices: got {slices}, expected at least 1")
     volumes = _volumes(result, truth)
-    columns = _choose(volumes, slices)
+    columns = _neighbours(volumes, slices) if consecutive else _choose(volumes, slices)
     rows = ["input", "restored", "residual", *(["detected"] if volumes.masks else [])]
     if volumes.truth is not None:
         rows.append("truth")
@@ -217,6 +223,16 @@ def _choose(volumes: _Volumes, count: int) -> list[int]:
         largest = int(volumes.truth.sum(axis=(0, 1)).argmax())
         chosen[np.abs(chosen - largest).argmin()] = largest
     return sorted({int(z) for z in chosen})
+
+
+def _neighbours(volumes: _Volumes, count: int) -> list[int]:
+    """Neighbouring slices around the largest cross-section of the truth, or of the brain without any."""
+    shown = volumes.brain if volumes.truth is None or not volumes.truth.any() else volumes.truth
+    depth = volumes.brain.shape[2]
+    count = min(count, depth)
+    first = int(shown.sum(axis=(0, 1)).argmax()) - count // 2
+    first = min(max(first, 0), depth - count)
+    return list(range(first, first + count))
 
 
 def _draw(axes: Axes, row: str, volumes: _Volumes, z: int, scales: _Scales) -> Any:

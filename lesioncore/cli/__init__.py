@@ -13,6 +13,7 @@ from typing import Annotated
 import tyro
 
 from lesioncore.cli.demo import Demo
+from lesioncore.cli.evaluate import Evaluate
 from lesioncore.cli.info import Info
 from lesioncore.cli.output import CommandError, Output, UsageError
 from lesioncore.cli.phantom import PhantomDataset
@@ -27,6 +28,7 @@ _DESCRIPTION = (
 Command = (
     Annotated[Restore, tyro.conf.subcommand("restore")]
     | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[PhantomDataset, tyro.conf.subcommand("phantom")]
     | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[Demo, tyro.conf.subcommand("demo")]

@@ -1,7 +1,7 @@
 """Detectors judged on scans with known lesions and on healthy ones: figures, tables and pictures of them."""
 
 from lesioncore.evaluation.case import CaseScore, LimitScore, score_case
-from lesioncore.evaluation.protocol import LIMITS, Evaluation, evaluate
+from lesioncore.evaluation.protocol import LIMITS, Evaluation, evaluate, thresholds_from
 from lesioncore.evaluation.report import write_report
 from lesioncore.evaluation.summary import compare, summarise
 
@@ -14,5 +14,6 @@ __all__ = [
     "evaluate",
     "score_case",
     "summarise",
+    "thresholds_from",
     "write_report",
 ]

@@ -8,23 +8,23 @@ import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from lesioncore.calibration import Calibration
 from lesioncore.data.files import replace_atomically
 from lesioncore.data.grid import SliceGrid
 from lesioncore.detectors import Detector
 from lesioncore.evaluation.case import CaseScore, score_case
 from lesioncore.evaluation.summary import compare, summarise
+from lesioncore.scan import prepare
 from lesioncore.subjects import Loaded, Subject
 
 LIMITS = (0.01, 0.05, 0.10)
 """The paper's false-positive-rate limits (section 3.2)."""
-
-_PHANTOM_GRID = SliceGrid(1.0, (200, 200))
-"""Simulated subjects have this voxel size where none is asked for."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def evaluate(
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"patients: {twice} is named twice, among the patients, the healthy ones, or both")
-    grid = _PHANTOM_GRID if voxel_size is None else SliceGrid(voxel_size, _PHANTOM_GRID.shape)
+    grid = _grid(voxel_size)
     kept = _Store(store, detectors, limits, grid)
     scores: dict[bool, dict[str, list[CaseScore]]] = {ill: {name: [] for name in detectors} for ill in (True, False)}
     everyone = [(True, subject) for subject in patients] + [(False, subject) for subject in healthy]
@@ -124,6 +124,37 @@ def evaluate(
         if progress is not None:
             progress(done + 1, len(everyone))
     return Evaluation(scores[True], scores[False])
+
+
+def thresholds_from(
+    detector: Detector,
+    healthy: Sequence[Subject],
+    *,
+    voxel_size: float | None = None,
+    device: str | torch.device = "auto",
+) -> Calibration:
+    """Thresholds of a detector on healthy subjects (:meth:`lesioncore.Detector.thresholds`), one in memory at a time.
+
+    Raises
+    ------
+    ValueError
+        If there are no subjects, or a scan cannot be used.
+    """
+    if not healthy:
+        raise ValueError("healthy: got no scans, expected at least one")
+    found: list[Calibration] = []
+    for subject in healthy:
+        loaded = subject.load(_grid(voxel_size))
+        scan = prepare(
+            loaded.volume, detector.metadata, mask=loaded.mask, affine=loaded.affine, normalized=detector.normalized
+        )
+        found.append(detector.thresholds([scan], device=device))
+    return reduce(Calibration.merge, found)
+
+
+def _grid(voxel_size: float | None) -> SliceGrid:
+    """Grid that simulated subjects are loaded for; files keep their own."""
+    return SliceGrid(1.0 if voxel_size is None else voxel_size, (200, 200))
 
 
 def _load(subject: Subject, grid: SliceGrid, ill: bool) -> Loaded:
