@@ -29,6 +29,7 @@ from lesioncore.priors import (
     embedded_priors,
     load_model,
     load_prior,
+    save_calibration,
     save_model,
 )
 from lesioncore.restore import restore
@@ -61,5 +62,6 @@ __all__ = [
     "load_model",
     "load_prior",
     "restore",
+    "save_calibration",
     "save_model",
 ]

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import tyro
 
+from lesioncore.cli.calibrate import Calibrate
 from lesioncore.cli.demo import Demo
 from lesioncore.cli.evaluate import Evaluate
 from lesioncore.cli.info import Info
@@ -28,6 +29,7 @@ _DESCRIPTION = (
 Command = (
     Annotated[Restore, tyro.conf.subcommand("restore")]
     | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Calibrate, tyro.conf.subcommand("calibrate")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[PhantomDataset, tyro.conf.subcommand("phantom")]
     | Annotated[Info, tyro.conf.subcommand("info")]

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from lesioncore.cli.options import open_prior
 from lesioncore.cli.output import NOTE, Output, Report, UsageError
-from lesioncore.cli.restore import open_prior
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from lesioncore.cli.output import NOTE, CommandError, Output, Report, UsageError
+from lesioncore.cli.options import Flat, RestoreOptions, open_prior
+from lesioncore.cli.output import NOTE, CommandError, Output, Report
 from lesioncore.cli.scans import Job, results_of, select
 from lesioncore.data.bids import other_contrast
 
@@ -33,26 +34,6 @@ class Restore:
         Name of an embedded prior, such as phantom-t2 or phantom-t1, or of another package's, or a prior's directory.
     mask : tuple of Path
         Brain masks, one for each scan in the same order. Derived from the constant background when absent.
-    solver : str
-        Solver of the objective; auto is em for VAE and GMVAE priors, else prox.
-    steps : int, optional
-        Steps of the solver; its default when absent.
-    tv_weight : float, optional
-        Weight of the total variation: larger changes less. The prior's calibrated one when absent.
-    tv : str
-        Form of the total variation.
-    tv_dimensions : int
-        3 couples neighbouring slices.
-    latent : str
-        Expectation of the ELBO: at the latent's mean, or from a fresh sample in each step.
-    kl_weight : float
-        Weight of the prior's KL terms; 1 is the ELBO.
-    seed : int
-        Seed of the latent samples.
-    device : str
-        auto, cpu or cuda.
-    normalized : bool
-        The values are the prior's z-scores already.
     overwrite : bool
         Replace results that are there already.
     json : bool
@@ -66,16 +47,7 @@ class Restore:
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="OUT")]
     prior: Annotated[str, tyro.conf.arg(metavar="PRIOR")]
     mask: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE [FILE ...]", help_behavior_hint="")] = ()
-    solver: Literal["auto", "em", "prox", "paper"] = "auto"
-    steps: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
-    tv_weight: Annotated[float | None, tyro.conf.arg(metavar="W", help_behavior_hint="")] = None
-    tv: Literal["anisotropic", "isotropic"] = "anisotropic"
-    tv_dimensions: Literal[2, 3] = 2
-    latent: Literal["mean", "sample"] = "mean"
-    kl_weight: Annotated[float, tyro.conf.arg(metavar="W")] = 1.0
-    seed: int = 0
-    device: str = "auto"
-    normalized: bool = False
+    options: Flat[RestoreOptions] = field(default_factory=RestoreOptions)
     overwrite: bool = False
     json: bool = False
 
@@ -83,10 +55,8 @@ class Restore:
         """Restore one scan after the other; a failure does not keep the rest from being done."""
         from lesioncore.priors.base import metadata_of
 
-        config = self._config()
         prior = open_prior(self.prior)
-        config = self._with_steps(config.for_prior(prior))
-        self._check_device()
+        config = self.options.config(prior)
         modality = metadata_of(prior).modality
         selection = select(self.inputs, self.mask, modality)
         for reason, count in selection.skipped.items():
@@ -112,40 +82,6 @@ class Restore:
         output.say(NOTE)
         return Report({"prior": self.prior, "scans": done, "failed": failed, "note": NOTE}, complete=not failed)
 
-    def _config(self) -> RestoreConfig:
-        from lesioncore.config import RestoreConfig
-
-        if self.seed < 0:
-            raise UsageError(f"--seed: got {self.seed}, expected a whole number of at least 0")
-        try:
-            return RestoreConfig(
-                solver=self.solver,
-                tv_weight=self.tv_weight,
-                tv=self.tv,
-                tv_dimensions=self.tv_dimensions,
-                latent=self.latent,
-                kl_weight=self.kl_weight,
-                normalized=self.normalized,
-            )
-        except ValueError as error:
-            raise UsageError(str(error)) from error
-
-    def _with_steps(self, config: RestoreConfig) -> RestoreConfig:
-        if self.steps is None:
-            return config
-        try:
-            return replace(config, solver=replace(config.decided_solver, steps=self.steps))
-        except ValueError as error:
-            raise UsageError(str(error)) from error
-
-    def _check_device(self) -> None:
-        from lesioncore.restore import resolve_device
-
-        try:
-            resolve_device(self.device)
-        except ValueError as error:
-            raise CommandError(str(error)) from error
-
     def _restore(self, job: Job, prior: Prior, config: RestoreConfig) -> dict[str, Any]:
         import torch
 
@@ -160,9 +96,9 @@ class Restore:
             prior,
             mask=job.mask,
             config=config,
-            device=self.device,
+            device=self.options.device,
             progress=True,
-            generator=torch.Generator().manual_seed(self.seed),
+            generator=torch.Generator().manual_seed(self.options.seed),
         )
         written = result.save(self.output)
         # What an earlier run with a calibration left beside this one's files would be masks of another restoration.
@@ -176,16 +112,6 @@ class Restore:
             "seconds": round(time.perf_counter() - start, 3),
             **volumes(result),
         }
-
-
-def open_prior(name: str) -> Prior:
-    """Load a prior by its name or directory."""
-    from lesioncore.priors import load_prior
-
-    try:
-        return load_prior(name)
-    except (FileNotFoundError, ImportError, RuntimeError, TypeError) as error:
-        raise CommandError(f"--prior: {str(error).removeprefix('name: ')}") from error
 
 
 def volumes(result: Restoration) -> dict[str, Any]:

@@ -1,8 +1,10 @@
-"""Writing files so that a reader never meets half of one."""
+"""Writing files and folders so that a reader never meets half of one."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,3 +47,46 @@ def replace_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def replace_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary folder beside `path`; it takes the place of `path` if the block ends well.
+
+    Parameters
+    ----------
+    path : path-like
+        The folder to write, of files alone; one that is already there is replaced, and comes back if that fails.
+
+    Yields
+    ------
+    pathlib.Path
+        The folder to write into.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
+    try:
+        yield temporary
+        # Readable by others whatever the temporary directory's and safetensors' own modes.
+        temporary.chmod(0o755)
+        for file in temporary.iterdir():
+            file.chmod(0o644)
+        _put_in_place(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _put_in_place(new: Path, target: Path) -> None:
+    """Rename a directory to `target`; one that is there already comes back if that fails."""
+    if not target.exists():
+        os.replace(new, target)
+        return
+    old = new.with_name(f"{new.name}-replaced")
+    os.replace(target, old)
+    try:
+        os.replace(new, target)
+    except OSError:
+        os.replace(old, target)
+        raise
+    shutil.rmtree(old)

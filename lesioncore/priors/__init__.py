@@ -2,7 +2,7 @@
 
 from lesioncore.priors.base import Prior, PriorMetadata
 from lesioncore.priors.gmvae import GMVAE, GMVAEConfig
-from lesioncore.priors.io import available_priors, embedded_priors, load_model, load_prior, save_model
+from lesioncore.priors.io import available_priors, embedded_priors, load_model, load_prior, save_calibration, save_model
 from lesioncore.priors.multiscale import MultiscaleVAE, MultiscaleVAEConfig
 from lesioncore.priors.registry import register_model
 from lesioncore.priors.vae import VAE, VAEConfig
@@ -21,5 +21,6 @@ __all__ = [
     "load_model",
     "load_prior",
     "register_model",
+    "save_calibration",
     "save_model",
 ]

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from lesioncore.calibration import Calibration
+from lesioncore.data.files import replace_atomically, replace_directory
 from lesioncore.data.grid import SliceGrid
 from lesioncore.preprocess.intensity import IntensityScale
 from lesioncore.priors.base import Prior, PriorMetadata
@@ -200,22 +200,60 @@ def save_model(
         "intensity": None if metadata.intensity is None else metadata.intensity.to_dict(),
         "training": training,
     }
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
-    try:
+    with replace_directory(target) as folder:
         weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-        save_file(weights, temporary / MODEL)
-        _write_json(values, temporary / CONFIG)
+        save_file(weights, folder / MODEL)
+        _write_json(values, folder / CONFIG)
         if metadata.calibration is not None:
-            _write_json(metadata.calibration.to_dict(), temporary / CALIBRATION)
-        (temporary / CARD).write_text(card)
-        # Readable by others whatever the temporary directory's and safetensors' own modes.
-        temporary.chmod(0o755)
-        for file in temporary.iterdir():
-            file.chmod(0o644)
-        _put_in_place(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            _write_json(metadata.calibration.to_dict(), folder / CALIBRATION)
+        (folder / CARD).write_text(card)
+    return target
+
+
+def save_calibration(
+    name: str | os.PathLike[str], calibration: Calibration, directory: str | os.PathLike[str] | None = None
+) -> Path:
+    """Give a model's directory, or a copy of it, another calibration; nothing else of it changes.
+
+    Parameters
+    ----------
+    name : str or path
+        Name of an embedded prior, or a directory written by :func:`save_model`.
+    calibration : Calibration
+        From :func:`lesioncore.calibrate` or :meth:`lesioncore.Detector.thresholds`.
+    directory : path, optional
+        Where the copy goes; the model's own directory is changed when absent.
+
+    Returns
+    -------
+    Path
+        The directory with the calibration.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no model of that name.
+    FileExistsError
+        If `directory` exists.
+    ValueError
+        If it is absent and the model is an embedded one.
+    """
+    source = _directory(name)
+    if source is None or not (source / CONFIG).is_file():
+        raise FileNotFoundError(f"name: no model {os.fspath(name)!r}; expected its name or directory")
+    if directory is None:
+        if source.parent == EMBEDDED:
+            raise ValueError(f"directory: {source.name} is part of lesioncore and stays; name a folder for a copy")
+        with replace_atomically(source / CALIBRATION) as temporary:
+            _write_json(calibration.to_dict(), temporary)
+        return source
+    target = Path(directory)
+    if target.exists():
+        raise FileExistsError(f"directory: {target} exists; remove it, or choose another")
+    with replace_directory(target) as folder:
+        for file in (MODEL, CONFIG, CARD):
+            shutil.copyfile(source / file, folder / file)
+        _write_json(calibration.to_dict(), folder / CALIBRATION)
     return target
 
 
@@ -223,21 +261,6 @@ def _directory(name: str | os.PathLike[str]) -> Path | None:
     """Directory of an embedded prior's name or of a path, if it is one."""
     directory = EMBEDDED / name if name in embedded_priors() else Path(name)
     return directory if directory.is_dir() else None
-
-
-def _put_in_place(new: Path, target: Path) -> None:
-    """Rename a directory to `target`; one that is there already comes back if that fails."""
-    if not target.exists():
-        os.replace(new, target)
-        return
-    old = new.with_name(f"{new.name}-replaced")
-    os.replace(target, old)
-    try:
-        os.replace(new, target)
-    except OSError:
-        os.replace(old, target)
-        raise
-    shutil.rmtree(old)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -1,0 +1,148 @@
+"""``lesioncore calibrate``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from lesioncore.cli.options import Flat, RestoreOptions, open_prior
+from lesioncore.cli.output import CommandError, Output, Report, UsageError, bar
+
+if TYPE_CHECKING:
+    from lesioncore.calibration import Calibration
+
+_LIMITS = (0.01, 0.05, 0.10)
+
+
+@dataclass(frozen=True)
+class Calibrate:
+    """Find a prior's data-consistency weight and thresholds on healthy scans, and write them with it.
+
+    Parameters
+    ----------
+    data : tuple of str
+        Skull-stripped scans of healthy people that the prior was not trained on: folders, NIfTI files, lists of paths
+        (.txt, .csv, .tsv), or simulated ones (phantom:T2w:0-19).
+    prior : str
+        Name or directory of the prior.
+    output : Path, optional
+        Folder for a copy of the prior with the new calibration. Without it the prior's own directory is changed.
+    criterion : str, optional
+        How the weight is chosen: implant, the one that best finds anomalies implanted into the healthy scans; or
+        change, the paper's, the smallest that changes healthy scans least. By default implant, or change for the paper
+        solver. Giving --tv-weight skips the search.
+    tv_weights : tuple of float, optional
+        Weights to try, ascending.
+    modality : str, optional
+        BIDS suffix of the scans, such as T2w; the prior's when absent.
+    voxel_size : float, optional
+        Of simulated scans, mm; the prior's when absent.
+    json : bool
+        Print one JSON object on stdout.
+    """
+
+    data: Annotated[
+        tyro.conf.Positional[tuple[str, ...]],
+        tyro.conf.arg(metavar="DATA [DATA ...]", help_behavior_hint="(required)"),
+    ]
+    prior: Annotated[str, tyro.conf.arg(metavar="PRIOR")]
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="OUT", help_behavior_hint="")] = None
+    criterion: Annotated[
+        Literal["implant", "change"] | None, tyro.conf.arg(metavar="{implant,change}", help_behavior_hint="")
+    ] = None
+    tv_weights: Annotated[tuple[float, ...], tyro.conf.arg(metavar="W [W ...]", help_behavior_hint="")] = ()
+    modality: Annotated[str | None, tyro.conf.arg(metavar="SUFFIX", help_behavior_hint="")] = None
+    voxel_size: Annotated[float | None, tyro.conf.arg(metavar="MM", help_behavior_hint="")] = None
+    options: Flat[RestoreOptions] = field(default_factory=RestoreOptions)
+    json: bool = False
+
+    def run(self, output: Output) -> Report:
+        """Calibrate and write."""
+        from lesioncore.calibrate import DEFAULT_WEIGHTS, calibrate
+        from lesioncore.data.grid import SliceGrid
+        from lesioncore.priors.base import metadata_of
+        from lesioncore.priors import embedded_priors, save_calibration
+        from lesioncore.scan import prepare
+        from lesioncore.subjects import find_subjects
+
+        if not self.data:
+            raise UsageError("DATA: expected scans of healthy people")
+        if self.output is not None and self.output.exists():
+            raise CommandError(f"{self.output}: exists; remove it, or choose another --output")
+        if self.output is None and self.prior in embedded_priors():
+            raise UsageError(f"--output: {self.prior} is part of lesioncore and stays; name a folder for a copy")
+        prior = open_prior(self.prior)
+        if self.prior not in embedded_priors() and not Path(self.prior).is_dir():
+            raise CommandError(
+                f"--prior: {self.prior} is another package's, which lesioncore cannot write with a calibration"
+            )
+        config = self.options.config(prior)
+        metadata = metadata_of(prior)
+        subjects = find_subjects(self.data, modality=self.modality or metadata.modality, split="validation")
+        size = self.voxel_size or (metadata.grid.voxel_size if metadata.grid else 1.0)
+        scans = []
+        with bar("preparing", "scan") as progress:
+            for number, subject in enumerate(subjects, start=1):
+                loaded = subject.load(SliceGrid(size, (200, 200)))
+                if loaded.lesion is not None and loaded.lesion.any():
+                    raise CommandError(f"{subject.id}: has a lesion; weight and thresholds come from healthy people")
+                scans.append(
+                    prepare(
+                        loaded.volume,
+                        metadata,
+                        mask=loaded.mask,
+                        affine=loaded.affine,
+                        normalized=config.normalized,
+                    )
+                )
+                progress(number, len(subjects))
+        with bar("calibrating", "round") as progress:
+            found = calibrate(
+                prior,
+                scans,
+                config=config,
+                tv_weights=self.tv_weights or DEFAULT_WEIGHTS,
+                criterion=self.criterion,
+                seed=self.options.seed,
+                device=self.options.device,
+                progress=progress,
+            )
+        found = replace(found, notes={"data": list(self.data)})
+        directory = save_calibration(self.prior, found, self.output)
+        for line in lines(found):
+            output.say(line)
+        output.say(f"written to {directory}")
+        thresholds = {f"{limit:g}": found.threshold(limit) for limit in _LIMITS}
+        return Report(
+            {
+                "directory": str(directory),
+                "tv_weight": found.tv_weight,
+                "criterion": found.criterion,
+                "curve": list(found.curve),
+                "thresholds": thresholds,
+                "subjects": found.subjects,
+                "pixels": found.pixels,
+            }
+        )
+
+
+def lines(found: Calibration) -> Sequence[str]:
+    """A calibration for people."""
+    limits = ", ".join(f"{found.threshold(limit):.3g} at {100 * limit:g} %" for limit in _LIMITS)
+    said = []
+    if found.curve:
+        said.append("   weight  change of healthy pixels  AUC of implanted anomalies")
+        said += [
+            f"{row['tv_weight']:9g}  {row['change']:24.4f}  {row['implant_auc']:26.4f}"
+            f"{'  <- chosen' * (row['tv_weight'] == found.tv_weight)}"
+            for row in found.curve
+        ]
+    return [
+        *said,
+        f"data-consistency weight {found.tv_weight:g} ({found.criterion})",
+        f"thresholds of |D|: {limits}, from {found.pixels} voxels of {found.subjects} people",
+    ]

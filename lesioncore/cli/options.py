@@ -1,0 +1,103 @@
+"""Options that several commands share: which prior, and how it restores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, TypeVar
+
+import tyro
+
+from lesioncore.cli.output import CommandError, UsageError
+
+if TYPE_CHECKING:
+    from lesioncore.config import RestoreConfig
+    from lesioncore.priors import Prior
+
+OptionsT = TypeVar("OptionsT")
+Flat: TypeAlias = Annotated[OptionsT, tyro.conf.arg(name="")]
+"""A field whose own fields are options of the command line without a prefix."""
+
+
+@dataclass(frozen=True)
+class RestoreOptions:
+    """How scans are restored.
+
+    Parameters
+    ----------
+    solver : str
+        Solver of the objective; auto is em for VAE and GMVAE priors, else prox.
+    steps : int, optional
+        Steps of the solver; its default when absent.
+    tv_weight : float, optional
+        Weight of the total variation: larger changes less. The prior's calibrated one when absent.
+    tv : str
+        Form of the total variation.
+    tv_dimensions : int
+        3 couples neighbouring slices.
+    latent : str
+        Expectation of the ELBO: at the latent's mean, or from a fresh sample in each step.
+    kl_weight : float
+        Weight of the prior's KL terms; 1 is the ELBO.
+    seed : int
+        Seed of the latent samples.
+    device : str
+        auto, cpu or cuda.
+    normalized : bool
+        The values are the prior's z-scores already.
+    """
+
+    solver: Literal["auto", "em", "prox", "paper"] = "auto"
+    steps: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
+    tv_weight: Annotated[float | None, tyro.conf.arg(metavar="W", help_behavior_hint="")] = None
+    tv: Literal["anisotropic", "isotropic"] = "anisotropic"
+    tv_dimensions: Literal[2, 3] = 2
+    latent: Literal["mean", "sample"] = "mean"
+    kl_weight: Annotated[float, tyro.conf.arg(metavar="W")] = 1.0
+    seed: int = 0
+    device: str = "auto"
+    normalized: bool = False
+
+    def config(self, prior: Prior) -> RestoreConfig:
+        """The configuration for a prior.
+
+        Raises
+        ------
+        UsageError
+            If an option is out of its range, or two do not fit.
+        CommandError
+            If there is no such device.
+        """
+        from lesioncore.config import RestoreConfig
+        from lesioncore.restore import resolve_device
+
+        if self.seed < 0:
+            raise UsageError(f"--seed: got {self.seed}, expected a whole number of at least 0")
+        try:
+            config = RestoreConfig(
+                solver=self.solver,
+                tv_weight=self.tv_weight,
+                tv=self.tv,
+                tv_dimensions=self.tv_dimensions,
+                latent=self.latent,
+                kl_weight=self.kl_weight,
+                normalized=self.normalized,
+            ).for_prior(prior)
+            if self.steps is not None:
+                config = replace(config, solver=replace(config.decided_solver, steps=self.steps))
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        try:
+            resolve_device(self.device)
+        except ValueError as error:
+            raise CommandError(str(error)) from error
+        return config
+
+
+def open_prior(name: str) -> Prior:
+    """Load a prior by its name or directory."""
+    from lesioncore.priors import load_prior
+
+    try:
+        return load_prior(name)
+    except (FileNotFoundError, ImportError, RuntimeError, TypeError) as error:
+        raise CommandError(f"--prior: {str(error).removeprefix('name: ')}") from error
