@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -29,6 +30,8 @@ class Calibration:
         Data-consistency weight lambda of the objective (paper Eq. 6); None for a detector without one.
     healthy : HealthyScores
         Scores of the healthy people, in the score's units, which are z-scores for ``|D|``.
+    smoothing : float
+        Standard deviation, mm, of the Gaussian that smooths the residual before it is scored.
     curve : tuple of dict
         The search for `tv_weight`: one row for each weight tried.
     criterion : str
@@ -38,12 +41,17 @@ class Calibration:
     settings: dict[str, Any]
     tv_weight: float | None
     healthy: HealthyScores
+    smoothing: float = 0.0
     curve: tuple[dict[str, float], ...] = ()
     criterion: str = "given"
     notes: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "curve", tuple(self.curve))
+
+    def holds(self, settings: Mapping[str, Any], tv_weight: float | None, smoothing: float) -> bool:
+        """Whether the thresholds are for these settings, weight and smoothing."""
+        return (self.settings, self.tv_weight, self.smoothing) == (settings, tv_weight, smoothing)
 
     @property
     def subjects(self) -> int:
@@ -78,11 +86,11 @@ class Calibration:
         ValueError
             If the two are not of the same settings and weight.
         """
-        if (self.settings, self.tv_weight) != (other.settings, other.tv_weight):
+        if not other.holds(self.settings, self.tv_weight, self.smoothing):
             raise ValueError(
-                f"other: got a calibration for {other.settings} with tv_weight {other.tv_weight}, expected one for"
-                f" {self.settings} with tv_weight {self.tv_weight}; give both calls of calibrate the same"
-                " RestoreConfig(tv_weight=...)"
+                f"other: got a calibration for {other.settings} with tv_weight {other.tv_weight} and smoothing"
+                f" {other.smoothing}, expected one for {self.settings} with tv_weight {self.tv_weight} and smoothing"
+                f" {self.smoothing}; give both calls of calibrate the same RestoreConfig(tv_weight=..., smoothing=...)"
             )
         return replace(self, healthy=self.healthy + other.healthy)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from lesioncore.priors.base import metadata_of
 from lesioncore.solvers import SOLVERS, Solver, TotalVariation
 
 
@@ -20,12 +21,16 @@ class RestoreConfig:
     tv_weight : float, optional
         Data-consistency weight lambda of the objective (paper Eq. 6): larger changes less. The prior's calibrated one
         when absent.
+    smoothing : float, optional
+        Standard deviation, mm, of a three-dimensional Gaussian that smooths the residual before it is scored; 0 scores
+        ``|D|`` itself, as the paper does. The prior's calibrated one when absent.
     tv : {"anisotropic", "isotropic"}
         Form of the total variation.
     tv_eps : float
         Smoothing of the isotropic form in the paper solver, z-scores.
-    tv_dimensions : {2, 3}
-        3 couples neighbouring slices, weighted by in-plane over through-plane voxel size.
+    tv_dimensions : {2, 3}, optional
+        3 couples neighbouring slices, weighted by in-plane over through-plane voxel size; 2, the paper's, restores each
+        slice for itself, as those without geometry always are. As the prior was calibrated when absent, else 3.
     latent : {"mean", "sample"}
         The ELBO's expectation: at the mean of ``Q(z|X)``, or from a fresh seeded sample in each step.
     kl_weight : float
@@ -45,9 +50,10 @@ class RestoreConfig:
 
     solver: Solver | str = "auto"
     tv_weight: float | None = None
+    smoothing: float | None = None
     tv: Literal["anisotropic", "isotropic"] = "anisotropic"
     tv_eps: float = 1e-3
-    tv_dimensions: Literal[2, 3] = 2
+    tv_dimensions: Literal[2, 3] | None = None
     latent: Literal["mean", "sample"] = "mean"
     kl_weight: float = 1.0
     batch_size: int = 32
@@ -64,14 +70,14 @@ class RestoreConfig:
             raise ValueError(f"solver: got {type(self.solver).__name__}, expected a name or a solver instance")
         for name, allowed in (
             ("tv", ("anisotropic", "isotropic")),
-            ("tv_dimensions", (2, 3)),
+            ("tv_dimensions", (2, 3, None)),
             ("latent", ("mean", "sample")),
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}: got {getattr(self, name)!r}, expected one of {allowed}")
         if self.batch_size < 1:
             raise ValueError(f"batch_size: got {self.batch_size}, expected at least 1")
-        for name in ("tv_weight", "kl_weight"):
+        for name in ("tv_weight", "smoothing", "kl_weight"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < float("inf"):
                 raise ValueError(f"{name}: got {value}, expected a finite number >= 0")
@@ -80,10 +86,15 @@ class RestoreConfig:
             raise ValueError(f"kl_weight: got {self.kl_weight}, which solver 'em' does not know; use 'prox' or 'paper'")
 
     def for_prior(self, prior: Any) -> RestoreConfig:
-        """The same options with ``"auto"`` decided for a prior."""
-        if self.solver != "auto":
-            return self
-        return replace(self, solver="em" if self.kl_weight == 1.0 and hasattr(prior, "held_elbo") else "prox")
+        """The same options with solver and dimensions decided for a prior where they are open."""
+        solver: Solver | str = self.solver
+        if solver == "auto":
+            solver = "em" if self.kl_weight == 1.0 and hasattr(prior, "held_elbo") else "prox"
+        dimensions = self.tv_dimensions
+        if dimensions is None:
+            calibration = metadata_of(prior).calibration
+            dimensions = 3 if calibration is None else calibration.settings.get("tv_dimensions", 3)
+        return replace(self, solver=solver, tv_dimensions=dimensions)
 
     @property
     def solver_name(self) -> str:
@@ -98,14 +109,14 @@ class RestoreConfig:
         return self.solver
 
     def total_variation(self, voxel_size: tuple[float, float, float] | None) -> TotalVariation:
-        """The data term for slices of a given voxel size (mm); a cube when unknown."""
+        """The data term for slices of a given voxel size (mm); of each slice alone when it is unknown."""
         depth_weight = 0.0
-        if self.tv_dimensions == 3:
-            depth_weight = 1.0 if voxel_size is None else voxel_size[0] / voxel_size[2]
+        if self.tv_dimensions == 3 and voxel_size is not None:
+            depth_weight = voxel_size[0] / voxel_size[2]
         return TotalVariation(self.tv == "isotropic", self.tv_eps, depth_weight)
 
     def settings(self) -> dict[str, Any]:
-        """What a calibration belongs to: all that changes a residual, but for the weight itself (JSON-able)."""
+        """What a calibration belongs to: all that changes a residual, but for the calibrated weight (JSON-able)."""
         return {
             "solver": {"name": self.solver_name, **asdict(self.decided_solver)},
             "tv": self.tv,

@@ -174,7 +174,7 @@ def _volumes(result: Restoration, truth: Array | str | os.PathLike[str] | None) 
     if scan.affine is None:
         raise ValueError("result: slices [N, 1, H, W] have no geometry to draw; restore a volume")
     source = scan.source
-    observed = source.get_fdata(dtype=np.float32) if isinstance(source, SpatialImage) else to_numpy(source, "result")
+    observed = _voxels(source)
     orientation = Orientation.from_affine(scan.affine, observed.shape)
     brain = orientation.to_ras(scan.brain())
     lesion = None if truth is None else orientation.to_ras(_labels(truth, observed.shape))
@@ -186,8 +186,9 @@ def _volumes(result: Restoration, truth: Array | str | os.PathLike[str] | None) 
         crop.append(slice(max(0, inside[0] - margin), inside[-1] + 1 + margin))
     window = (*crop, slice(None))
     residual = orientation.to_ras(scan.residual(result.slice_residual))
-    calibration = result.record.calibration
-    masks = {} if calibration is None else {f: np.abs(residual) > calibration.threshold(f) for f in SAVED_FPR}
+    masks = {}
+    if result.record.calibration is not None:
+        masks = {f: orientation.to_ras(_voxels(result.mask(f)) != 0) for f in SAVED_FPR}
     # The centre of a slice: for an oblique scan its height varies over the slice.
     centre = [(length - 1) / 2 for length in orientation.ras_shape[:2]]
     heights = [(orientation.ras_affine @ [*centre, z, 1.0])[2] for z in range(orientation.ras_shape[2])]
@@ -201,6 +202,10 @@ def _volumes(result: Restoration, truth: Array | str | os.PathLike[str] | None) 
         voxel_size=orientation.voxel_size,
         heights=np.array(heights),
     )
+
+
+def _voxels(image: SpatialImage | Array) -> npt.NDArray[Any]:
+    return image.get_fdata(dtype=np.float32) if isinstance(image, SpatialImage) else to_numpy(image, "result")
 
 
 def _labels(truth: Array | str | os.PathLike[str], shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:

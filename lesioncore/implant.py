@@ -13,9 +13,14 @@ RADIUS = (0.03, 0.12)
 SHIFT = (0.5, 3.0)
 """Range of the absolute intensity shift in z-scores, drawn uniformly; its sign is a coin's."""
 
+SLICES_EACH = 6
+"""Slices of a volume for each anomaly."""
 
-def implant_anomalies(slices: Tensor, mask: Tensor, *, seed: int = 0, coupled: bool = False) -> tuple[Tensor, Tensor]:
-    """Add one random anomaly to each slice: a blob of random size, shape, texture and sign of intensity shift.
+
+def implant_anomalies(
+    slices: Tensor, mask: Tensor, *, seed: int = 0, coupled: bool = False, depth_ratio: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Add random anomalies: blobs of random size, shape, texture and sign of intensity shift.
 
     The draws are broad and know no disease, so that what is tuned on them is tuned on healthy images alone. Mildly
     textured smooth-edged ellipses, their outline perturbed by smooth noise, centred on a random brain pixel.
@@ -25,14 +30,18 @@ def implant_anomalies(slices: Tensor, mask: Tensor, *, seed: int = 0, coupled: b
     slices, mask : Tensor
         ``[N, 1, H, W]`` z-scores and brain (bool).
     seed : int
-        Every draw follows from it and the slice's index.
+        Every draw follows from it and the anomaly's index.
     coupled : bool
-        The slices are one volume: anomalies are three-dimensional, one for each ten slices.
+        The slices are neighbours in one volume: anomalies are three-dimensional, one for each six slices. Otherwise
+        each slice has one of its own.
+    depth_ratio : float
+        In-plane pixel size over the distance of the slices.
 
     Returns
     -------
-    changed, truth : Tensor
-        Slices with their anomalies, and where these are (bool; membership above 1/2, inside the brain).
+    changed, labels : Tensor
+        Slices with their anomalies, and the number of the anomaly at each pixel (int32, from 1; 0 where there is none;
+        membership above 1/2, inside the brain; where two meet, the later one's).
 
     Raises
     ------
@@ -41,27 +50,29 @@ def implant_anomalies(slices: Tensor, mask: Tensor, *, seed: int = 0, coupled: b
     """
     if not mask.any():
         raise ValueError("mask: no pixel is brain, so there is nowhere to implant an anomaly")
-    changed, truth = slices.clone(), torch.zeros_like(mask)
+    changed, labels = slices.clone(), torch.zeros_like(mask, dtype=torch.int32)
     if coupled:
-        units = [(changed[:, 0], mask[:, 0], truth[:, 0])] * max(1, round(len(slices) / 10))
+        units = [(changed[:, 0], mask[:, 0], labels[:, 0])] * max(1, round(len(slices) / SLICES_EACH))
     else:
-        units = [(changed[i], mask[i], truth[i]) for i in range(len(slices))]
+        units = [(changed[i], mask[i], labels[i]) for i in range(len(slices))]
     for index, (image, brain, label) in enumerate(units):
         rng = np.random.default_rng([seed, index])
         places = brain.nonzero()
         if len(places) == 0:
             continue
-        blob, shift = _blob(places[rng.integers(len(places))], tuple(image.shape), rng)
+        blob, shift = _blob(places[rng.integers(len(places))], tuple(image.shape), depth_ratio, rng)
         blob = blob * brain
         image += blob * shift
-        label |= blob > 0.5
-    return changed, truth
+        label[blob > 0.5] = index + 1
+    return changed, labels
 
 
-def _blob(centre: Tensor, shape: tuple[int, ...], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+def _blob(
+    centre: Tensor, shape: tuple[int, ...], depth_ratio: float, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
     """Membership in [0, 1] and textured intensity shift of one anomaly, each of `shape` [S, H, W]."""
     radius = np.exp(rng.uniform(*np.log(RADIUS))) * max(shape[1:])
-    radii = radius * np.exp(rng.normal(0.0, 0.25, 3))
+    radii = radius * np.exp(rng.normal(0.0, 0.25, 3)) * np.array([1.0, 1.0, depth_ratio])
     turn = rng.uniform(0, np.pi)
     z, y, x = (
         torch.arange(size, dtype=torch.float32) - float(middle) for size, middle in zip(shape, centre, strict=True)

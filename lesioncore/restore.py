@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,8 @@ def restore(
     config = (config or RestoreConfig()).for_prior(prior)
     metadata = metadata_of(prior)
     target = resolve_device(device)
-    tv_weight, calibration = _weight(metadata, config)
+    tv_weight, smoothing = weight_of(metadata, config), smoothing_of(metadata, config)
+    calibration = _holding(metadata, config, tv_weight, smoothing)
     scans, several = prepare_all(volume, metadata, mask=mask, affine=affine, normalized=config.normalized)
     seed = None
     if config.latent == "sample":
@@ -81,8 +83,18 @@ def restore(
     with progress_bar(progress, "restoring") as report:
         solutions = solve_stacks(scans, prior, config, tv_weight, target, seed=seed, progress=report)
     seconds = time.perf_counter() - start
-    record = RunRecord(metadata, config, tv_weight, calibration, str(target), seed, seconds / len(scans))
-    results = [Restoration(scan, found, record) for scan, found in zip(scans, solutions, strict=True)]
+    record = RunRecord(metadata, config, tv_weight, smoothing, calibration, str(target), seed, seconds / len(scans))
+    results = []
+    for scan, found in zip(scans, solutions, strict=True):
+        holds = scan.voxel_size is not None or (config.tv_dimensions == 2 and smoothing == 0)
+        if calibration is not None and not holds:
+            warnings.warn(
+                "slices without geometry are restored and scored each for itself, but the prior was calibrated on whole"
+                " volumes: the result has no masks. Give a volume, or calibrate with RestoreConfig(tv_dimensions=2,"
+                " smoothing=0)",
+                stacklevel=2,
+            )
+        results.append(Restoration(scan, found, record if holds else replace(record, calibration=None)))
     for result in results:
         warn_unusual(result.remarks, result.scan, metadata, stacklevel=3)
     return results if several else results[0]
@@ -100,21 +112,23 @@ def solve_stacks(
 ) -> list[Solution]:
     """Solve the slices of prepared stacks in shared batches; a :class:`Solution` for each stack, on the CPU.
 
-    Slices without brain are not computed. With ``tv_dimensions=3`` each stack is one coupled problem and is solved
-    by itself.
+    Slices without brain are not computed. With ``tv_dimensions=3`` each stack with a voxel size is one coupled problem
+    and is solved by itself.
     """
     if isinstance(prior, torch.nn.Module):
         prior.to(device)
-    if config.tv_dimensions == 3 and len(stacks) > 1:
+    coupled = config.tv_dimensions == 3 and any(stack.voxel_size is not None for stack in stacks)
+    if coupled and len(stacks) > 1:
         return [
             solution
             for stack in stacks
             for solution in solve_stacks([stack], prior, config, tv_weight, device, seed=seed, progress=progress)
         ]
-    if config.tv_dimensions == 3:
-        keep = [torch.ones(len(stacks[0].slices), dtype=torch.bool)]
-    else:
-        keep = [stack.mask.flatten(1).any(1) for stack in stacks]
+    keep = [stack.mask.flatten(1).any(1) for stack in stacks]
+    if coupled and keep[0].any():
+        # The brain's slices with one on either side, whose residual is 0: what lies beyond changes nothing.
+        rows = keep[0].nonzero()[:, 0]
+        keep[0][max(0, int(rows[0]) - 1) : int(rows[-1]) + 2] = True
     y = torch.cat([stack.slices[rows] for stack, rows in zip(stacks, keep, strict=True)]).to(device)
     mask = torch.cat([stack.mask[rows] for stack, rows in zip(stacks, keep, strict=True)]).to(device)
     # A slice's noise follows from its place in its own scan, so that it is the same alone and in a list.
@@ -132,7 +146,7 @@ def solve_stacks(
     solutions = []
     counts = [int(rows.sum()) for rows in keep]
     pieces = found.restored.cpu().split(counts)
-    curves = found.objective.cpu().split(counts, dim=1) if config.tv_dimensions == 2 else [found.objective.cpu()]
+    curves = [found.objective.cpu()] if coupled else found.objective.cpu().split(counts, dim=1)
     for stack, rows, piece, curve in zip(stacks, keep, pieces, curves, strict=True):
         restored = stack.slices.clone()
         restored[rows] = piece
@@ -192,16 +206,27 @@ def weight_of(metadata: PriorMetadata, config: RestoreConfig) -> float:
     return weight
 
 
-def _weight(metadata: PriorMetadata, config: RestoreConfig) -> tuple[float, Calibration | None]:
-    """The weight to use, and the calibration if it holds for this configuration."""
-    weight = weight_of(metadata, config)
+def smoothing_of(metadata: PriorMetadata, config: RestoreConfig) -> float:
+    """Smoothing (mm) of a configuration, the prior's calibrated one where it gives none; 0 without either."""
+    if config.smoothing is not None:
+        return config.smoothing
+    calibration = metadata.calibration
+    return 0.0 if calibration is None or calibration.tv_weight is None else calibration.smoothing
+
+
+def _holding(metadata: PriorMetadata, config: RestoreConfig, weight: float, smoothing: float) -> Calibration | None:
+    """The prior's calibration if it holds for this configuration; warns if it does not."""
     calibration = metadata.calibration
     if calibration is None or calibration.tv_weight is None:
-        return weight, None
-    if calibration.settings == config.settings() and weight == calibration.tv_weight:
-        return weight, calibration
-    calibrated = {**_flat(calibration.settings), "tv_weight": calibration.tv_weight}
-    given = {**_flat(config.settings()), "tv_weight": weight}
+        return None
+    if calibration.holds(config.settings(), weight, smoothing):
+        return calibration
+    calibrated = {
+        **_flat(calibration.settings),
+        "tv_weight": calibration.tv_weight,
+        "smoothing": calibration.smoothing,
+    }
+    given = {**_flat(config.settings()), "tv_weight": weight, "smoothing": smoothing}
     if given["solver"] != calibrated["solver"]:  # then all else differs too
         given, calibrated = {"solver": given["solver"]}, {"solver": calibrated["solver"]}
     other = [f"{key} {given[key]!r}, not {calibrated.get(key)!r}" for key in given if given[key] != calibrated.get(key)]
@@ -210,7 +235,7 @@ def _weight(metadata: PriorMetadata, config: RestoreConfig) -> tuple[float, Cali
         " so the result has no masks. lesioncore.calibrate makes thresholds for these settings.",
         stacklevel=3,
     )
-    return weight, None
+    return None
 
 
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:

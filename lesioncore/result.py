@@ -19,6 +19,7 @@ from lesioncore.data.files import replace_atomically
 from lesioncore.data.nifti import save_image
 from lesioncore.priors.base import PriorMetadata
 from lesioncore.scan import Scan
+from lesioncore.smoothing import smooth
 from lesioncore.solvers import Solution
 
 
@@ -29,6 +30,7 @@ class RunRecord:
     metadata: PriorMetadata
     config: RestoreConfig
     tv_weight: float
+    smoothing: float
     calibration: Calibration | None
     device: str
     seed: int | None
@@ -45,7 +47,8 @@ class Restoration:
     residual
         Signed ``D = Y - X``, z-scores of the prior's intensity scale; 0 outside the brain.
     score
-        ``|D|``, the detection map.
+        The detection map: ``|D|``, with ``D`` smoothed in three dimensions (:func:`lesioncore.smoothing.smooth`) if
+        the configuration or the calibration says so.
     brain_mask
         The brain mask that was given or derived.
     objective : list of float
@@ -81,6 +84,13 @@ class Restoration:
         return self.scan.residual(self.slice_residual)
 
     @cached_property
+    def _score(self) -> np.ndarray:
+        if self.record.smoothing == 0:
+            return np.abs(self._residual)
+        smoothed = smooth(self.slice_residual, self.scan.mask, self.scan.voxel_size, self.record.smoothing)
+        return np.abs(self.scan.residual(smoothed))
+
+    @cached_property
     def restored(self) -> Any:
         return self.scan.like_input(self.scan.restored(self.slice_residual))
 
@@ -90,7 +100,7 @@ class Restoration:
 
     @cached_property
     def score(self) -> Any:
-        return self.scan.like_input(np.abs(self._residual))
+        return self.scan.like_input(self._score)
 
     @cached_property
     def brain_mask(self) -> Any:
@@ -112,17 +122,17 @@ class Restoration:
         ValueError
             If the prior has no calibration that holds for this run, or `fpr` is out of its range.
         """
-        return self.scan.like_input(np.abs(self._residual) > self._calibration().threshold(fpr, risk))
+        return self.scan.like_input(self._score > self._calibration().threshold(fpr, risk))
 
     @cached_property
     def remarks(self) -> list[str]:
         if self.record.calibration is None:
             return []
-        return self.record.calibration.unusual(np.abs(self._residual)[self.scan.brain()], self.scan.bend)
+        return self.record.calibration.unusual(self._score[self.scan.brain()], self.scan.bend)
 
     def rank(self) -> Any:
         """Fraction of the calibration's healthy brain pixels that score lower, in [0, 1]; needs a calibration."""
-        return self.scan.like_input(self._calibration().rank(np.abs(self._residual)))
+        return self.scan.like_input(self._calibration().rank(self._score))
 
     def _calibration(self) -> Calibration:
         if self.record.calibration is None:
@@ -144,6 +154,7 @@ class Restoration:
             "PriorFingerprint": record.metadata.fingerprint,
             "Settings": record.config.settings(),
             "TVWeight": record.tv_weight,
+            "Smoothing": record.smoothing,
             "Thresholds": {f"{f:g}": record.calibration.threshold(f) for f in SAVED_FPR}
             if record.calibration
             else None,
@@ -152,7 +163,11 @@ class Restoration:
             "Device": record.device,
             "Seconds": round(record.seconds, 3),
             "Objective": [round(value, 3) for value in self.objective],
-            "Units": {"residual": "z-score of the prior's intensity scale", "restored": "as the input"},
+            "Units": {
+                "residual": "z-score of the prior's intensity scale",
+                "restored": "as the input",
+                "Smoothing": "mm",
+            },
             "Note": "Research software, not a medical device.",
         }
 
@@ -182,11 +197,10 @@ class Restoration:
             raise ValueError("save: slices [N, 1, H, W] have no geometry; give restore a volume, or save them yourself")
         stem, suffix = split_name(name if name is not None else base_name(self.scan.path))
         header = getattr(self.scan.source, "header", None)
-        score = np.abs(self._residual)
         images = {
             "restored": (f"{stem}_desc-restored_{suffix}", self.scan.restored(self.slice_residual)),
             "residual": (f"{stem}_desc-residual_{suffix}", self._residual),
-            "score": (f"{stem}_desc-score_{suffix}", score),
+            "score": (f"{stem}_desc-score_{suffix}", self._score),
             "brain": (f"{stem}_desc-brain_mask", self.scan.brain()),
         }
         limits = {f"fpr{round(100 * fpr):02d}": fpr for fpr in SAVED_FPR}
@@ -199,8 +213,8 @@ class Restoration:
             for base in labels.values():
                 (folder / f"{base}.nii.gz").unlink(missing_ok=True)
         else:
-            images["probability"] = (labels["probability"], calibration.rank(score))
-            images |= {key: (labels[key], score > calibration.threshold(fpr)) for key, fpr in limits.items()}
+            images["probability"] = (labels["probability"], calibration.rank(self._score))
+            images |= {key: (labels[key], self._score > calibration.threshold(fpr)) for key, fpr in limits.items()}
         written = {}
         for key, (base, data) in images.items():
             written[key] = folder / f"{base}.nii.gz"

@@ -119,7 +119,7 @@ def tiny_metadata(calibration: lc.Calibration | None = None) -> lc.PriorMetadata
 
 def tiny_calibration(solver: object = "em", **settings: object) -> lc.Calibration:
     people = [HealthyScores.of(torch.arange(1, 101) * scale) for scale in (0.005, 0.01)]
-    return lc.Calibration(lc.RestoreConfig(solver, **settings).settings(), 1.0, merged(people))
+    return lc.Calibration(lc.RestoreConfig(solver, **{"tv_dimensions": 3, **settings}).settings(), 1.0, merged(people))
 
 
 def ellipses(count: int = 64, seed: int = 0, shape: tuple[int, int] = (20, 18)) -> Tensor:

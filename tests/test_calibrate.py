@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from models import GaussianPrior, head, scan_values, tiny_metadata, tiny_vae
 
 import lesioncore as lc
-from lesioncore.calibrate import choose_weight
 from lesioncore.implant import implant_anomalies
 from lesioncore.metrics import fpr_threshold
+from lesioncore.scan import SliceStack, prepare
+from lesioncore.search import SMOOTHINGS, choose, search_part
 
 BRAIN = head((22, 18, 10))
 HEALTHY = [scan_values(BRAIN, seed=s) for s in range(3)]
@@ -43,14 +45,23 @@ def test_limits_hold_on_the_calibration_set_and_are_tight(calibrated):
         assert detected.double().mean() == (scores > threshold).mean()
 
 
-def test_curve_has_every_weight_and_the_best_is_taken(calibrated):
+def test_curve_has_every_weight_and_smoothing_and_the_best_is_taken(calibrated):
     calibration = calibrated[1]
-    assert [row["tv_weight"] for row in calibration.curve] == [0.2, 0.5, 1.0, 2.0]
+    tried = [(row["tv_weight"], row["smoothing"]) for row in calibration.curve]
+    assert tried == [(weight, smoothing) for weight in (0.2, 0.5, 1.0, 2.0) for smoothing in SMOOTHINGS]
     best = max(calibration.curve, key=lambda row: row["implant_auc"])
-    assert calibration.tv_weight == best["tv_weight"]
+    assert (calibration.tv_weight, calibration.smoothing) == (best["tv_weight"], best["smoothing"])
     assert calibration.criterion == "implant"
-    changes = [row["change"] for row in calibration.curve]
-    assert changes == sorted(changes, reverse=True)  # an exact solver changes ever less
+
+
+def test_healthy_images_change_ever_less_with_an_exact_solver():
+    prior = tiny_vae(metadata=tiny_metadata())
+    config = lc.RestoreConfig(solver=lc.ProxSolver(steps=3, inner_iterations=10), tv_dimensions=2)
+    with pytest.warns(UserWarning, match="edge"):
+        found = lc.calibrate(prior, HEALTHY, config=config, tv_weights=(0.2, 0.5, 1.0, 2.0), criterion="change")
+    changes = [row["change"] for row in found.curve]
+    assert changes == sorted(changes, reverse=True)
+    assert (found.tv_weight, found.smoothing) == (2.0, 0.0)
 
 
 def test_stored_form_is_the_same(calibrated):
@@ -60,9 +71,26 @@ def test_stored_form_is_the_same(calibrated):
 
 def test_paper_criterion_takes_the_smallest_within_one_percent():
     curve = [{"tv_weight": w, "change": c} for w, c in ((1, 2.0), (2, 1.009), (3, 1.0), (4, 1.5))]
-    assert choose_weight(curve, "change") == 2
+    assert choose(curve, "change")["tv_weight"] == 2
     with pytest.warns(UserWarning, match="edge"):
-        assert choose_weight(curve[:2], "change") == 2
+        assert choose(curve[:2], "change")["tv_weight"] == 2
+
+
+def test_search_takes_slabs_of_neighbours_at_several_heights():
+    metadata = tiny_metadata()
+    scans = [prepare(x, metadata, affine=np.diag([4.0, 4, 4, 1])) for x in 6 * HEALTHY[:1]]
+    tall = [SliceStack(s.slices.repeat(4, 1, 1, 1), s.mask.repeat(4, 1, 1, 1), s.voxel_size) for s in scans]
+    for stack in tall:
+        stack.slices[:, 0, 0, 0] = torch.arange(len(stack.slices))
+    part = search_part(tall, 36)
+    assert [len(stack.slices) for stack in part] == [12, 12, 12]  # 48 mm
+    heights = [stack.slices[:, 0, 0, 0].tolist() for stack in part]
+    assert all(np.diff(rows).tolist() == [1.0] * 11 for rows in heights)
+    assert len({rows[0] for rows in heights}) == 3
+    assert len(search_part(tall, 10_000)) == 6
+    # Without geometry there is no height: all slices with brain are taken.
+    loose = [SliceStack(s.slices, s.mask, None) for s in tall]
+    assert [len(stack.slices) for stack in search_part(loose, 1)] == [int(tall[0].mask.flatten(1).any(1).sum())]
 
 
 def test_paper_solver_is_calibrated_by_the_papers_criterion():
@@ -70,26 +98,34 @@ def test_paper_solver_is_calibrated_by_the_papers_criterion():
     healthy = [torch.randn(4, 1, 22, 18, generator=torch.Generator().manual_seed(s)) for s in range(2)]
     config = lc.RestoreConfig(solver=lc.PaperSolver(steps=5))
     calibration = lc.calibrate(prior, healthy, config=config, tv_weights=(0.1, 1.0))
-    assert calibration.criterion == "change"
+    assert (calibration.criterion, calibration.smoothing) == ("change", 0.0)
     assert calibration.settings["solver"]["name"] == "paper"
 
 
 def test_given_weight_skips_the_search():
     prior = tiny_vae(metadata=tiny_metadata())
+    calibration = lc.calibrate(prior, HEALTHY[:1], config=lc.RestoreConfig(FAST.solver, 0.7, 2.0))
+    assert (calibration.tv_weight, calibration.smoothing, calibration.criterion) == (0.7, 2.0, "given")
+    assert calibration.curve == ()
+
+
+def test_given_weight_leaves_the_smoothing_to_the_search():
+    prior = tiny_vae(metadata=tiny_metadata())
     calibration = lc.calibrate(prior, HEALTHY[:1], config=lc.RestoreConfig(FAST.solver, tv_weight=0.7))
-    assert (calibration.tv_weight, calibration.criterion, calibration.curve) == (0.7, "given", ())
+    assert [row["smoothing"] for row in calibration.curve] == list(SMOOTHINGS)
+    assert {row["tv_weight"] for row in calibration.curve} == {calibration.tv_weight} == {0.7}
 
 
 def test_calibrations_of_two_sites_merge(calibrated):
     prior, whole = calibrated
-    config = lc.RestoreConfig(FAST.solver, tv_weight=whole.tv_weight)
+    config = lc.RestoreConfig(FAST.solver, whole.tv_weight, whole.smoothing)
     first, second = (lc.calibrate(prior, part, config=config) for part in (HEALTHY[:1], HEALTHY[1:]))
     both = first.merge(second)
     assert (both.subjects, both.pixels) == (3, whole.pixels)
     for limit in (0.01, 0.05, 0.1):
         # Slices that share other batches are rounded differently, which may move a score to the next bin.
         assert both.threshold(limit) == pytest.approx(whole.threshold(limit), rel=0.006)
-    other = lc.calibrate(prior, HEALTHY[:1], config=lc.RestoreConfig(FAST.solver, tv_weight=0.3))
+    other = lc.calibrate(prior, HEALTHY[:1], config=lc.RestoreConfig(FAST.solver, 0.3, whole.smoothing))
     with pytest.raises(ValueError, match=r"tv_weight 0\.3"):
         first.merge(other)
 
@@ -121,13 +157,25 @@ def test_bad_arguments_are_named(arguments, message):
 def test_anomalies_lie_in_the_brain_and_repeat(coupled):
     mask = BRAIN.permute(2, 0, 1)[:, None]
     slices = torch.where(mask, 0.0, -3.5)
-    changed, truth = implant_anomalies(slices, mask, seed=3, coupled=coupled)
+    changed, labels = implant_anomalies(slices, mask, seed=3, coupled=coupled)
     again, _ = implant_anomalies(slices, mask, seed=3, coupled=coupled)
     assert torch.equal(changed, again)
     assert not torch.equal(changed, implant_anomalies(slices, mask, seed=4, coupled=coupled)[0])
     assert torch.equal(changed[~mask], slices[~mask])
+    truth = labels > 0
+    assert len(labels.unique()) - 1 == (2 if coupled else int(mask.flatten(1).any(1).sum()))
     assert not (truth & ~mask).any()
     assert 0 < truth.sum() < mask.sum() / 2
     assert (changed - slices)[truth].abs().mean() > 0.3
     with pytest.raises(ValueError, match="no pixel is brain"):
         implant_anomalies(slices, torch.zeros_like(mask))
+
+
+def test_anomalies_are_as_thick_as_wide_whatever_the_distance_of_the_slices():
+    mask = torch.ones(60, 1, 60, 60, dtype=torch.bool)
+    extent = {}
+    for ratio in (1.0, 0.25):
+        _, labels = implant_anomalies(torch.zeros(mask.shape), mask, seed=1, coupled=True, depth_ratio=ratio)
+        found = [(labels == k).nonzero() for k in labels.unique()[1:]]
+        extent[ratio] = np.mean([float(len(p[:, 0].unique())) / len(p[:, 2].unique()) for p in found])
+    assert extent[0.25] < 0.5 * extent[1.0]

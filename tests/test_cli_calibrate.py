@@ -43,8 +43,9 @@ def test_a_copy_restores_with_thresholds_that_hold(prior, healthy, tmp_path, cap
     words = (healthy, "--prior", prior, "-o", tmp_path / "new", "--tv-weights", 0.5, 1, 2, *OPTIONS, "--json")
     assert run(*words) == 0
     facts = json.loads(capsys.readouterr().out)
-    assert [row["tv_weight"] for row in facts["curve"]] == [0.5, 1, 2]
-    assert facts["tv_weight"] == max(facts["curve"], key=lambda row: row["implant_auc"])["tv_weight"]
+    assert sorted({row["tv_weight"] for row in facts["curve"]}) == [0.5, 1, 2]
+    best = max(facts["curve"], key=lambda row: row["implant_auc"])
+    assert (facts["tv_weight"], facts["smoothing"]) == (best["tv_weight"], best["smoothing"])
     calibrated = lc.load_prior(tmp_path / "new")
     assert calibrated.metadata.calibration.threshold(0.05) == facts["thresholds"]["0.05"]
     config = lc.RestoreConfig(lc.EMSolver(steps=2))
@@ -60,8 +61,8 @@ def test_a_copy_restores_with_thresholds_that_hold(prior, healthy, tmp_path, cap
 
 def test_without_output_the_prior_itself_is_changed(prior, healthy, capsys):
     before = (prior / "model.safetensors").read_bytes()
-    assert run(healthy, "--prior", prior, "--tv-weight", 1.5, *OPTIONS) == 0
-    assert "data-consistency weight 1.5 (given)" in capsys.readouterr().out
+    assert run(healthy, "--prior", prior, "--tv-weight", 1.5, "--smoothing", 3, *OPTIONS) == 0
+    assert "data-consistency weight 1.5, smoothing 3 mm (given)" in capsys.readouterr().out
     assert lc.load_prior(prior).metadata.calibration.tv_weight == 1.5
     assert (prior / "model.safetensors").read_bytes() == before
     assert sorted(path.name for path in prior.parent.iterdir()) == ["prior"]

@@ -20,7 +20,7 @@ _LIMITS = (0.01, 0.05, 0.10)
 
 @dataclass(frozen=True)
 class Calibrate:
-    """Find a prior's data-consistency weight and thresholds on healthy scans, and write them with it.
+    """Find a prior's data-consistency weight, smoothing and thresholds on healthy scans, and write them with it.
 
     Parameters
     ----------
@@ -32,9 +32,9 @@ class Calibrate:
     output : Path, optional
         Folder for a copy of the prior with the new calibration. Without it the prior's own directory is changed.
     criterion : str, optional
-        How the weight is chosen: implant, the one that best finds anomalies implanted into the healthy scans; or
-        change, the paper's, the smallest that changes healthy scans least. By default implant, or change for the paper
-        solver. Giving --tv-weight skips the search.
+        How weight and smoothing are chosen: implant, those that best find anomalies implanted into the healthy scans;
+        or change, the paper's, the smallest weight that changes healthy scans least, and no smoothing. By default
+        implant, or change for the paper solver. What --tv-weight and --smoothing give is taken.
     tv_weights : tuple of float, optional
         Weights to try, ascending.
     modality : str, optional
@@ -64,8 +64,8 @@ class Calibrate:
         """Calibrate and write."""
         from lesioncore.calibrate import DEFAULT_WEIGHTS, calibrate
         from lesioncore.data.grid import SliceGrid
-        from lesioncore.priors.base import metadata_of
         from lesioncore.priors import embedded_priors, save_calibration
+        from lesioncore.priors.base import metadata_of
         from lesioncore.scan import prepare
         from lesioncore.subjects import find_subjects
 
@@ -121,6 +121,7 @@ class Calibrate:
             {
                 "directory": str(directory),
                 "tv_weight": found.tv_weight,
+                "smoothing": found.smoothing,
                 "criterion": found.criterion,
                 "curve": list(found.curve),
                 "thresholds": thresholds,
@@ -135,14 +136,18 @@ def lines(found: Calibration) -> Sequence[str]:
     limits = ", ".join(f"{found.threshold(limit):.3g} at {100 * limit:g} %" for limit in _LIMITS)
     said = []
     if found.curve:
-        said.append("   weight  change of healthy pixels  AUC of implanted anomalies")
-        said += [
-            f"{row['tv_weight']:9g}  {row['change']:24.4f}  {row['implant_auc']:26.4f}"
-            f"{'  <- chosen' * (row['tv_weight'] == found.tv_weight)}"
-            for row in found.curve
-        ]
+        key, what = (
+            ("implant_auc", "AUC of implanted anomalies")
+            if "implant_auc" in found.curve[0]
+            else ("change", "mean change of healthy pixels")
+        )
+        said.append(f"   weight  smoothing, mm  {what}")
+        for weight in dict.fromkeys(row["tv_weight"] for row in found.curve):
+            best = max((row for row in found.curve if row["tv_weight"] == weight), key=lambda row: row[key])
+            chosen = "  <- chosen" * (weight == found.tv_weight)
+            said.append(f"{weight:9g}  {best['smoothing']:13g}  {best[key]:{len(what)}.4f}{chosen}")
     return [
         *said,
-        f"data-consistency weight {found.tv_weight:g} ({found.criterion})",
-        f"thresholds of |D|: {limits}, from {found.pixels} voxels of {found.subjects} people",
+        f"data-consistency weight {found.tv_weight:g}, smoothing {found.smoothing:g} mm ({found.criterion})",
+        f"thresholds: {limits}, from {found.pixels} voxels of {found.subjects} people",
     ]

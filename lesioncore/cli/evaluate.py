@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import ast
-import json as json_format
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from lesioncore.cli.output import NOTE, CommandError, Output, Report, UsageError, bar
+from lesioncore.cli.output import CommandError, Output, Report, UsageError, bar
 
 if TYPE_CHECKING:
-    from lesioncore.detectors import Detector, MAPDetector
+    from lesioncore.detectors import Detector
     from lesioncore.evaluation import Evaluation
     from lesioncore.subjects import Subject
 
@@ -28,13 +28,13 @@ class Evaluate:
     ----------
     data : tuple of str
         Skull-stripped scans with lesion masks: BIDS folders with masks in derivatives, tables with the columns image
-        and lesion (.csv, .tsv), or simulated patients (phantom:T2w:0-23:glioma).
+        and lesion (.csv, .tsv), or simulated patients (phantom:T2w:0-23:glioma). May be left out with --healthy.
     output : Path
         Folder for the results. The same command goes on where it was stopped, and computes what is new alone.
     methods : tuple of str
         Detectors, each as [NAME=]MODEL[:METHOD[:OPTION=VALUE,...]]. MODEL is an embedded prior's name or a directory;
-        METHOD map, projection, unet, mean-distance, intensity or equalized; options are such as sign=-1 or smoothing=6.
-        The first one is compared with the others.
+        METHOD map, projection, unet, mean-distance, intensity or equalized; options are such as sign=-1 or smoothing=6,
+        for map also solver=prox or tv_weight=3. The first one is compared with the others.
     healthy : tuple of str
         Healthy scans that no calibration has seen: how well the false-positive limits hold. Named as data.
     calibration : tuple of str
@@ -44,12 +44,13 @@ class Evaluate:
     modality : str, optional
         BIDS suffix of the scans, such as T2w; needed for folders with several.
     voxel_size : float
-        Of simulated scans, mm. Files keep their own.
-    examples : bool
-        Draw the worst, the middle and the best detected scan of the first method, if that is map with thresholds.
+        Of simulated scans, mm, 0.5 to 8. Files keep their own.
+    figures : bool
+        Draw ROC curves, detection against the lesion's size, and, if the first method is map with thresholds and
+        without a sign, the scans that it detects worst, middling and best.
     curves : bool
-        Draw detection against the data-consistency weight and the solver's steps, for the first method, if that is map.
-        Restores some 200 slices some twenty times.
+        Draw detection against the data-consistency weight and the solver's steps, if the first method is map. Restores
+        slabs of up to eight scans of each kind some twenty times.
     device : str
         auto, cpu or cuda.
     json : bool
@@ -58,7 +59,7 @@ class Evaluate:
 
     data: Annotated[
         tyro.conf.Positional[tuple[str, ...]],
-        tyro.conf.arg(metavar="DATA [DATA ...]", help_behavior_hint="(required)"),
+        tyro.conf.arg(metavar="[DATA ...]", help_behavior_hint=""),
     ]
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="OUT")]
     methods: Annotated[tuple[str, ...], tyro.conf.arg(metavar="METHOD [METHOD ...]")]
@@ -67,107 +68,126 @@ class Evaluate:
     limits: tuple[float, ...] = (0.01, 0.05, 0.10)
     modality: Annotated[str | None, tyro.conf.arg(metavar="SUFFIX", help_behavior_hint="")] = None
     voxel_size: float = 1.0
-    examples: bool = True
+    figures: bool = True
     curves: bool = False
     device: str = "auto"
     json: bool = False
 
     def run(self, output: Output) -> Report:
         """Score, compare, write."""
-        from lesioncore.evaluation import evaluate, write_report
-        from lesioncore.evaluation.tables import markdown
-        from lesioncore.subjects import find_subjects
+        from lesioncore.evaluation import write_report
+        from lesioncore.evaluation.tables import NOTE, markdown
+
+        self._check()
+        patients, healthy = self._read(self.data, "test"), self._read(self.healthy, "test")
+        calibration = self._read(self.calibration, "validation")
+        _keep_apart(calibration, [*patients, *healthy])
+        detectors = self._open(output, [*patients, *healthy, *calibration])
+        try:
+            found = self._score(detectors, patients, healthy, calibration, output)
+        except KeyboardInterrupt as stop:
+            raise CommandError("interrupted; the same command goes on") from stop
+        output.stage("tables and figures")
+        written = write_report(found, self.output, figures=self.figures)
+        written |= self._pictures(found, next(iter(detectors.values())), patients, healthy)
+        output.say(markdown(found.summary).removesuffix(f"{NOTE}\n"))
+        output.say(f"{len(written)} files in {self.output}: {', '.join(sorted(written))}")
+        output.say(NOTE)
+        return Report({**found.summary, "files": {name: str(path) for name, path in written.items()}, "note": NOTE})
+
+    def _check(self) -> None:
+        """What can be said before anything is read."""
+        from lesioncore.figure import require_matplotlib
 
         if not self.data and not self.healthy:
             raise UsageError("DATA: expected scans with lesion masks, or healthy ones with --healthy")
         if not self.methods:
             raise UsageError("--methods: expected at least one, such as phantom-t2")
-        if not all(0 < limit < 1 for limit in self.limits):
+        if not self.limits or not all(0 < limit < 1 for limit in self.limits):
             raise UsageError(f"--limits: got {list(self.limits)}, expected false-positive rates between 0 and 1")
+        if not 0.5 <= self.voxel_size <= 8:
+            raise UsageError(f"--voxel-size: got {self.voxel_size:g}, expected millimetres between 0.5 and 8")
+        if self.output.exists() and not self.output.is_dir():
+            raise CommandError(f"{self.output}: exists and is no folder; choose another --output")
+        if self.figures or self.curves:
+            try:
+                require_matplotlib()
+            except ImportError as error:
+                raise CommandError(f"{error}; or give --no-figures, and no --curves") from error
 
-        def read(inputs: tuple[str, ...], split: Any) -> list[Subject]:
-            return find_subjects(inputs, modality=self.modality, split=split) if inputs else []
+    def _read(self, inputs: tuple[str, ...], split: Literal["test", "validation"]) -> list[Subject]:
+        from lesioncore.subjects import find_subjects
 
-        patients, healthy = read(self.data, "test"), read(self.healthy, "test")
+        return find_subjects(inputs, modality=self.modality, split=split) if inputs else []
+
+    def _open(self, output: Output, subjects: Sequence[Subject]) -> dict[str, Detector]:
         detectors = dict(open_detector(spec) for spec in self.methods)
         if len(detectors) < len(self.methods):
             raise UsageError("--methods: two have one name; name them, such as signed=phantom-t2:map:sign=1")
-        if self.calibration:
-            self._calibrate(detectors, read(self.calibration, "validation"), output)
         for name, detector in detectors.items():
-            if detector.calibration is None:
+            wanted = detector.metadata.modality
+            others = {subject.modality for subject in subjects} - {wanted, None}
+            if wanted is not None and others:
+                output.warn(f"{name}: is for {wanted} images, but some scans are {', '.join(sorted(map(str, others)))}")
+        return detectors
+
+    def _score(
+        self,
+        detectors: dict[str, Detector],
+        patients: list[Subject],
+        healthy: list[Subject],
+        calibration: list[Subject],
+        output: Output,
+    ) -> Evaluation:
+        from lesioncore.evaluation import evaluate, thresholds_from
+
+        options: dict[str, Any] = {"voxel_size": self.voxel_size, "device": self.device}
+        options["store"] = self.output / "scores"
+        for name, detector in detectors.items():
+            if detector.calibration is None and calibration:
+                with bar(f"thresholds of {name}", "scan") as progress:
+                    found = thresholds_from(detector, calibration, **options, progress=progress)
+                detector.metadata = detector.metadata.with_calibration(found)
+            elif detector.calibration is None:
                 output.warn(f"{name}: has no thresholds for these settings; --calibration finds them on healthy scans")
         with bar("evaluating", "scan") as progress:
-            found = evaluate(
-                detectors,
-                patients,
-                healthy,
-                limits=self.limits,
-                voxel_size=self.voxel_size,
-                store=self.output / "scores",
-                device=self.device,
-                progress=progress,
-            )
-        output.stage("tables and figures")
-        written = write_report(found, self.output)
-        written |= self._pictures(found, next(iter(detectors.values())), patients, healthy)
-        summary = found.summary()
-        output.say(markdown(summary).rstrip().removesuffix(NOTE).rstrip())
-        output.say()
-        output.say(f"{len(written)} files in {self.output}: {', '.join(sorted(written))}")
-        output.say(NOTE)
-        return Report({**summary, "files": {name: str(path) for name, path in written.items()}, "note": NOTE})
-
-    def _calibrate(self, detectors: dict[str, Detector], healthy: list[Subject], output: Output) -> None:
-        from lesioncore.evaluation import thresholds_from
-
-        for name, detector in detectors.items():
-            if detector.calibration is None:
-                output.stage(f"thresholds of {name}")
-                found = thresholds_from(detector, healthy, voxel_size=self.voxel_size, device=self.device)
-                detector.metadata = detector.metadata.with_calibration(found)
+            return evaluate(detectors, patients, healthy, limits=self.limits, **options, progress=progress)
 
     def _pictures(
-        self, found: Evaluation, detector: Detector | MAPDetector, patients: list[Subject], healthy: list[Subject]
+        self, found: Evaluation, detector: Detector, patients: list[Subject], healthy: list[Subject]
     ) -> dict[str, Path]:
         from lesioncore.detectors import MAPDetector
-        from lesioncore.evaluation.curves import Curves, curves_figure
+        from lesioncore.evaluation.curves import Curves, write_curves
         from lesioncore.evaluation.examples import choose_examples, draw_examples
-        from lesioncore.figure import save_figure
 
         written: dict[str, Path] = {}
-        if not patients or not isinstance(detector, MAPDetector):
+        if not isinstance(detector, MAPDetector) or found.summary["subjects"] == found.summary["without_lesion"]:
             return written
-        cases = found.patients[found.methods[0]]
-        if self.examples and detector.calibration is not None:
+        options: dict[str, Any] = {"voxel_size": self.voxel_size, "device": self.device}
+        if self.figures and detector.calibration is not None and detector.sign is None:
             limit = min(self.limits, key=lambda x: abs(x - 0.05))
-            chosen = choose_examples(cases, limit, _EXAMPLES)
+            chosen = choose_examples(next(iter(found.patients.values())), limit, _EXAMPLES)
             people = [subject for subject in patients if subject.id in chosen]
-            drawn = draw_examples(
-                detector, people, self.output / "examples", voxel_size=self.voxel_size, device=self.device
-            )
+            drawn = draw_examples(detector, people, self.output / "examples", **options)
             written |= {f"examples/{path.name}": path for path in drawn}
         if self.curves:
-            curves = Curves(
-                detector.prior,
-                patients,
-                healthy,
-                config=detector.config,
-                voxel_size=self.voxel_size,
-                device=self.device,
-            )
-            weights, steps = curves.weights(), curves.steps()
-            assert detector.tv_weight is not None
-            path = self.output / "curves.png"
-            save_figure(curves_figure(weights, steps, detector.tv_weight), path)
-            values = self.output / "curves.json"
-            values.write_text(json_format.dumps({"weights": weights, "steps": steps}, indent=1) + "\n")
-            written |= {path.name: path, values.name: values}
+            curves = Curves(detector.prior, patients, healthy, config=detector.config, **options)
+            written |= write_curves(curves, self.output)
         return written
 
 
 def open_detector(spec: str) -> tuple[str, Detector]:
     """Read ``[NAME=]MODEL[:METHOD[:OPTION=VALUE,...]]``.
+
+    Options are those of the method's class with numbers, true, false or none as values; those of ``map`` are ``sign``
+    and the ones of :class:`lesioncore.RestoreConfig`.
+
+    Returns
+    -------
+    name : str
+        NAME, or all of `spec`.
+    detector : Detector
+        Loaded.
 
     Raises
     ------
@@ -176,25 +196,53 @@ def open_detector(spec: str) -> tuple[str, Detector]:
     CommandError
         If there is no such model, or it does not offer the method.
     """
+    from lesioncore.config import RestoreConfig
     from lesioncore.detectors import load_detector
 
-    before, equals, after = spec.partition("=")
-    # An equals sign in the options names no method.
-    name, rest = (before, after) if equals and ":" not in before else (spec, spec)
+    name, equals, rest = spec.partition("=")
+    if not equals or ":" in name or "/" in name:  # an equals sign of an option or a path
+        name, rest = spec, spec
     model, _, rest = rest.partition(":")
     method, _, listed = rest.partition(":")
-    options: dict[str, Any] = {}
-    for part in filter(None, listed.split(",")):
-        key, equals, text = part.partition("=")
-        if not equals:
-            raise UsageError(f"--methods: {spec}: {part} is no OPTION=VALUE")
-        try:
-            options[key.strip()] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            options[key.strip()] = text
+    if not name or not model:
+        raise UsageError(f"--methods: got {spec!r}, expected [NAME=]MODEL[:METHOD[:OPTION=VALUE,...]]")
+    options: dict[str, Any] = dict(_option(spec, part) for part in listed.split(",") if part)
+    try:
+        if method == "map" and options:
+            sign = options.pop("sign", None)
+            options = {"sign": sign, "config": RestoreConfig(**options)}
+        else:
+            words = [key for key, value in options.items() if isinstance(value, str)]
+            if words:
+                raise ValueError(f"{words[0]}: got {options[words[0]]!r}, expected a number, true, false or none")
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"--methods: {spec}: {error}") from error
     try:
         return name, load_detector(model, method or None, **options)
     except TypeError as error:
         raise UsageError(f"--methods: {spec}: {error}") from error
     except (FileNotFoundError, ValueError, ImportError, RuntimeError) as error:
         raise CommandError(f"--methods: {spec}: {str(error).removeprefix('name: ')}") from error
+
+
+def _option(spec: str, part: str) -> tuple[str, Any]:
+    key, equals, text = (piece.strip() for piece in part.partition("="))
+    if not key or not equals or not text:
+        raise UsageError(f"--methods: {spec}: got {part!r}, expected OPTION=VALUE")
+    words = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return key, words[text.lower()]
+    try:
+        return key, ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return key, text
+
+
+def _keep_apart(calibration: Sequence[Subject], judged: Sequence[Subject]) -> None:
+    keys = {subject.key() for subject in judged} if calibration else set()
+    for subject in calibration:
+        if subject.key() in keys:
+            raise UsageError(
+                f"--calibration: {subject.id} is among the scans to judge, too; a limit holds on the scans that it was"
+                " found on whatever the method, so give others"
+            )

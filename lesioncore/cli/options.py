@@ -30,10 +30,13 @@ class RestoreOptions:
         Steps of the solver; its default when absent.
     tv_weight : float, optional
         Weight of the total variation: larger changes less. The prior's calibrated one when absent.
+    smoothing : float, optional
+        Standard deviation in mm of the Gaussian that smooths the residual before it is scored; 0 for none. The prior's
+        calibrated one when absent.
     tv : str
         Form of the total variation.
-    tv_dimensions : int
-        3 couples neighbouring slices.
+    tv_dimensions : int, optional
+        3 couples neighbouring slices, 2 restores each for itself. As the prior was calibrated when absent, else 3.
     latent : str
         Expectation of the ELBO: at the latent's mean, or from a fresh sample in each step.
     kl_weight : float
@@ -49,8 +52,9 @@ class RestoreOptions:
     solver: Literal["auto", "em", "prox", "paper"] = "auto"
     steps: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
     tv_weight: Annotated[float | None, tyro.conf.arg(metavar="W", help_behavior_hint="")] = None
+    smoothing: Annotated[float | None, tyro.conf.arg(metavar="MM", help_behavior_hint="")] = None
     tv: Literal["anisotropic", "isotropic"] = "anisotropic"
-    tv_dimensions: Literal[2, 3] = 2
+    tv_dimensions: Annotated[Literal[2, 3] | None, tyro.conf.arg(metavar="{2,3}", help_behavior_hint="")] = None
     latent: Literal["mean", "sample"] = "mean"
     kl_weight: Annotated[float, tyro.conf.arg(metavar="W")] = 1.0
     seed: int = 0
@@ -76,6 +80,7 @@ class RestoreOptions:
             config = RestoreConfig(
                 solver=self.solver,
                 tv_weight=self.tv_weight,
+                smoothing=self.smoothing,
                 tv=self.tv,
                 tv_dimensions=self.tv_dimensions,
                 latent=self.latent,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias
@@ -18,6 +19,7 @@ from lesioncore.healthy import HealthyScores, merged
 from lesioncore.priors.base import PriorMetadata
 from lesioncore.restore import progress_bar, resolve_device, warn_unusual
 from lesioncore.scan import Scan, SliceStack, Volume, prepare, prepare_all
+from lesioncore.smoothing import smooth
 
 Sign: TypeAlias = Literal[1, -1] | None
 """Lesions are brighter (+1) or darker (-1) than healthy tissue, or may be either (None)."""
@@ -38,6 +40,8 @@ class Detector(ABC):
     metadata : PriorMetadata
         Grid and intensities of the slices it works on, and its thresholds, if there are any; what it lacks is left as
         it is in the scan.
+    smoothing : float
+        Standard deviation, mm, of the Gaussian that smooths what it scores; 0 for a detector that has none.
     probability : bool
         Its scores are probabilities, from 0 to 1.
     normalized : bool
@@ -48,6 +52,7 @@ class Detector(ABC):
 
     name: str
     metadata: PriorMetadata
+    smoothing: float = 0.0
     probability: bool = False
     normalized: bool = False
     tv_weight: float | None = None
@@ -179,13 +184,13 @@ class Detector(ABC):
             summaries.append(HealthyScores.of(values, stack.bend))
             if progress is not None:
                 progress(i + 1, len(healthy))
-        return Calibration(self.settings(), self.tv_weight, merged(summaries))
+        return Calibration(self.settings(), self.tv_weight, merged(summaries), self.smoothing)
 
     @property
     def calibration(self) -> Calibration | None:
         """The metadata's calibration, if it was made for these settings."""
         found = self.metadata.calibration
-        if found is None or found.settings != self.settings() or found.tv_weight != self.tv_weight:
+        if found is None or not found.holds(self.settings(), self.tv_weight, self.smoothing):
             return None
         return found
 
@@ -233,23 +238,27 @@ class Detector(ABC):
 class DeviationDetector(Detector):
     """Detector whose score is the size of a signed deviation from what is healthy.
 
-    A subclass gives :meth:`deviation_stacks`. The deviation is brought to the scan's voxels before its size is taken,
-    so that deviations of either sign cancel where they are averaged.
+    A subclass gives :meth:`deviation_stacks`. The deviation is smoothed and brought to the scan's voxels before its
+    size is taken, so that deviations of either sign cancel where they are averaged.
 
     Parameters
     ----------
     sign : {1, -1}, optional
         Score ``sign * deviation``, for lesions known to be brighter (1) or darker (-1) than healthy tissue; the
         absolute deviation when absent.
+    smoothing : float
+        Standard deviation, mm, of a Gaussian that smooths the deviation in three dimensions
+        (:func:`lesioncore.smoothing.smooth`).
 
     Raises
     ------
     ValueError
-        If `sign` is another number.
+        If `sign` is another number, or `smoothing` negative or not finite.
     """
 
-    def __init__(self, sign: Sign = None) -> None:
+    def __init__(self, sign: Sign = None, smoothing: float = 0.0) -> None:
         self.sign = check_sign(sign)
+        self.smoothing = check_smoothing(smoothing)
 
     @abstractmethod
     def deviation_stacks(
@@ -259,7 +268,7 @@ class DeviationDetector(Detector):
         device: str | torch.device = "auto",
         progress: Progress | None = None,
     ) -> list[Tensor]:
-        """Signed deviation of slices on the detector's own grid; arguments and result as for `score_stacks`."""
+        """Signed deviation of slices on the detector's own grid, not smoothed; arguments as for `score_stacks`."""
 
     def score_stacks(
         self,
@@ -268,7 +277,7 @@ class DeviationDetector(Detector):
         device: str | torch.device = "auto",
         progress: Progress | None = None,
     ) -> list[Tensor]:
-        return [self._size(d) for d in self.deviation_stacks(stacks, device=device, progress=progress)]
+        return [self._size(d) for d in self._smoothed(stacks, device, progress)]
 
     def settings(self) -> dict[str, Any]:
         return {**super().settings(), "sign": self.sign}
@@ -276,8 +285,14 @@ class DeviationDetector(Detector):
     def score_scans(
         self, scans: Sequence[Scan], *, device: torch.device, progress: Progress | None = None
     ) -> list[np.ndarray]:
-        deviations = self.deviation_stacks(scans, device=device, progress=progress)
+        deviations = self._smoothed(scans, device, progress)
         return [self._size(scan.residual(d)) for scan, d in zip(scans, deviations, strict=True)]
+
+    def _smoothed(
+        self, stacks: Sequence[SliceStack], device: str | torch.device, progress: Progress | None
+    ) -> list[Tensor]:
+        deviations = self.deviation_stacks(stacks, device=device, progress=progress)
+        return [smooth(d, s.mask, s.voxel_size, self.smoothing) for d, s in zip(deviations, stacks, strict=True)]
 
     def _size(self, deviation: ArrayT) -> ArrayT:
         return abs(deviation) if self.sign is None else self.sign * deviation
@@ -288,3 +303,10 @@ def check_sign(sign: Sign) -> Sign:
     if sign not in (1, -1, None):
         raise ValueError(f"sign: got {sign!r}, expected 1 (bright lesions), -1 (dark lesions) or None (either)")
     return sign
+
+
+def check_smoothing(smoothing: float) -> float:
+    """Return `smoothing` (mm), or raise ``ValueError`` if it is negative or not finite."""
+    if not 0 <= smoothing < math.inf:
+        raise ValueError(f"smoothing: got {smoothing}, expected a standard deviation of at least 0 mm")
+    return float(smoothing)

@@ -106,14 +106,16 @@ class MeanDistance(DeviationDetector):
         From :meth:`fit` or :func:`lesioncore.load_detector`.
     normalize : bool
         Divide by the healthy standard deviation at each place.
-    sign : {1, -1}, optional
+    sign, smoothing
         As for :class:`~lesioncore.detectors.DeviationDetector`.
     """
 
     name = "mean-distance"
 
-    def __init__(self, model: HealthyMean, *, normalize: bool = False, sign: Sign = None) -> None:
-        super().__init__(sign)
+    def __init__(
+        self, model: HealthyMean, *, normalize: bool = False, sign: Sign = None, smoothing: float = 0.0
+    ) -> None:
+        super().__init__(sign, smoothing)
         self.model = model
         self.normalize = bool(normalize)
         self.metadata = model.metadata or PriorMetadata(self.name)
@@ -127,6 +129,7 @@ class MeanDistance(DeviationDetector):
         masks: Sequence[Volume] | None = None,
         normalize: bool = False,
         sign: Sign = None,
+        smoothing: float = 0.0,
     ) -> MeanDistance:
         """Average healthy scans.
 
@@ -138,7 +141,7 @@ class MeanDistance(DeviationDetector):
             Name, grid and intensities.
         masks : sequence of volumes, optional
             Brain masks; derived when absent.
-        normalize, sign
+        normalize, sign, smoothing
             As for the class.
 
         Raises
@@ -157,7 +160,8 @@ class MeanDistance(DeviationDetector):
             mask = None if masks is None else masks[i]
             total.add(one if isinstance(one, SliceStack) else prepare(one, metadata, mask=mask))
         # Thresholds that the metadata may carry are another detector's.
-        return cls(total.model(replace(metadata, calibration=None, fingerprint=None)), normalize=normalize, sign=sign)
+        model = total.model(replace(metadata, calibration=None, fingerprint=None))
+        return cls(model, normalize=normalize, sign=sign, smoothing=smoothing)
 
     def settings(self) -> dict[str, Any]:
         return {**super().settings(), "normalize": self.normalize}

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lesioncore.config import RestoreConfig
 from lesioncore.detectors.anogan import AnoGAN, LatentSearch
 from lesioncore.detectors.base import DeviationDetector, Progress, Sign
 from lesioncore.detectors.slices import check_batch_size, map_slices
 from lesioncore.priors.base import PriorMetadata, metadata_of
-from lesioncore.restore import resolve_device, solve_stacks, weight_of
+from lesioncore.restore import resolve_device, smoothing_of, solve_stacks, weight_of
 from lesioncore.scan import SliceStack
-
-_TRUNCATE = 4.0
-"""The Gaussian kernel ends at this many standard deviations, as SciPy's does."""
 
 
 class MAPDetector(DeviationDetector):
@@ -32,6 +27,7 @@ class MAPDetector(DeviationDetector):
         From :func:`lesioncore.load_prior`, or any object with ``elbo(x) -> [N]``.
     config : RestoreConfig, optional
         Solver and objective. With ``latent="sample"`` the samples are those of seed 0.
+        Its `smoothing` is that of the score.
     sign : {1, -1}, optional
         As for :class:`~lesioncore.detectors.DeviationDetector`. Without it, thresholds that
         :func:`lesioncore.calibrate` found for `config` hold here, too.
@@ -45,10 +41,10 @@ class MAPDetector(DeviationDetector):
     name = "map"
 
     def __init__(self, prior: Any, config: RestoreConfig | None = None, *, sign: Sign = None) -> None:
-        super().__init__(sign)
         self.prior = prior
         self.metadata = metadata_of(prior)
         self.config = (config or RestoreConfig()).for_prior(prior)
+        super().__init__(sign, smoothing_of(self.metadata, self.config))
         self.normalized = self.config.normalized
         self.tv_weight = weight_of(self.metadata, self.config)
 
@@ -79,10 +75,7 @@ class ProjectionDetector(DeviationDetector):
         Any with ``reconstruct(x)``, from ``[N, 1, H, W]`` z-scores to the same: VAE, GMVAE, AAE and others. Its
         ``metadata`` (:class:`lesioncore.PriorMetadata`), if it has any, gives grid and intensities.
     smoothing : float
-        Standard deviation (mm; pixels for a model without a grid) of a Gaussian that smooths the signed residual
-        within each slice: noise of either sign cancels, a lesion larger than the Gaussian stays. The residual counts as
-        0 outside the brain, which lowers it along the brain's rim, where projection is wrong most often; on phantoms
-        that finds more than dividing by the smoothed mask.
+        As for :class:`~lesioncore.detectors.DeviationDetector`.
     sign : {1, -1}, optional
         As for :class:`~lesioncore.detectors.DeviationDetector`.
     batch_size : int
@@ -93,24 +86,18 @@ class ProjectionDetector(DeviationDetector):
     TypeError
         If `model` has no ``reconstruct``.
     ValueError
-        If `smoothing` is negative or not finite, or `batch_size` is not positive.
+        As for `DeviationDetector`, or if `batch_size` is not positive.
     """
 
     name = "projection"
 
     def __init__(self, model: nn.Module, *, smoothing: float = 0.0, sign: Sign = None, batch_size: int = 32) -> None:
-        super().__init__(sign)
+        super().__init__(sign, smoothing)
         if not callable(getattr(model, "reconstruct", None)):
             raise TypeError(f"model: got {type(model).__name__}, expected a model with a reconstruct(x) method")
-        if not 0 <= smoothing < math.inf:
-            raise ValueError(f"smoothing: got {smoothing}, expected a standard deviation of at least 0 mm")
         self.model = model
-        self.smoothing = float(smoothing)
         self.batch_size = check_batch_size(batch_size)
         self.metadata = getattr(model, "metadata", None) or PriorMetadata(type(model).__name__)
-
-    def settings(self) -> dict[str, Any]:
-        return {**super().settings(), "smoothing": self.smoothing}
 
     def deviation_stacks(
         self,
@@ -128,12 +115,7 @@ class ProjectionDetector(DeviationDetector):
         return self.model.reconstruct(x)  # type: ignore[operator]  # checked above
 
     def _residual(self, x: Tensor, mask: Tensor) -> Tensor:
-        residual = x - self.reconstruct(x, mask)
-        if self.smoothing == 0:
-            return residual
-        grid = self.metadata.grid
-        sigma = self.smoothing if grid is None else self.smoothing / grid.voxel_size
-        return gaussian_smooth(torch.where(mask, residual, 0.0), sigma)
+        return x - self.reconstruct(x, mask)
 
 
 class AnoGANDetector(ProjectionDetector):
@@ -176,21 +158,3 @@ class AnoGANDetector(ProjectionDetector):
 
     def reconstruct(self, x: Tensor, mask: Tensor) -> Tensor:
         return self.model.reconstruct(x, mask, self.search)
-
-
-def gaussian_smooth(slices: Tensor, sigma: float) -> Tensor:
-    """Smooth each slice by a Gaussian of standard deviation `sigma` pixels, cut at 4 of them; 0 beyond the edges.
-
-    Parameters
-    ----------
-    slices : Tensor
-        ``[N, 1, H, W]``, any floating dtype and device.
-    sigma : float
-        Positive.
-    """
-    radius = int(_TRUNCATE * sigma + 0.5)
-    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
-    kernel = torch.exp(-0.5 * (offsets / sigma).square())
-    kernel = (kernel / kernel.sum()).to(slices)
-    down = F.conv2d(slices, kernel.view(1, 1, -1, 1), padding=(radius, 0))
-    return F.conv2d(down, kernel.view(1, 1, 1, -1), padding=(0, radius))

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from nibabel.affines import voxel_sizes
 
-from lesioncore.detectors import Detector
+from lesioncore.data.arrays import Array, to_numpy
+from lesioncore.detectors import Detector, EqualizedThreshold
 from lesioncore.metrics import Confusion, LesionCounts, ScoreHistogram, hausdorff, lesion_counts
 from lesioncore.restore import resolve_device
 from lesioncore.scan import prepare
 from lesioncore.subjects import Loaded
 
-_HIGHEST = 12.0
-"""Scores beyond count as this; z-scores, or the logits of probabilities."""
+_RANGE, _BINS = 20.0, 20_000
+"""The axis of all histograms: from minus to plus the range, with 0 at the edge of a bin."""
 
-_SURE = 1e-5
-"""Probabilities nearer to 0 or 1 count as this near; its logit is within the highest score."""
+_SMALL = 1e-3
+"""Scores far above are resolved to a 500th of their value, those far below to 2e-6."""
+
+_SURE = 1e-8
+"""Scores from 0 to 1 count as at least this far from both; so do those that rounding has brought to 1."""
+
+_MOST_OUTSIDE = 0.1
 
 
 @dataclass(frozen=True)
@@ -53,13 +59,13 @@ class CaseScore:
     subject : str
         The scan's name.
     lesion_ml, brain_ml : float
-        Volume of the lesion and of the brain.
+        Volume of the brain, and of the lesion in it.
     histogram : ScoreHistogram
-        Brain voxels by score and truth; of a probability its logit.
+        Brain voxels by score and truth, from :func:`score_histogram`.
     at_limit : mapping of float to LimitScore
         For each false-positive-rate limit; empty for a detector without thresholds.
     seconds : float
-        Time of the detection.
+        Time from the loaded scan to its score.
     """
 
     subject: str
@@ -79,6 +85,7 @@ class CaseScore:
             "brain_ml": self.brain_ml,
             "seconds": self.seconds,
             "histogram": {
+                "range": [histogram.low, histogram.high, histogram.bins],
                 "bin": filled.tolist(),
                 "lesion": histogram.lesion[filled].tolist(),
                 "healthy": histogram.healthy[filled].tolist(),
@@ -89,7 +96,8 @@ class CaseScore:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> CaseScore:
         """Inverse of :meth:`to_dict`."""
-        histogram, stored = _histogram(), values["histogram"]
+        stored = values["histogram"]
+        histogram = ScoreHistogram(*stored["range"])
         for name in ("lesion", "healthy"):
             getattr(histogram, name)[stored["bin"]] = stored[name]
         at_limit = {
@@ -117,7 +125,7 @@ def score_case(
     name : str
         The scan's.
     loaded : Loaded
-        Its images; one without a lesion mask counts as healthy.
+        Its images; one without a lesion mask counts as healthy. Lesion outside the brain does not count.
     limits : sequence of float
         False-positive-rate limits.
     device : str or torch.device
@@ -126,7 +134,7 @@ def score_case(
     Raises
     ------
     ValueError, TypeError
-        As :meth:`lesioncore.Detector.detect`.
+        As :meth:`lesioncore.Detector.detect`; also if a score is NaN.
     """
     start = time.perf_counter()
     scan = prepare(
@@ -136,9 +144,11 @@ def score_case(
     seconds = time.perf_counter() - start
     brain = scan.brain()
     truth = np.zeros_like(brain) if loaded.lesion is None else loaded.lesion & brain
+    if loaded.lesion is not None:
+        _warn_of_lost(name, int(loaded.lesion.sum()), int(truth.sum()))
     size = voxel_sizes(scan.affine)
-    histogram = _histogram()
-    histogram.add(on_axis(detector, score), truth, brain)
+    bounded = detector.probability or isinstance(detector, EqualizedThreshold)
+    histogram = score_histogram(score, truth, brain, bounded=bounded)
     at_limit = {}
     if detector.calibration is not None:
         for limit in limits:
@@ -149,13 +159,34 @@ def score_case(
     return CaseScore(name, ml * int(truth.sum()), ml * int(brain.sum()), histogram, at_limit, seconds)
 
 
-def on_axis(detector: Detector, score: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Scores where a histogram's even bins resolve them: probabilities crowd near 0 and 1, their logits do not."""
-    if not detector.probability:
-        return score
-    certain = np.clip(score.astype(np.float64), _SURE, 1 - _SURE)
-    return np.log(certain) - np.log1p(-certain)
+def score_histogram(score: Array, truth: Array, mask: Array, *, bounded: bool = False) -> ScoreHistogram:
+    """Count voxels by score and truth on an axis that resolves scores of any unit.
+
+    The axis is the score's inverse hyperbolic sine, near 0 a line and beyond a logarithm. What follows from the order
+    of the scores alone, such as the AUC, is the same on any increasing axis.
+
+    Parameters
+    ----------
+    score, truth, mask : numpy.ndarray or torch.Tensor
+        As for :meth:`lesioncore.metrics.ScoreHistogram.add`.
+    bounded : bool
+        The scores are probabilities or ranks, from 0 to 1: they crowd at both ends, so the axis is their logit.
+    """
+    values = to_numpy(score, "score").astype(np.float64)
+    if bounded:
+        values = np.clip(values, _SURE, 1 - _SURE)
+        values = np.log(values) - np.log1p(-values)
+    else:
+        values = np.arcsinh(values / _SMALL)
+    histogram = ScoreHistogram(-_RANGE, _RANGE, _BINS)
+    histogram.add(values, truth, mask)
+    return histogram
 
 
-def _histogram() -> ScoreHistogram:
-    return ScoreHistogram(-_HIGHEST, _HIGHEST, 2 * 10_000)
+def _warn_of_lost(name: str, lesion: int, inside: int) -> None:
+    if lesion - inside > _MOST_OUTSIDE * lesion:
+        warnings.warn(
+            f"{name}: {100 * (1 - inside / lesion):.0f} % of its lesion mask lies outside the brain and does not count; check"
+            " that brain and lesion mask belong together",
+            stacklevel=3,
+        )

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import reduce
+from operator import add
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from lesioncore.config import RestoreConfig
-from lesioncore.data.grid import SliceGrid
-from lesioncore.metrics import ScoreHistogram
+from lesioncore.data.files import replace_atomically
+from lesioncore.evaluation.case import score_histogram
+from lesioncore.evaluation.scans import load, spread
 from lesioncore.priors.base import metadata_of
-from lesioncore.restore import resolve_device, solve_stacks, weight_of
+from lesioncore.restore import resolve_device, smoothing_of, solve_stacks, weight_of
 from lesioncore.scan import SliceStack, prepare
+from lesioncore.smoothing import smooth
 from lesioncore.solvers import Solution
 from lesioncore.subjects import Subject
 
@@ -27,13 +33,16 @@ WEIGHTS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0)
 STEPS = {"em": (0, 1, 2, 3, 5, 10, 20), "prox": (0, 1, 2, 3, 5, 10, 20, 40), "paper": (0, 10, 30, 100, 200, 500)}
 """Numbers of steps of a curve, for each solver."""
 
-_HIGHEST = 12.0
+
+_SLAB = 48.0
+"""Height, mm, of the slab of neighbouring slices that each scan gives."""
 
 
 class Curves:
     """Restores the same slices again and again with other settings.
 
-    Everything is computed on the prior's slices, evenly spread ones of all scans, with ``|D|`` as the score.
+    A scan gives a slab of 48 mm, around the largest cross-section of its lesion or, without one, of its brain. The
+    score is the smoothed ``|D|`` on the prior's slices.
 
     Parameters
     ----------
@@ -43,8 +52,8 @@ class Curves:
         Scans with lesion masks, and healthy ones, which only the change of healthy images takes.
     config : RestoreConfig, optional
         Solver and objective.
-    slices : int
-        About how many slices of each group are used.
+    scans : int
+        How many scans of each group are used at most, evenly spread.
     voxel_size : float
         Of simulated subjects, mm.
     device : str or torch.device
@@ -53,7 +62,7 @@ class Curves:
     Raises
     ------
     ValueError
-        If there are no patients, or one has no lesion mask.
+        If there are no patients, one has no lesion mask, or a healthy scan a lesion.
     """
 
     def __init__(
@@ -63,7 +72,7 @@ class Curves:
         healthy: Sequence[Subject] = (),
         *,
         config: RestoreConfig | None = None,
-        slices: int = 200,
+        scans: int = 8,
         voxel_size: float = 1.0,
         device: str | torch.device = "auto",
     ) -> None:
@@ -71,9 +80,13 @@ class Curves:
             raise ValueError("patients: got none, expected scans with lesion masks")
         self.prior, self.device = prior, resolve_device(device)
         self.config = (config or RestoreConfig()).for_prior(prior)
-        grid = SliceGrid(voxel_size, (200, 200))
-        self._patients = self._slices(patients, slices, grid, ill=True)
-        self._healthy = self._slices(healthy, slices, grid, ill=False)
+        self._patients = [self._slab(subject, voxel_size, ill=True) for subject in spread(patients, scans)]
+        self._healthy = [self._slab(subject, voxel_size, ill=False) for subject in spread(healthy, scans)]
+
+    @property
+    def weight(self) -> float:
+        """The configured or calibrated weight."""
+        return weight_of(metadata_of(self.prior), self.config)
 
     def weights(self, weights: Sequence[float] = WEIGHTS) -> list[dict[str, float]]:
         """For each weight the AUC, and the mean change of healthy pixels (the paper's epsilon) where there are any."""
@@ -91,41 +104,31 @@ class Curves:
         return rows
 
     def steps(self, steps: Sequence[int] | None = None) -> list[dict[str, float]]:
-        """For each number of steps the AUC and the objective per slice, at the configured or calibrated weight."""
-        weight = weight_of(metadata_of(self.prior), self.config)
+        """For each number of steps the AUC and the objective per slice, at the weight in use."""
         rows = []
         for count in STEPS[self.config.solver_name] if steps is None else steps:
             config = replace(self.config, solver=replace(self.config.decided_solver, steps=count))
-            found = self._solve(self._patients, config, weight)
+            found = self._solve(self._patients, config, self.weight)
             objective = torch.cat([solution.objective[-1] for solution in found]).double().mean()
             rows.append({"steps": count, "auc": self._auc(found), "objective": float(objective)})
         return rows
 
-    def _slices(
-        self, subjects: Sequence[Subject], count: int, grid: SliceGrid, *, ill: bool
-    ) -> list[tuple[SliceStack, torch.Tensor]]:
-        scans = []
-        for subject in subjects:
-            loaded = subject.load(grid)
-            if ill and loaded.lesion is None:
-                raise ValueError(f"{subject.id}: has no lesion mask to compare with")
-            scan = prepare(
-                loaded.volume,
-                metadata_of(self.prior),
-                mask=loaded.mask,
-                affine=loaded.affine,
-                normalized=self.config.normalized,
-            )
-            truth = torch.zeros_like(scan.mask) if loaded.lesion is None else scan.label_on_slices(loaded.lesion)
-            scans.append((scan, truth))
-        rows = [scan.mask.flatten(1).any(1).nonzero()[:, 0] for scan, _ in scans]
-        step = 1 if self.config.tv_dimensions == 3 else max(1, round(sum(map(len, rows)) / count))
-        # Each scan starts at another offset, so that every height of the brain is there.
-        kept = [r[i % step :: step] for i, r in enumerate(rows)]
-        return [
-            (SliceStack(scan.slices[r], scan.mask[r], scan.voxel_size), truth[r])
-            for (scan, truth), r in zip(scans, kept, strict=True)
-        ]
+    def _slab(self, subject: Subject, voxel_size: float, *, ill: bool) -> tuple[SliceStack, torch.Tensor]:
+        loaded = load(subject, voxel_size, ill=ill)
+        scan = prepare(
+            loaded.volume,
+            metadata_of(self.prior),
+            mask=loaded.mask,
+            affine=loaded.affine,
+            normalized=self.config.normalized,
+        )
+        truth = torch.zeros_like(scan.mask) if loaded.lesion is None else scan.label_on_slices(loaded.lesion)
+        truth &= scan.mask
+        middle = int((truth if truth.any() else scan.mask).flatten(1).sum(1).argmax())
+        half = 0 if scan.voxel_size is None else round(_SLAB / scan.voxel_size[2] / 2)
+        keep = slice(max(0, middle - half), middle + half + 1)
+        # Copies, so that nothing else of the scan stays in memory.
+        return SliceStack(scan.slices[keep].clone(), scan.mask[keep].clone(), scan.voxel_size), truth[keep].clone()
 
     def _solve(
         self, pairs: Sequence[tuple[SliceStack, torch.Tensor]], config: RestoreConfig, weight: float
@@ -134,10 +137,24 @@ class Curves:
         return solve_stacks([stack for stack, _ in pairs], self.prior, config, weight, self.device, seed=seed)
 
     def _auc(self, found: Sequence[Solution]) -> float:
-        histogram = ScoreHistogram(0.0, _HIGHEST)
+        smoothing = smoothing_of(metadata_of(self.prior), self.config)
+        histograms = []
         for (stack, truth), solution in zip(self._patients, found, strict=True):
-            histogram.add((stack.slices - solution.restored).abs(), truth, stack.mask)
-        return histogram.auc()
+            residual = smooth(stack.slices - solution.restored, stack.mask, stack.voxel_size, smoothing)
+            histograms.append(score_histogram(residual.abs(), truth, stack.mask))
+        return reduce(add, histograms).auc()
+
+
+def write_curves(curves: Curves, folder: Path) -> dict[str, Path]:
+    """Compute the curves and write them to a folder as ``curves.json`` and ``curves.png``; the files by name."""
+    from lesioncore.figure import save_figure
+
+    weights, steps = curves.weights(), curves.steps()
+    written = {name: folder / name for name in ("curves.json", "curves.png")}
+    with replace_atomically(written["curves.json"]) as temporary:
+        temporary.write_text(json.dumps({"weights": weights, "steps": steps}, indent=1, allow_nan=False) + "\n")
+    save_figure(curves_figure(weights, steps, curves.weight), written["curves.png"])
+    return written
 
 
 def curves_figure(weights: Sequence[dict[str, float]], steps: Sequence[dict[str, float]], chosen: float) -> Figure:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from lesioncore.data.grid import SliceGrid
 from lesioncore.detectors import MAPDetector
 from lesioncore.evaluation.case import CaseScore
+from lesioncore.evaluation.scans import load, spread
 from lesioncore.figure import restoration_figure, save_figure
 from lesioncore.restore import restore
 from lesioncore.subjects import Subject
@@ -20,8 +20,7 @@ from lesioncore.subjects import Subject
 def choose_examples(cases: Sequence[CaseScore], limit: float, count: int) -> list[str]:
     """Names of scans evenly spread from the lowest to the highest Dice at a limit."""
     order = sorted(cases, key=lambda case: case.at_limit[limit].confusion.dice)
-    places = np.unique(np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int))
-    return [order[place].subject for place in places]
+    return [case.subject for case in spread(order, count)]
 
 
 def draw_examples(
@@ -37,23 +36,35 @@ def draw_examples(
     Parameters
     ----------
     detector : MAPDetector
-        Whose restoration is drawn.
+        Whose restoration is drawn, with its thresholds. One for lesions of either sign.
     subjects : sequence of Subject
-        The scans.
+        Scans with lesion masks.
     folder : Path
         Receives ``<scan>_slices.png`` and ``<scan>_neighbours.png``.
     voxel_size : float
         Of simulated subjects, mm.
     device : str or torch.device
         As for :func:`lesioncore.restore`.
+
+    Raises
+    ------
+    ValueError
+        If the detector is signed, since a restoration's detections are those of either sign; or a scan has no lesion
+        mask.
+    ImportError
+        If matplotlib, the extra `figures`, is missing.
     """
+    if detector.sign is not None:
+        raise ValueError(f"detector: got sign {detector.sign}, expected one without a sign, whose score is |D|")
     folder.mkdir(parents=True, exist_ok=True)
+    prior = copy(detector.prior)  # its weights are shared
+    prior.metadata = detector.metadata  # the thresholds that were tried, which need not be the prior's own
     written = []
     for subject in subjects:
-        loaded = subject.load(SliceGrid(voxel_size, (200, 200)))
+        loaded = load(subject, voxel_size, ill=True)
         result = restore(
             loaded.volume,
-            detector.prior,
+            prior,
             mask=loaded.mask,
             affine=loaded.affine,
             config=detector.config,

@@ -9,7 +9,7 @@ import numpy as np
 
 from lesioncore.evaluation.case import CaseScore
 from lesioncore.evaluation.protocol import Evaluation
-from lesioncore.evaluation.summary import per_subject, pooled
+from lesioncore.evaluation.summary import defined, pooled
 from lesioncore.evaluation.tables import percent
 from lesioncore.figure import require_matplotlib
 
@@ -28,6 +28,13 @@ def roc_figure(evaluation: Evaluation) -> Figure:
     -------
     matplotlib.figure.Figure
         Not tied to pyplot or to a display; write it with :func:`lesioncore.figure.save_figure`.
+
+    Raises
+    ------
+    UndefinedMetricError
+        If no scan has a lesion voxel.
+    ImportError
+        If matplotlib, the extra `figures`, is missing.
     """
     require_matplotlib()
     from matplotlib.figure import Figure
@@ -53,6 +60,8 @@ def roc_figure(evaluation: Evaluation) -> Figure:
 def size_figure(method: str, cases: Sequence[CaseScore], limit: float) -> Figure:
     """Dice and false-positive rate of each scan against its lesion's volume (paper Fig. 7 and 8).
 
+    A scan without lesion voxels has no place on the logarithmic axis.
+
     Parameters
     ----------
     method : str
@@ -72,14 +81,11 @@ def size_figure(method: str, cases: Sequence[CaseScore], limit: float) -> Figure
 
     figure = Figure(figsize=(2 * _SIZE[0], _SIZE[1]), dpi=150, layout="constrained")
     volumes = np.array([case.lesion_ml for case in cases])
-    for axes, statistic, label in zip(
-        figure.subplots(1, 2), ("dice", "fpr"), ("Dice", "false-positive rate"), strict=True
-    ):
-        values = [per_subject(case.at_limit[limit], statistic) for case in cases]
-        axes.plot(volumes, values, "o", color=_COLOURS[0], alpha=0.7)
-        axes.set(xlabel="lesion volume, ml", ylabel=label, ylim=(0, None if statistic == "fpr" else 1))
-        if (volumes > 0).any():
-            axes.set_xscale("log")
-    axes.axhline(limit, color=_COLOURS[1], linewidth=0.8)
+    panels = figure.subplots(1, 2)
+    panels[1].axhline(limit, color=_COLOURS[1], linewidth=0.8)
+    for axes, statistic, label in zip(panels, ("dice", "fpr"), ("Dice", "false-positive rate"), strict=True):
+        values = [defined(getattr, case.at_limit[limit].confusion, statistic) for case in cases]
+        axes.plot(volumes, np.array(values, float), "o", color=_COLOURS[0], alpha=0.7)
+        axes.set(xscale="log", xlabel="lesion volume, ml", ylabel=label, ylim=(0, 1 if statistic == "dice" else None))
     figure.suptitle(f"{method}, threshold at {percent(limit)}", fontsize=10)
     return figure

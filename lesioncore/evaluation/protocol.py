@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
-import warnings
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cache, cached_property, partial, reduce
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from lesioncore.calibration import Calibration
-from lesioncore.data.files import replace_atomically
-from lesioncore.data.grid import SliceGrid
 from lesioncore.detectors import Detector
 from lesioncore.evaluation.case import CaseScore, score_case
+from lesioncore.evaluation.scans import about, check_names, check_patients, load
+from lesioncore.evaluation.store import Store
 from lesioncore.evaluation.summary import compare, summarise
+from lesioncore.restore import resolve_device
 from lesioncore.scan import prepare
 from lesioncore.subjects import Loaded, Subject
 
@@ -34,31 +32,39 @@ class Evaluation:
     Attributes
     ----------
     patients, healthy : mapping of str to list of CaseScore
-        For each method, its scores of the scans with lesions and of the healthy ones, in the same order for all.
+        For each method, its scores of the scans with lesion masks and of the healthy ones, in the same order for all.
+    detectors : mapping of str to dict
+        What each method is: model, fingerprint, settings, thresholds (JSON-able).
     """
 
     patients: Mapping[str, list[CaseScore]]
     healthy: Mapping[str, list[CaseScore]]
+    detectors: Mapping[str, dict[str, Any]]
 
-    @property
-    def methods(self) -> list[str]:
-        """Names of the methods."""
-        return list(self.patients)
-
+    @cached_property
     def summary(self) -> dict[str, Any]:
-        """Figures of each method, and of the first against each other one (JSON-able)."""
-        first, *others = self.methods
-        found: dict[str, Any] = {
-            "subjects": len(self.patients[first]),
+        """Figures of each method, and of the first against each other one (JSON-able).
+
+        ``subjects``, of which ``without_lesion`` have an empty lesion mask, and ``healthy_subjects`` count the scans;
+        ``methods`` holds for each what :func:`summarise` gives and, as ``detector``, what it is; ``differences`` the
+        rows of :func:`compare`, of no patient none.
+        """
+        first, *others = self.detectors
+        patients = self.patients[first]
+        return {
+            "subjects": len(patients),
+            "without_lesion": sum(case.lesion_ml == 0 for case in patients),
             "healthy_subjects": len(self.healthy[first]),
-            "methods": {name: summarise(self.patients[name], self.healthy[name]) for name in self.methods},
-        }
-        if len(self.patients[first]) > 1:
-            found["differences"] = [
-                {"method": first, "versus": other, **compare(self.patients[first], self.patients[other])}
+            "methods": {
+                name: {"detector": what, **summarise(self.patients[name], self.healthy[name])}
+                for name, what in self.detectors.items()
+            },
+            "differences": [
+                {"method": first, "versus": other, **compare(patients, self.patients[other])}
                 for other in others
-            ]
-        return found
+                if patients
+            ],
+        }
 
 
 def evaluate(
@@ -67,7 +73,7 @@ def evaluate(
     healthy: Sequence[Subject] = (),
     *,
     limits: Sequence[float] = LIMITS,
-    voxel_size: float | None = None,
+    voxel_size: float = 1.0,
     store: Path | None = None,
     device: str | torch.device = "auto",
     progress: Callable[[int, int], None] | None = None,
@@ -84,11 +90,12 @@ def evaluate(
         Scans of healthy people that no calibration has seen, for the false-positive rate alone.
     limits : sequence of float
         False-positive-rate limits at which a detector that has thresholds is judged.
-    voxel_size : float, optional
-        Of simulated subjects, mm; 1 mm when absent. Files keep their own.
+    voxel_size : float
+        Of simulated subjects, mm. Files keep their own.
     store : Path, optional
         Folder that keeps each score: a run that was stopped goes on, and one with more scans or detectors computes what
-        is new alone. A score is taken from there if scan, detector, thresholds and limits are the same.
+        is new alone. A score is taken from there if scan, detector, thresholds, limits, kind of device and code are
+        the same. Nothing is kept of a detector whose weights nothing identifies (``metadata.fingerprint`` is None).
     device : str or torch.device
         As for :func:`lesioncore.restore`.
     progress : callable, optional
@@ -97,123 +104,108 @@ def evaluate(
     Raises
     ------
     ValueError
-        If there is no detector or no scan, a patient has no lesion mask, or a scan cannot be used.
+        If there is no detector or no scan, one is named twice, a patient has no lesion mask or a healthy scan a lesion,
+        or a scan cannot be used.
     """
     if not detectors:
         raise ValueError("detectors: got none, expected at least one")
     if not patients and not healthy:
         raise ValueError("patients: got none, and no healthy scans; expected at least one")
-    names = [subject.id for subject in [*patients, *healthy]]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"patients: {twice} is named twice, among the patients, the healthy ones, or both")
-    grid = _grid(voxel_size)
-    kept = _Store(store, detectors, limits, grid)
+    check_patients(patients)
+    check_names("healthy", healthy)
+    target = resolve_device(device)
+    kept = Store(store)
+    facts = {name: _describe(detector, limits) for name, detector in detectors.items()}
     scores: dict[bool, dict[str, list[CaseScore]]] = {ill: {name: [] for name in detectors} for ill in (True, False)}
     everyone = [(True, subject) for subject in patients] + [(False, subject) for subject in healthy]
-    for done, (ill, subject) in enumerate(everyone):
-        loaded: Loaded | None = None
+    for done, (ill, subject) in enumerate(everyone, start=1):
+        images = cache(partial(load, subject, voxel_size, ill=ill))  # when first wanted, and once for all detectors
+        scan = ["score", ill, subject.id, None if store is None else subject.key(), voxel_size]
         for name, detector in detectors.items():
-            score = kept.get(name, subject, ill)
-            if score is None:
-                if loaded is None:
-                    loaded = _load(subject, grid, ill)
-                score = score_case(detector, subject.id, loaded, limits, device=device)
-                kept.put(name, subject, ill, score)
-            scores[ill][name].append(score)
+            make = partial(_score, detector, subject, images, limits, target)
+            follows = [*scan, facts[name]["thresholds"]]
+            scores[ill][name].append(kept.get(detector, follows, target, make, CaseScore.from_dict))
         if progress is not None:
-            progress(done + 1, len(everyone))
-    return Evaluation(scores[True], scores[False])
+            progress(done, len(everyone))
+    return Evaluation(scores[True], scores[False], facts)
 
 
 def thresholds_from(
     detector: Detector,
     healthy: Sequence[Subject],
     *,
-    voxel_size: float | None = None,
+    voxel_size: float = 1.0,
+    store: Path | None = None,
     device: str | torch.device = "auto",
+    progress: Callable[[int, int], None] | None = None,
 ) -> Calibration:
     """Thresholds of a detector on healthy subjects (:meth:`lesioncore.Detector.thresholds`), one in memory at a time.
+
+    Parameters
+    ----------
+    detector : Detector
+        Its own thresholds, if it has any, are not used.
+    healthy : sequence of Subject
+        Scans of healthy people that the detector was not trained on.
+    voxel_size, store, device, progress
+        As for :func:`evaluate`; the store keeps what each scan says.
+
+    Returns
+    -------
+    Calibration
+        Attach with ``detector.metadata = detector.metadata.with_calibration(calibration)``.
 
     Raises
     ------
     ValueError
-        If there are no subjects, or a scan cannot be used.
+        If there are no subjects, one is named twice or has a lesion, or a scan cannot be used.
     """
     if not healthy:
         raise ValueError("healthy: got no scans, expected at least one")
+    check_names("healthy", healthy)
+    target, kept = resolve_device(device), Store(store)
     found: list[Calibration] = []
-    for subject in healthy:
-        loaded = subject.load(_grid(voxel_size))
-        scan = prepare(
-            loaded.volume, detector.metadata, mask=loaded.mask, affine=loaded.affine, normalized=detector.normalized
-        )
-        found.append(detector.thresholds([scan], device=device))
+    for done, subject in enumerate(healthy, start=1):
+        follows = ["thresholds", None if store is None else subject.key(), voxel_size]
+        make = partial(_thresholds, detector, subject, voxel_size, target)
+        found.append(kept.get(detector, follows, target, make, Calibration.from_dict))
+        if progress is not None:
+            progress(done, len(healthy))
     return reduce(Calibration.merge, found)
 
 
-def _grid(voxel_size: float | None) -> SliceGrid:
-    """Grid that simulated subjects are loaded for; files keep their own."""
-    return SliceGrid(1.0 if voxel_size is None else voxel_size, (200, 200))
+def _score(
+    detector: Detector,
+    subject: Subject,
+    images: Callable[[], Loaded],
+    limits: Sequence[float],
+    device: torch.device,
+) -> CaseScore:
+    with about(subject):
+        return score_case(detector, subject.id, images(), limits, device=device)
 
 
-def _load(subject: Subject, grid: SliceGrid, ill: bool) -> Loaded:
-    loaded = subject.load(grid)
-    if ill and loaded.lesion is None:
-        raise ValueError(
-            f"{subject.id}: has no lesion mask to compare with; name one (a table with the columns image and lesion, or"
-            " a file named ..._label-lesion_mask.nii.gz beside the scan), or give the scan as a healthy one"
+def _thresholds(detector: Detector, subject: Subject, voxel_size: float, device: torch.device) -> Calibration:
+    with about(subject):
+        loaded = load(subject, voxel_size, ill=False)
+        scan = prepare(
+            loaded.volume, detector.metadata, mask=loaded.mask, affine=loaded.affine, normalized=detector.normalized
         )
-    return loaded._replace(lesion=loaded.lesion if ill else None)
+        return detector.thresholds([scan], device=device)
 
 
-class _Store:
-    """Scores in files, each with a hash of all that it follows from."""
-
-    def __init__(
-        self, folder: Path | None, detectors: Mapping[str, Detector], limits: Sequence[float], grid: SliceGrid
-    ) -> None:
-        self.folder = folder
-        self.common = {
-            name: [
-                detector.settings(),
-                detector.tv_weight,
-                detector.metadata.fingerprint,
-                None if detector.calibration is None else [detector.calibration.threshold(x) for x in limits],
-                list(limits),
-                grid.voxel_size,
-            ]
-            for name, detector in detectors.items()
-        }
-
-    def get(self, method: str, subject: Subject, ill: bool) -> CaseScore | None:
-        path = self._path(method, subject)
-        if path is None or not path.exists():
-            return None
-        try:
-            values = json.loads(path.read_text())
-            return CaseScore.from_dict(values) if values["key"] == self._key(method, subject, ill) else None
-        except (ValueError, KeyError, TypeError) as error:
-            warnings.warn(f"{path} is damaged ({error}); scoring anew", stacklevel=3)
-            return None
-
-    def put(self, method: str, subject: Subject, ill: bool, score: CaseScore) -> None:
-        path = self._path(method, subject)
-        if path is None:
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replace_atomically(path) as temporary:
-            temporary.write_text(json.dumps({"key": self._key(method, subject, ill), **score.to_dict()}))
-
-    def _path(self, method: str, subject: Subject) -> Path | None:
-        if self.folder is None:
-            return None
-        return self.folder / _file_name(method) / f"{_file_name(subject.id)}.json"
-
-    def _key(self, method: str, subject: Subject, ill: bool) -> str:
-        facts = json.dumps([self.common[method], subject.key(), ill], sort_keys=True)
-        return hashlib.sha256(facts.encode()).hexdigest()
-
-
-def _file_name(name: str) -> str:
-    return re.sub(r"[^\w.+-]+", "_", name)
+def _describe(detector: Detector, limits: Sequence[float]) -> dict[str, Any]:
+    """What a detector is; a threshold that is infinite, since healthy scores are, becomes None."""
+    metadata, calibration = detector.metadata, detector.calibration
+    thresholds = [] if calibration is None else [(limit, calibration.threshold(limit)) for limit in limits]
+    return {
+        "model": metadata.name,
+        "fingerprint": metadata.fingerprint,
+        "settings": detector.settings(),
+        "tv_weight": detector.tv_weight,
+        "smoothing": detector.smoothing,
+        "calibration_subjects": None if calibration is None else calibration.subjects,
+        "thresholds": [
+            {"limit": limit, "threshold": value if math.isfinite(value) else None} for limit, value in thresholds
+        ],
+    }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,12 +25,12 @@ def write_report(evaluation: Evaluation, folder: Path, *, figures: bool = True) 
         Created when absent; files of the same names are replaced, each by one rename.
     figures : bool
         ROC curves (``roc.png``), and for the first method that has thresholds Dice and false-positive rate against
-        lesion volume at each limit (``size_fpr05.png``).
+        lesion volume at each limit (``size_fpr05.png``). Without lesions there is nothing to draw.
 
     Returns
     -------
-    dict
-        What was written.
+    dict of str to Path
+        What was written, by name.
 
     Raises
     ------
@@ -39,7 +38,7 @@ def write_report(evaluation: Evaluation, folder: Path, *, figures: bool = True) 
         If figures are wanted and matplotlib, the extra `figures`, is missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    summary = evaluation.summary()
+    summary = evaluation.summary
     texts = {
         "metrics.json": json.dumps({**summary, "note": NOTE}, indent=1, allow_nan=False) + "\n",
         "subjects.csv": subjects_csv(evaluation),
@@ -50,7 +49,7 @@ def write_report(evaluation: Evaluation, folder: Path, *, figures: bool = True) 
         written[name] = folder / name
         with replace_atomically(written[name]) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    if figures and summary["subjects"]:
+    if figures and summary["subjects"] > summary["without_lesion"]:
         written |= _figures(evaluation, folder)
     return written
 
@@ -60,11 +59,10 @@ def _figures(evaluation: Evaluation, folder: Path) -> dict[str, Path]:
     from lesioncore.figure import save_figure
 
     drawn: dict[str, Figure] = {"roc.png": roc_figure(evaluation)}
-    calibrated = [name for name, cases in evaluation.patients.items() if cases[0].at_limit]
-    for name in calibrated[:1]:
-        limits: Sequence[float] = list(evaluation.patients[name][0].at_limit)
-        for limit in limits:
-            drawn[f"size_fpr{100 * limit:02g}.png"] = size_figure(name, evaluation.patients[name], limit)
-    for name, figure in drawn.items():
-        save_figure(figure, folder / name)
-    return {name: folder / name for name in drawn}
+    name = next((name for name, cases in evaluation.patients.items() if cases[0].at_limit), None)
+    if name is not None:
+        cases = evaluation.patients[name]
+        drawn |= {f"size_fpr{100 * limit:02g}.png": size_figure(name, cases, limit) for limit in cases[0].at_limit}
+    for file, figure in drawn.items():
+        save_figure(figure, folder / file)
+    return {file: folder / file for file in drawn}

@@ -7,104 +7,39 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lesioncore.evaluation.case import CaseScore, LimitScore
 from lesioncore.evaluation.protocol import Evaluation
-from lesioncore.evaluation.summary import per_subject
-from lesioncore.metrics import UndefinedMetricError
+from lesioncore.evaluation.summary import defined
 
 NOTE = "Research software, not a medical device."
 
+_NONE = "–"
 
-def markdown(summary: Mapping[str, Any], *, title: str = "Evaluation") -> str:
-    """The paper's table (its Tables 1 to 3) and what the field compares by, of :meth:`Evaluation.summary`."""
-    methods = summary["methods"]
-    parts = [f"# {title}", f"{summary['subjects']} scans with lesions, {summary['healthy_subjects']} healthy ones."]
+
+def markdown(summary: Mapping[str, Any]) -> str:
+    """The paper's tables (its Tables 1 to 3) and what the field compares by, of :attr:`Evaluation.summary`."""
+    parts = ["# Evaluation", _scans(summary)]
     if summary["subjects"]:
-        limits = [row["limit"] for row in max((m["at_limit"] for m in methods.values()), key=len)]
-        head = ["method", "AUC (95 %)", *(f"Dice at {percent(x)}" for x in limits), "Dice at TPR - FPR largest*"]
-        rows = []
-        for name, found in methods.items():
-            at = {row["limit"]: row["dice"] for row in found["at_limit"]}
-            dices = [_spread(at.get(limit)) for limit in limits]
-            rows.append([name, _interval(found, "auc"), *dices, _spread(found["dice_at_youden"])])
-        parts += ["Voxels of all scans together; Dice is the mean ± deviation over scans.", table(head, rows)]
-        head = ["method", "AUPRC (95 %)", "largest pooled Dice*", "s per scan"]
-        rows = [
-            [name, _interval(m, "average_precision"), f"{m['best_dice']:.3f}", f"{m['seconds']:.2f}"]
-            for name, m in methods.items()
-        ]
-        parts += [table(head, rows), "*This threshold was chosen with the labels: no result of an unsupervised method."]
-        head = ["method", "limit", "sensitivity", "precision", "FPR", "lesions found", "lesion precision", "lesion F1"]
-        rows = [
-            [
-                name,
-                percent(row["limit"]),
-                *(_spread(row[key]) for key in ("sensitivity", "precision", "fpr")),
-                *(number(row[f"lesion_{key}"]) for key in ("recall", "precision", "f1")),
-                "–" if row["hausdorff_mm"] is None else f"{row['hausdorff_mm']:.1f} ({row['hausdorff_scans']})",
-            ]
-            for name, found in methods.items()
-            for row in found["at_limit"]
-        ]
-        if rows:
-            parts += [
-                "At the thresholds from healthy people; lesion-wise figures of all scans together; HD95 is the median"
-                " over the scans with a detection.",
-                table([*head, "HD95, mm (scans)"], rows),
-            ]
-        if summary.get("differences"):
-            parts += ["Paired differences with 95 % bootstrap intervals over scans:", _differences(summary)]
+        parts += [*_pooled(summary), *_at_limits(summary), *_differences(summary)]
     if summary["healthy_subjects"]:
-        head = ["method", "limit", "FPR of all voxels", "of scans", "largest", "scans above the limit"]
-        rows = [
-            [
-                name,
-                percent(row["limit"]),
-                f"{row['healthy_fpr']:.4f}",
-                _spread(row["healthy_fpr_of_subjects"], 4),
-                f"{row['healthy_fpr_largest']:.4f}",
-                percent(row["healthy_above_limit"]),
-            ]
-            for name, found in methods.items()
-            for row in found["at_limit"]
-        ]
-        parts += ["Healthy people:", table(head, rows)]
+        parts += _healthy(summary)
     return "\n\n".join([*parts, NOTE]) + "\n"
 
 
 def subjects_csv(evaluation: Evaluation) -> str:
     """One row for each scan, method and limit; cells without a value are empty."""
-    rows: list[dict[str, Any]] = []
-    for healthy, scores in ((False, evaluation.patients), (True, evaluation.healthy)):
-        for method, cases in scores.items():
-            for case in cases:
-                facts = {"method": method, "subject": case.subject, "healthy": int(healthy)}
-                facts |= {"lesion_ml": f"{case.lesion_ml:.3f}", "brain_ml": f"{case.brain_ml:.1f}"}
-                facts |= {"seconds": f"{case.seconds:.2f}", "auc": _auc(case.histogram)}
-                rows += [
-                    {
-                        **facts,
-                        "limit": limit,
-                        **{k: f"{per_subject(score, k):.5f}" for k in ("dice", "sensitivity", "precision", "fpr")},
-                        "lesions_found": score.lesions.found,
-                        "lesions_missed": score.lesions.missed,
-                        "detections_true": score.lesions.true_detections,
-                        "detections_false": score.lesions.false_detections,
-                        "hausdorff_mm": "" if score.hausdorff is None else f"{score.hausdorff:.2f}",
-                    }
-                    for limit, score in case.at_limit.items()
-                ] or [facts]
-    columns = list(dict.fromkeys(key for row in rows for key in row))
+    rows = [
+        {**_facts(method, case, healthy), **at_limit}
+        for healthy, scores in ((False, evaluation.patients), (True, evaluation.healthy))
+        for method, cases in scores.items()
+        for case in cases
+        for at_limit in [_cells(limit, score) for limit, score in case.at_limit.items()] or [{}]
+    ]
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
     writer.writeheader()
-    writer.writerows({key: "" if value == "nan" else value for key, value in row.items()} for row in rows)
+    writer.writerows(rows)
     return text.getvalue()
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
 def percent(share: float) -> str:
@@ -112,35 +47,123 @@ def percent(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
-def number(value: float | None) -> str:
-    """Three decimals; a dash for what has no value."""
-    return "–" if value is None else f"{value:.3f}"
+def _scans(summary: Mapping[str, Any]) -> str:
+    empty = f" ({summary['without_lesion']} of them empty)" if summary["without_lesion"] else ""
+    return f"Scans with lesion masks: {summary['subjects']}{empty}. Healthy scans: {summary['healthy_subjects']}."
 
 
-def _spread(found: Mapping[str, float] | None, digits: int = 3) -> str:
-    return "–" if found is None else f"{found['mean']:.{digits}f} ± {found['sd']:.{digits}f}"
+def _pooled(summary: Mapping[str, Any]) -> list[str]:
+    """What does not need thresholds, and the Dice at those that a method has."""
+    methods = summary["methods"]
+    limits = dict.fromkeys(row["limit"] for found in methods.values() for row in found["at_limit"])
+    first, second = [], []
+    for name, found in methods.items():
+        at = {row["limit"]: row["dice"] for row in found["at_limit"]}
+        dices = [_spread(at.get(limit)) for limit in limits]
+        first.append([name, _with_interval(found, "auc"), *dices, _spread(found["dice_at_youden"])])
+        seconds = f"{found['seconds']:.2f}"
+        second.append([name, _with_interval(found, "average_precision"), _number(found["best_dice"]), seconds])
+    return [
+        "Voxels of all scans together; Dice is the mean ± deviation over scans.",
+        _table(["method", "AUC (95 %)", *(f"Dice at {percent(x)}" for x in limits), "Dice at best TPR - FPR*"], first),
+        _table(["method", "AUPRC (95 %)", "largest pooled Dice*", "s per scan"], second),
+        "*This threshold was chosen with the labels: no result of an unsupervised method.",
+    ]
 
 
-def _interval(found: Mapping[str, Any], name: str) -> str:
-    interval = found.get(f"{name}_interval")
-    return f"{found[name]:.3f}" + ("" if interval is None else f" ({interval[0]:.3f}–{interval[1]:.3f})")
+def _at_limits(summary: Mapping[str, Any]) -> list[str]:
+    rows = [
+        [
+            name,
+            percent(row["limit"]),
+            *(_spread(row[key]) for key in ("sensitivity", "precision", "fpr")),
+            *(_number(row[f"lesion_{key}"]) for key in ("recall", "precision", "f1")),
+            _NONE if row["hausdorff_mm"] is None else f"{row['hausdorff_mm']:.1f} ({row['hausdorff_scans']})",
+        ]
+        for name, found in summary["methods"].items()
+        for row in found["at_limit"]
+    ]
+    head = ["method", "limit", "sensitivity", "precision", "FPR", "lesions found", "lesion precision", "lesion F1"]
+    text = [
+        "At the thresholds from healthy people; lesion-wise figures of all scans together; HD95 is the median over the"
+        " scans with a lesion and a detection.",
+        _table([*head, "HD95, mm (scans)"], rows),
+    ]
+    return text if rows else []
 
 
-def _differences(summary: Mapping[str, Any]) -> str:
-    keys = [key for key in summary["differences"][0] if f"{key}_interval" in summary["differences"][0]]
-    titles = ["AUC" if key == "auc" else f"Dice at {percent(float(key.split('_')[1]))}" for key in keys]
+def _differences(summary: Mapping[str, Any]) -> list[str]:
+    differences = summary["differences"]
+    limits = dict.fromkeys(row["limit"] for found in differences for row in found["at_limit"])
     rows = []
-    for row in summary["differences"]:
-        cells = []
-        for key in keys:
-            interval = row.get(f"{key}_interval")
-            cells.append("–" if interval is None else f"{row[key]:+.3f} ({interval[0]:+.3f} to {interval[1]:+.3f})")
-        rows.append([f"{row['method']} minus {row['versus']}", *cells])
-    return table(["methods", *titles], rows)
+    for found in differences:
+        at = {row["limit"]: row for row in found["at_limit"]}
+        dices = [_with_interval(at.get(limit, {}), "dice", "+.3f") for limit in limits]
+        rows.append([f"{found['method']} minus {found['versus']}", _with_interval(found, "auc", "+.3f"), *dices])
+    text = [
+        "Paired differences with 95 % bootstrap intervals over scans:",
+        _table(["methods", "AUC", *(f"Dice at {percent(limit)}" for limit in limits)], rows),
+    ]
+    return text if rows else []
 
 
-def _auc(histogram: Any) -> str:
-    try:
-        return f"{histogram.auc():.5f}"
-    except UndefinedMetricError:
-        return ""
+def _healthy(summary: Mapping[str, Any]) -> list[str]:
+    rows = [
+        [
+            name,
+            percent(row["limit"]),
+            f"{row['healthy_fpr']:.4f}",
+            _spread(row["healthy_fpr_of_subjects"], ".4f"),
+            f"{row['healthy_fpr_largest']:.4f}",
+            percent(row["healthy_above_limit"]),
+        ]
+        for name, found in summary["methods"].items()
+        for row in found["at_limit"]
+    ]
+    head = ["method", "limit", "FPR of all voxels", "of scans", "largest", "scans above the limit"]
+    return ["Healthy people:", _table(head, rows)] if rows else ["No method has thresholds to try on healthy people."]
+
+
+def _facts(method: str, case: CaseScore, healthy: bool) -> dict[str, Any]:
+    return {
+        "method": method,
+        "subject": case.subject,
+        "healthy": int(healthy),
+        "lesion_ml": f"{case.lesion_ml:.3f}",
+        "brain_ml": f"{case.brain_ml:.1f}",
+        "seconds": f"{case.seconds:.2f}",
+        "auc": _number(defined(case.histogram.auc), ".5f", ""),
+    }
+
+
+def _cells(limit: float, score: LimitScore) -> dict[str, Any]:
+    names = ("dice", "sensitivity", "precision", "fpr")
+    return {
+        "limit": limit,
+        **{name: _number(defined(getattr, score.confusion, name), ".5f", "") for name in names},
+        "lesions_found": score.lesions.found,
+        "lesions_missed": score.lesions.missed,
+        "detections_true": score.lesions.true_detections,
+        "detections_false": score.lesions.false_detections,
+        "hausdorff_mm": _number(score.hausdorff, ".2f", ""),
+    }
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *cells])
+
+
+def _number(value: float | None, digits: str = ".3f", none: str = _NONE) -> str:
+    return none if value is None else format(value, digits)
+
+
+def _spread(found: Mapping[str, float] | None, digits: str = ".3f") -> str:
+    return _NONE if found is None else f"{found['mean']:{digits}} ± {found['sd']:{digits}}"
+
+
+def _with_interval(found: Mapping[str, Any], name: str, digits: str = ".3f") -> str:
+    interval = found.get(f"{name}_interval")
+    return _number(found.get(name), digits) + (
+        f" ({interval[0]:{digits}} to {interval[1]:{digits}})" if interval else ""
+    )

@@ -1,0 +1,84 @@
+"""Subjects as an evaluation takes them: each scan once, of patients with a lesion mask, of healthy people without."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+import numpy as np
+
+from lesioncore.data.grid import SliceGrid
+from lesioncore.subjects import FileSubject, Loaded, PhantomSubject, Subject
+
+T = TypeVar("T")
+
+
+def load(subject: Subject, voxel_size: float, *, ill: bool) -> Loaded:
+    """Read or simulate a scan.
+
+    Parameters
+    ----------
+    subject : Subject
+        The scan.
+    voxel_size : float
+        Of simulated subjects, mm. Files keep their own.
+    ill : bool
+        It is a patient's.
+
+    Raises
+    ------
+    ValueError
+        If a patient has no lesion mask, or a healthy person has a lesion.
+    """
+    loaded = subject.load(SliceGrid(voxel_size, (200, 200)))
+    if ill and loaded.lesion is None:
+        raise _no_mask([subject.id])
+    if not ill and loaded.lesion is not None and loaded.lesion.any():
+        raise ValueError(
+            f"{subject.id}: is given as healthy, but its lesion mask is not empty; give it as a patient, or in a table"
+            " whose column lesion is empty"
+        )
+    return loaded
+
+
+def check_patients(patients: Sequence[Subject]) -> None:
+    """Raise ``ValueError`` if a scan is named twice, or where it can be told without loading, has no lesion mask."""
+    check_names("patients", patients)
+    without = [s.id for s in patients if isinstance(s, FileSubject | PhantomSubject) and s.lesion is None]
+    if without:
+        raise _no_mask(without)
+
+
+def check_names(argument: str, subjects: Sequence[Subject]) -> None:
+    """Raise ``ValueError`` if a scan is named twice."""
+    for name, count in Counter(subject.id for subject in subjects).items():
+        if count > 1:
+            raise ValueError(f"{argument}: {name} is named {count} times, expected each scan once; leave one out")
+
+
+def spread(items: Sequence[T], count: int) -> list[T]:
+    """At most `count` items, evenly spread from the first to the last."""
+    places = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
+    return [items[place] for place in places]
+
+
+@contextmanager
+def about(subject: Subject) -> Iterator[None]:
+    """Name the scan in errors that do not."""
+    try:
+        yield
+    except ValueError as error:
+        if subject.id in str(error):
+            raise
+        raise ValueError(f"{subject.id}: {error}") from error
+
+
+def _no_mask(names: Sequence[str]) -> ValueError:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ValueError(
+        f"patients: {', '.join(names[:3])}{more}: no lesion mask to compare with; name one (a file"
+        " ..._label-lesion_mask.nii.gz beside the scan or in derivatives, or a table with the columns image and"
+        " lesion), or give the scan as a healthy one"
+    )

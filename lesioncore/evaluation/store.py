@@ -1,0 +1,83 @@
+"""Results in files, taken from there as long as all that they follow from is the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import torch
+
+import lesioncore
+from lesioncore.data.files import replace_atomically
+from lesioncore.detectors import Detector
+from lesioncore.restore import resolve_device
+from lesioncore.subjects import source_hash
+
+
+class _Storable(Protocol):
+    def to_dict(self) -> dict[str, Any]: ...
+
+
+ResultT = TypeVar("ResultT", bound=_Storable)
+
+
+class Store:
+    """A folder of results, each in a file whose name is the hash of all that it follows from.
+
+    Files that are no longer used are not removed; the folder can be deleted at any time.
+
+    Parameters
+    ----------
+    folder : Path or None
+        Created when absent; None keeps nothing.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def get(
+        self,
+        detector: Detector,
+        facts: list[Any],
+        device: str | torch.device,
+        make: Callable[[], ResultT],
+        read: Callable[[dict[str, Any]], ResultT],
+    ) -> ResultT:
+        """Read a result, or make and keep it.
+
+        Parameters
+        ----------
+        detector : Detector
+            Nothing is kept of one without a fingerprint, whose weights nothing identifies.
+        facts : list
+            What else the result follows from, such as the scan (JSON-able).
+        device : str or torch.device
+            Where it is computed; what another kind of device has made is not taken, since its times are not this one's.
+        make : callable
+            Computes the result.
+        read : callable
+            From the result's ``to_dict()`` to the result.
+        """
+        if self._folder is None or detector.metadata.fingerprint is None:
+            return make()
+        everything = [
+            *(facts, detector.metadata.fingerprint, detector.settings(), detector.tv_weight, detector.smoothing),
+            *(detector.normalized, resolve_device(device).type, source_hash(Path(lesioncore.__file__))),
+        ]
+        key = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
+        path = self._folder / f"{key}.json"
+        if path.exists():
+            try:
+                return read(json.loads(path.read_text()))
+            except (ValueError, LookupError, TypeError) as error:
+                warnings.warn(f"{path} is damaged ({error!r}) and made anew", stacklevel=3)
+        result = make()
+        with replace_atomically(path) as temporary:
+            temporary.write_text(json.dumps(result.to_dict()))
+        return result
