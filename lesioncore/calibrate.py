@@ -18,7 +18,7 @@ from lesioncore.scan import SliceStack, Volume, prepare
 from lesioncore.search import Changes, Implants, choose, search_part
 from lesioncore.smoothing import smooth
 
-DEFAULT_WEIGHTS = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
+DEFAULT_WEIGHTS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
 """Weights lambda tried when none are given."""
 
 
@@ -55,9 +55,8 @@ def calibrate(
         ``"change"`` is the paper's (Eq. 7): the smallest weight whose mean change of healthy images is within 1 % of
         the least, and no smoothing. It has an interior minimum with the paper's solver alone; an exact solver changes
         ever less as the weight grows. ``"implant"`` takes the weight and the smoothing that best find random anomalies
-        implanted into the healthy images (:func:`lesioncore.implant.implant_anomalies`): the largest mean over
-        anomalies of the AUC of one anomaly's pixels against all healthy ones, so that small ones count as much as large
-        ones. Default: ``"change"`` for the paper solver, else ``"implant"``.
+        implanted into the healthy images (:func:`lesioncore.implant.implant_anomalies`), by the AUC of all pixels.
+        Default: ``"change"`` for the paper solver, else ``"implant"``.
     search_slices : int
         About how many healthy slices the search uses, in slabs of 48 mm at different heights; the thresholds use all.
     seed : int

@@ -39,9 +39,8 @@ def implant_anomalies(
 
     Returns
     -------
-    changed, labels : Tensor
-        Slices with their anomalies, and the number of the anomaly at each pixel (int32, from 1; 0 where there is none;
-        membership above 1/2, inside the brain; where two meet, the later one's).
+    changed, truth : Tensor
+        Slices with their anomalies, and where these are (bool; membership above 1/2, inside the brain).
 
     Raises
     ------
@@ -50,11 +49,11 @@ def implant_anomalies(
     """
     if not mask.any():
         raise ValueError("mask: no pixel is brain, so there is nowhere to implant an anomaly")
-    changed, labels = slices.clone(), torch.zeros_like(mask, dtype=torch.int32)
+    changed, truth = slices.clone(), torch.zeros_like(mask)
     if coupled:
-        units = [(changed[:, 0], mask[:, 0], labels[:, 0])] * max(1, round(len(slices) / SLICES_EACH))
+        units = [(changed[:, 0], mask[:, 0], truth[:, 0])] * max(1, round(len(slices) / SLICES_EACH))
     else:
-        units = [(changed[i], mask[i], labels[i]) for i in range(len(slices))]
+        units = [(changed[i], mask[i], truth[i]) for i in range(len(slices))]
     for index, (image, brain, label) in enumerate(units):
         rng = np.random.default_rng([seed, index])
         places = brain.nonzero()
@@ -63,8 +62,8 @@ def implant_anomalies(
         blob, shift = _blob(places[rng.integers(len(places))], tuple(image.shape), depth_ratio, rng)
         blob = blob * brain
         image += blob * shift
-        label[blob > 0.5] = index + 1
-    return changed, labels
+        label |= blob > 0.5
+    return changed, truth
 
 
 def _blob(

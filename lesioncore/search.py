@@ -78,10 +78,10 @@ class Implants:
 
     def __init__(self, healthy: Sequence[SliceStack], smoothing: float | None, seed: int) -> None:
         self.smoothings = SMOOTHINGS if smoothing is None else (smoothing,)
-        self.stacks, self.labels = [], []
+        self.stacks, self.truths = [], []
         for i, stack in enumerate(healthy):
             size = stack.voxel_size
-            slices, labels = implant_anomalies(
+            slices, truth = implant_anomalies(
                 stack.slices,
                 stack.mask,
                 seed=seed + i,
@@ -89,7 +89,7 @@ class Implants:
                 depth_ratio=1.0 if size is None else size[0] / size[2],
             )
             self.stacks.append(replace(stack, slices=slices))
-            self.labels.append(labels)
+            self.truths.append(truth)
 
     def __call__(self, weight: float, found: Sequence[Solution]) -> list[dict[str, float]]:
         return [
@@ -98,12 +98,8 @@ class Implants:
         ]
 
     def _auc(self, found: Sequence[Solution], smoothing: float) -> float:
-        healthy, anomalies = ScoreHistogram(0.0, 10.0), []  # residuals beyond ten standard deviations count as ten
-        for stack, labels, solution in zip(self.stacks, self.labels, found, strict=True):
+        histogram = ScoreHistogram(0.0, 10.0)  # residuals beyond ten standard deviations count as ten
+        for stack, truth, solution in zip(self.stacks, self.truths, found, strict=True):
             score = smooth(stack.slices - solution.restored, stack.mask, stack.voxel_size, smoothing).abs()
-            healthy.add(score, torch.zeros_like(stack.mask), stack.mask & (labels == 0))
-            for number in labels.unique()[1:]:
-                anomaly = ScoreHistogram(0.0, 10.0)
-                anomaly.add(score, torch.ones_like(stack.mask), labels == number)
-                anomalies.append(anomaly)
-        return float(np.mean([(healthy + anomaly).auc() for anomaly in anomalies]))
+            histogram.add(score, truth, stack.mask)
+        return histogram.auc()

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from matplotlib.figure import Figure
 from models import tiny_vae
 from patients import AFFINE, HEAD, lesion, scan, subjects_of, voxels, write, write_healthy, write_patients
 from scans import FAST, METADATA
@@ -37,6 +36,7 @@ from lesioncore.evaluation.curves import Curves, write_curves
 from lesioncore.evaluation.examples import choose_examples, draw_examples
 from lesioncore.evaluation.figures import roc_figure, size_figure
 from lesioncore.evaluation.tables import markdown
+from lesioncore.figure import restoration_figure
 from lesioncore.metrics import fpr_threshold, hausdorff
 from lesioncore.scan import prepare
 from lesioncore.subjects import FileSubject, Loaded, Subject
@@ -636,7 +636,7 @@ def test_examples_are_drawn_with_the_detectors_own_thresholds(found, detectors, 
 
     def figure(result, truth, **options):
         drawn.append((result.mask(0.05), truth, options))
-        return Figure()
+        return restoration_figure(result, truth, **{**options, "slices": 1})
 
     monkeypatch.setattr("lesioncore.evaluation.examples.restoration_figure", figure)
     written = draw_examples(detector, patients[1:2], tmp_path / "examples")
@@ -655,11 +655,10 @@ def test_examples_are_drawn_with_the_detectors_own_thresholds(found, detectors, 
 @pytest.mark.parametrize("smoothing", [0.0, 5.0])
 def test_curves(smoothing, detectors, patients, healthy):
     """The scans are thinner than the slab, so that a curve's AUC is that of the detector on the prior's slices."""
-    prior, config = detectors["restored"].prior, replace(FAST, smoothing=smoothing)
+    prior, config = detectors["restored"].prior, replace(FAST, smoothing=smoothing, tv_dimensions=2)
     curves = Curves(prior, patients[:2], healthy[:1], config=config)
     loose, tight = curves.weights((0.01, 1000.0))
     assert loose["change"] > tight["change"] == pytest.approx(0, abs=1e-6)
-    assert tight["auc"] == pytest.approx(0.5, abs=0.01)
     start, *_, end = curves.steps((0, 2, 10))
     assert end["objective"] > start["objective"]
     detector, pairs = MAPDetector(prior, config), []

@@ -46,8 +46,8 @@ class Evaluate:
     voxel_size : float
         Of simulated scans, mm, 0.5 to 8. Files keep their own.
     figures : bool
-        Draw ROC curves, detection against the lesion's size, and, if the first method is map with thresholds and
-        without a sign, the scans that it detects worst, middling and best.
+        Whether to draw ROC curves, detection against the lesion's size, and, if the first method is map with thresholds
+        and without a sign, the scans that it detects worst, middling and best.
     curves : bool
         Draw detection against the data-consistency weight and the solver's steps, if the first method is map. Restores
         slabs of up to eight scans of each kind some twenty times.

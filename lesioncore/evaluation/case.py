@@ -186,7 +186,7 @@ def score_histogram(score: Array, truth: Array, mask: Array, *, bounded: bool = 
 def _warn_of_lost(name: str, lesion: int, inside: int) -> None:
     if lesion - inside > _MOST_OUTSIDE * lesion:
         warnings.warn(
-            f"{name}: {100 * (1 - inside / lesion):.0f} % of its lesion mask lies outside the brain and does not count; check"
-            " that brain and lesion mask belong together",
+            f"{name}: {100 * (1 - inside / lesion):.0f} % of its lesion mask lies outside the brain and does not count;"
+            " check that brain and lesion mask belong together",
             stacklevel=3,
         )
