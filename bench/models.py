@@ -17,18 +17,16 @@ import re
 import time
 from dataclasses import replace
 from functools import lru_cache
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _bench import RESULTS, environment, write_json
+from _bench import RESULTS, SharedRestoration, environment, write_json
 from lesioncore.training import embedded
 from lesioncore.training.job import Job
 from lesioncore.training.recipes import AAERecipe, AnoGANRecipe, GMVAERecipe, Recipe, UNetRecipe, VAERecipe
 from lesioncore.training.train import train
 from scipy.special import logit
-from torch import Tensor
 
 from lesioncore.config import RestoreConfig
 from lesioncore.detectors import (
@@ -36,11 +34,9 @@ from lesioncore.detectors import (
     AnoGANConfig,
     Detector,
     LatentSearch,
-    MAPDetector,
     UNetConfig,
     make_detector,
 )
-from lesioncore.detectors.base import Sign
 from lesioncore.metrics import ScoreHistogram, bootstrap_interval, dice
 from lesioncore.phantom import simulate, write_dataset
 from lesioncore.priors import GMVAEConfig, VAEConfig, load_model
@@ -89,20 +85,6 @@ TABLE_3: dict[str, Recipe] = {
     for c in (1, 3, 6, 9)
     for z in (32, 64, 128)
 }
-
-
-class SharedRestoration(MAPDetector):
-    """Restores each scan once for all detectors that share a memory."""
-
-    def __init__(self, prior: Any, memory: dict[bytes, list[Tensor]], *, sign: Sign = None) -> None:
-        super().__init__(prior, sign=sign)
-        self.memory = memory
-
-    def deviation_stacks(self, stacks, **options) -> list[Tensor]:
-        key = sha256(b"".join(stack.slices.numpy().tobytes() for stack in stacks)).digest()
-        if key not in self.memory:
-            self.memory[key] = super().deviation_stacks(stacks, **options)
-        return self.memory[key]
 
 
 def slug(name: str) -> str:
@@ -168,12 +150,11 @@ def detectors(name: str, recipe: Recipe, run: Path, contrast: str) -> dict[str, 
         return {name: make_detector(model, "projection")}
     if name not in MODELS:
         return {name: make_detector(model)}
-    memory: dict[bytes, list[Tensor]] = {}
-    found: dict[str, Detector] = {f"{name} (TV)": SharedRestoration(model, memory)}
+    found: dict[str, Detector] = {f"{name} (TV)": SharedRestoration(model)}
     sign = SIGN[contrast]
     if name in ("VAE", "multiscale VAE"):
         found |= {
-            f"{name} (TV), signed": SharedRestoration(model, memory, sign=sign),
+            f"{name} (TV), signed": SharedRestoration(model, sign=sign),
             f"{name}, projection": make_detector(model, "projection"),
             f"{name}, smoothed projection": make_detector(model, "projection", smoothing=SMOOTHING),
         }

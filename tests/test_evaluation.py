@@ -165,7 +165,7 @@ def test_the_auc_of_each_scan_and_of_all_voxels_is_scikit_learns(name, found, de
     for (score, truth), case in zip(pairs, found.patients[name], strict=True):
         assert case.histogram.auc() == pytest.approx(roc_auc_score(truth, score), abs=5e-4)
     score, truth = map(np.concatenate, zip(*pairs, strict=True))
-    figures = found.summary["methods"][name]
+    figures = found.summary()["methods"][name]
     assert figures["auc"] == pytest.approx(roc_auc_score(truth, score), abs=1e-4)
     assert figures["average_precision"] == pytest.approx(average_precision_score(truth, score), abs=2e-3)
     assert figures["auc"] != pytest.approx(0.5, abs=0.01)
@@ -178,7 +178,7 @@ def test_thresholds_chosen_with_the_labels(name, found, detectors, patients):
     order = np.argsort(-score, kind="stable")
     last = np.append(np.diff(score[order]) != 0, True)  # of equal scores
     tp, fp = (np.cumsum(kind[order])[last] for kind in (truth, ~truth))
-    figures = found.summary["methods"][name]
+    figures = found.summary()["methods"][name]
     assert figures["best_dice"] == pytest.approx((2 * tp / (tp + fp + truth.sum())).max(), abs=2e-3)
     lowest = score[order][last][np.argmax(tp / truth.sum() - fp / (~truth).sum())]
     dices = [dice_of(score >= lowest, truth) for score, truth in pairs]
@@ -230,7 +230,7 @@ def test_infinite_scores_have_their_place_and_nan_names_the_scan(patients):
 
 @CALIBRATED
 def test_means_pools_and_intervals(name, found):
-    cases, figures = found.patients[name], found.summary["methods"][name]
+    cases, figures = found.patients[name], found.summary()["methods"][name]
     histograms = [case.histogram for case in cases]
     assert figures["auc_interval"] == list(bootstrap_interval(histograms))
     assert [row["limit"] for row in figures["at_limit"]] == list(LIMITS)
@@ -264,7 +264,7 @@ def test_differences_are_paired_and_antisymmetric(found):
         assert ahead["dice_interval"] == pytest.approx([-x for x in behind["dice_interval"][::-1]])
     alone = compare(first, first)
     assert (alone["auc"], alone["auc_interval"]) == (0, [0, 0])
-    (to_restored, *others) = found.summary["differences"]
+    (to_restored, *others) = found.summary()["differences"]
     assert to_restored == {"method": "bright", "versus": "restored", **there}
     assert [(row["versus"], row["at_limit"]) for row in others] == [("unet", []), ("ranks", []), ("raw", [])]
     with pytest.raises(ValueError, match="second: expected the scans of first"):
@@ -272,7 +272,7 @@ def test_differences_are_paired_and_antisymmetric(found):
 
 
 def test_methods_without_thresholds_have_no_limits(found):
-    figures = found.summary["methods"]["unet"]
+    figures = found.summary()["methods"]["unet"]
     assert figures["at_limit"] == []
     assert figures["detector"]["thresholds"] == []
     assert figures["detector"]["calibration_subjects"] is None
@@ -283,7 +283,7 @@ def test_methods_without_thresholds_have_no_limits(found):
 def test_limits_hold_on_the_calibrations_own_scans(name, detectors, folder):
     detector, own = detectors[name], subjects_of(folder / "calibration")
     assert thresholds_from(detector, own) == detector.thresholds([subject.scan for subject in own])
-    figures = evaluate({"a": detector}, [], own).summary["methods"]["a"]
+    figures = evaluate({"a": detector}, [], own).summary()["methods"]["a"]
     scores = np.concatenate([score for score, _ in brain_scores(detector, own)])
     assert "auc" not in figures
     for row, what in zip(figures["at_limit"], figures["detector"]["thresholds"], strict=True):
@@ -294,13 +294,13 @@ def test_limits_hold_on_the_calibrations_own_scans(name, detectors, folder):
 
 def test_one_patient_alone_has_figures_and_no_intervals(detectors, patients):
     found = evaluate({name: detectors[name] for name in NAMES[:2]}, patients[:1])
-    figures = found.summary["methods"]["bright"]
+    figures = found.summary()["methods"]["bright"]
     assert figures["auc"] > 0.5
     assert figures["auc_interval"] is figures["at_limit"][0]["dice_interval"] is None
-    (difference,) = found.summary["differences"]
-    assert difference["auc"] == pytest.approx(figures["auc"] - found.summary["methods"]["restored"]["auc"])
+    (difference,) = found.summary()["differences"]
+    assert difference["auc"] == pytest.approx(figures["auc"] - found.summary()["methods"]["restored"]["auc"])
     assert difference["auc_interval"] is None
-    assert f"| bright | {figures['auc']:.3f} |" in markdown(found.summary)
+    assert f"| bright | {figures['auc']:.3f} |" in markdown(found.summary())
 
 
 def without_lesion(folder: Path) -> FileSubject:
@@ -311,27 +311,27 @@ def without_lesion(folder: Path) -> FileSubject:
 def test_no_scan_with_a_lesion(tmp_path, detectors):
     names = NAMES[:2]
     found = evaluate({name: detectors[name] for name in names}, [without_lesion(tmp_path)])
-    figures = found.summary["methods"]["bright"]
-    assert (found.summary["subjects"], found.summary["without_lesion"]) == (1, 1)
+    figures = found.summary()["methods"]["bright"]
+    assert (found.summary()["subjects"], found.summary()["without_lesion"]) == (1, 1)
     for key in ("auc", "average_precision", "best_dice", "dice_at_youden", "auc_interval"):
         assert figures[key] is None
     row = figures["at_limit"][1]
     assert (row["dice"]["mean"], row["sensitivity"], row["lesion_recall"], row["hausdorff_mm"]) == (0, None, None, None)
-    assert found.summary["differences"][0]["auc"] is None
+    assert found.summary()["differences"][0]["auc"] is None
     assert set(write_report(found, tmp_path / "out")) == {"metrics.json", "subjects.csv", "tables.md"}
 
 
 def test_an_empty_lesion_mask_among_others(tmp_path, detectors, patients):
     both = evaluate({"a": detectors["bright"]}, [without_lesion(tmp_path), patients[0]])
     alone = evaluate({"a": detectors["bright"]}, patients[:1])
-    figures = both.summary["methods"]["a"]
-    assert (both.summary["subjects"], both.summary["without_lesion"]) == (2, 1)
+    figures = both.summary()["methods"]["a"]
+    assert (both.summary()["subjects"], both.summary()["without_lesion"]) == (2, 1)
     assert figures["auc_interval"] is None  # a quarter of the draws has no lesion
-    found, expected = figures["at_limit"][1], alone.summary["methods"]["a"]["at_limit"][1]
+    found, expected = figures["at_limit"][1], alone.summary()["methods"]["a"]["at_limit"][1]
     assert found["sensitivity"] == expected["sensitivity"]
     assert found["dice"]["mean"] == pytest.approx(expected["dice"]["mean"] / 2)
     assert found["hausdorff_scans"] == 1
-    assert "Scans with lesion masks: 2 (1 of them empty)" in markdown(both.summary)
+    assert "Scans with lesion masks: 2 (1 without lesion in the brain)" in markdown(both.summary())
     (curve, _), points = roc_figure(both).axes[0].get_lines()[:2], size_figure("a", both.patients["a"], 0.05)
     assert curve.get_ydata()[-1] == 1
     assert points.axes[0].get_xscale() == "log"
@@ -506,7 +506,7 @@ def report(found, tmp_path_factory) -> dict[str, Path]:
 def test_metrics_are_valid_json(report, found):
     values = json.loads(report["metrics.json"].read_text(), parse_constant=no_constants)
     assert "not a medical device" in values.pop("note")
-    assert values == json.loads(json.dumps(found.summary))
+    assert values == json.loads(json.dumps(found.summary()))
     what = values["methods"]["restored"]["detector"]
     assert (what["model"], what["fingerprint"], what["tv_weight"], what["calibration_subjects"]) == (
         "tiny",
@@ -566,7 +566,7 @@ def tables_of(text: str) -> list[list[dict[str, str]]]:
 def test_the_markdown_holds_the_same_figures(report, found):
     text = report["tables.md"].read_text()
     pooled, second, at_limits, differences, people = tables_of(text)
-    methods = found.summary["methods"]
+    methods = found.summary()["methods"]
     assert [row["method"] for row in pooled] == list(NAMES)
     for row, other in zip(pooled, second, strict=True):
         figures = methods[row["method"]]
@@ -586,7 +586,7 @@ def test_the_markdown_holds_the_same_figures(report, found):
     assert people[0]["FPR of all voxels"] == f"{row['healthy_fpr']:.4f}"
     assert people[0]["scans above the limit"] == f"{100 * row['healthy_above_limit']:.3g} %"
     assert [row["methods"] for row in differences] == [f"bright minus {name}" for name in NAMES[1:]]
-    assert differences[0]["AUC"].startswith(f"{found.summary['differences'][0]['auc']:+.3f} (")
+    assert differences[0]["AUC"].startswith(f"{found.summary()['differences'][0]['auc']:+.3f} (")
     assert differences[1]["Dice at 5 %"] == "–"
     assert "Healthy scans: 3" in text
     assert text.endswith("not a medical device.\n")
@@ -595,13 +595,13 @@ def test_the_markdown_holds_the_same_figures(report, found):
 def test_tables_of_methods_with_other_limits_and_odd_names(detectors, patients, healthy):
     """The first has no thresholds; a name's bars stay in its cell."""
     found = evaluate({"a": detectors["raw"], "b|c": detectors["bright"]}, patients[:2], healthy[:1])
-    text = markdown(found.summary)
+    text = markdown(found.summary())
     assert "| b\\|c | 5 % |" in text
     assert "| a minus b\\|c |" in text
     alone = evaluate({"a": detectors["raw"]}, [], healthy[:1])
-    assert "No method has thresholds to try on healthy people." in markdown(alone.summary)
+    assert "No method has thresholds to try on healthy people." in markdown(alone.summary())
     third = evaluate({"b": detectors["bright"], "a": detectors["raw"], "c": detectors["bright"]}, patients[:2])
-    differences = tables_of(markdown(third.summary))[3]
+    differences = tables_of(markdown(third.summary()))[3]
     assert [row["Dice at 1 %"] for row in differences] == ["–", "+0.000 (+0.000 to +0.000)"]
 
 

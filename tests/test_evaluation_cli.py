@@ -103,7 +103,7 @@ def test_what_is_written_is_what_the_library_finds(run, places, capsys):
         calibration = detector.thresholds([subject.scan for subject in own])
         detector.metadata = detector.metadata.with_calibration(calibration)
     patients, healthy = (subjects_of(Path(places[name])) for name in ("PATIENTS", "HEALTHY"))
-    expected = json.loads(json.dumps(evaluate(detectors, patients, healthy, limits=(0.05, 0.2)).summary))
+    expected = json.loads(json.dumps(evaluate(detectors, patients, healthy, limits=(0.05, 0.2)).summary()))
     for name in detectors:
         seconds = [figures["methods"][name].pop("seconds") for figures in (facts, expected)]
         assert all(value > 0 for value in seconds)

@@ -76,13 +76,15 @@ class Evaluate:
     def run(self, output: Output) -> Report:
         """Score, compare, write."""
         from lesioncore.evaluation import write_report
+        from lesioncore.evaluation.scans import check_patients
         from lesioncore.evaluation.tables import NOTE, markdown
 
         self._check()
         patients, healthy = self._read(self.data, "test"), self._read(self.healthy, "test")
         calibration = self._read(self.calibration, "validation")
-        _keep_apart(calibration, [*patients, *healthy])
+        check_patients(patients)
         detectors = self._open(output, [*patients, *healthy, *calibration])
+        _keep_apart(calibration, [*patients, *healthy])
         try:
             found = self._score(detectors, patients, healthy, calibration, output)
         except KeyboardInterrupt as stop:
@@ -90,10 +92,10 @@ class Evaluate:
         output.stage("tables and figures")
         written = write_report(found, self.output, figures=self.figures)
         written |= self._pictures(found, next(iter(detectors.values())), patients, healthy)
-        output.say(markdown(found.summary).removesuffix(f"{NOTE}\n"))
+        output.say(markdown(found.summary()).removesuffix(f"\n{NOTE}\n"))
         output.say(f"{len(written)} files in {self.output}: {', '.join(sorted(written))}")
         output.say(NOTE)
-        return Report({**found.summary, "files": {name: str(path) for name, path in written.items()}, "note": NOTE})
+        return Report({**found.summary(), "files": {name: str(path) for name, path in written.items()}, "note": NOTE})
 
     def _check(self) -> None:
         """What can be said before anything is read."""
@@ -161,7 +163,8 @@ class Evaluate:
         from lesioncore.evaluation.examples import choose_examples, draw_examples
 
         written: dict[str, Path] = {}
-        if not isinstance(detector, MAPDetector) or found.summary["subjects"] == found.summary["without_lesion"]:
+        summary = found.summary()
+        if not isinstance(detector, MAPDetector) or summary["subjects"] == summary["without_lesion"]:
             return written
         options: dict[str, Any] = {"voxel_size": self.voxel_size, "device": self.device}
         if self.figures and detector.calibration is not None and detector.sign is None:

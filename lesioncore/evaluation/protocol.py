@@ -41,14 +41,17 @@ class Evaluation:
     healthy: Mapping[str, list[CaseScore]]
     detectors: Mapping[str, dict[str, Any]]
 
-    @cached_property
     def summary(self) -> dict[str, Any]:
         """Figures of each method, and of the first against each other one (JSON-able).
 
-        ``subjects``, of which ``without_lesion`` have an empty lesion mask, and ``healthy_subjects`` count the scans;
+        ``subjects``, of which ``without_lesion`` have none in the brain, and ``healthy_subjects`` count the scans;
         ``methods`` holds for each what :func:`summarise` gives and, as ``detector``, what it is; ``differences`` the
         rows of :func:`compare`, of no patient none.
         """
+        return self._summary
+
+    @cached_property
+    def _summary(self) -> dict[str, Any]:
         first, *others = self.detectors
         patients = self.patients[first]
         return {

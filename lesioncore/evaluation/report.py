@@ -38,7 +38,7 @@ def write_report(evaluation: Evaluation, folder: Path, *, figures: bool = True) 
         If figures are wanted and matplotlib, the extra `figures`, is missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    summary = evaluation.summary
+    summary = evaluation.summary()
     texts = {
         "metrics.json": json.dumps({**summary, "note": NOTE}, indent=1, allow_nan=False) + "\n",
         "subjects.csv": subjects_csv(evaluation),

@@ -14,8 +14,10 @@ import torch
 import lesioncore
 from lesioncore.data.files import replace_atomically
 from lesioncore.detectors import Detector
-from lesioncore.restore import resolve_device
 from lesioncore.subjects import source_hash
+
+_NOT_SCORING = ("cli", "demo.py", "evaluation", "figure.py", "phantom", "training")
+"""Parts of the package that no score follows from, but for `case.py`; simulated scans have a hash of their code."""
 
 
 class _Storable(Protocol):
@@ -45,7 +47,7 @@ class Store:
         self,
         detector: Detector,
         facts: list[Any],
-        device: str | torch.device,
+        device: torch.device,
         make: Callable[[], ResultT],
         read: Callable[[dict[str, Any]], ResultT],
     ) -> ResultT:
@@ -57,7 +59,7 @@ class Store:
             Nothing is kept of one without a fingerprint, whose weights nothing identifies.
         facts : list
             What else the result follows from, such as the scan (JSON-able).
-        device : str or torch.device
+        device : torch.device
             Where it is computed; what another kind of device has made is not taken, since its times are not this one's.
         make : callable
             Computes the result.
@@ -68,7 +70,7 @@ class Store:
             return make()
         everything = [
             *(facts, detector.metadata.fingerprint, detector.settings(), detector.tv_weight, detector.smoothing),
-            *(detector.normalized, resolve_device(device).type, source_hash(Path(lesioncore.__file__))),
+            *(detector.normalized, device.type, _code()),
         ]
         key = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
         path = self._folder / f"{key}.json"
@@ -81,3 +83,11 @@ class Store:
         with replace_atomically(path) as temporary:
             temporary.write_text(json.dumps(result.to_dict()))
         return result
+
+
+def _code() -> str:
+    """Hash of the code that scores follow from."""
+    package = Path(lesioncore.__file__).parent
+    files = [file for file in sorted(package.rglob("*.py")) if file.name != "__init__.py"]
+    scoring = [file for file in files if file.relative_to(package).parts[0] not in _NOT_SCORING]
+    return source_hash(*scoring, package / "evaluation" / "case.py")

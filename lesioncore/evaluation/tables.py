@@ -17,7 +17,7 @@ _NONE = "–"
 
 
 def markdown(summary: Mapping[str, Any]) -> str:
-    """The paper's tables (its Tables 1 to 3) and what the field compares by, of :attr:`Evaluation.summary`."""
+    """The paper's tables (its Tables 1 to 3) and what the field compares by, of :meth:`Evaluation.summary`."""
     parts = ["# Evaluation", _scans(summary)]
     if summary["subjects"]:
         parts += [*_pooled(summary), *_at_limits(summary), *_differences(summary)]
@@ -48,7 +48,7 @@ def percent(share: float) -> str:
 
 
 def _scans(summary: Mapping[str, Any]) -> str:
-    empty = f" ({summary['without_lesion']} of them empty)" if summary["without_lesion"] else ""
+    empty = f" ({summary['without_lesion']} without lesion in the brain)" if summary["without_lesion"] else ""
     return f"Scans with lesion masks: {summary['subjects']}{empty}. Healthy scans: {summary['healthy_subjects']}."
 
 
