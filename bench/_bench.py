@@ -120,7 +120,7 @@ def git_commit() -> str:
 
 
 class SharedRestoration(MAPDetector):
-    """Restores each scan once for all detectors with the same prior, settings and weight, such as signed and unsigned."""
+    """Restores a scan once for detectors with the same prior, settings and weight, such as signed and unsigned."""
 
     _last: ClassVar[dict[str, tuple[bytes, list[Tensor]]]] = {}
 

@@ -38,6 +38,7 @@ from lesioncore.subjects import find_subjects
 
 LESION = {"T2w": "glioma", "T1w": "stroke"}
 SIGN = {"T2w": 1.0, "T1w": -1.0}
+APART = 1e6  # mm
 HIGHEST = 12.0  # scores beyond count as this
 PATIENTS = "1000-1015"  # of the split "validation", none of them among the healthy ones
 HEALTHY = 8  # validation people who choose the weight
@@ -138,9 +139,15 @@ def patients(contrast: str, prior, options: argparse.Namespace) -> tuple[list[Sl
     for i, (subject, stack) in enumerate(zip(cache.subjects, cache.stacks(), strict=True)):
         _, labels = cache.batch(list(subject.rows))
         keep = slice(i % 3, None, 3)
-        stacks.append(SliceStack(stack.slices[keep], stack.mask[keep], stack.voxel_size))
+        stacks.append(apart(stack, keep))
         truths.append(labels[keep] == 2)
     return stacks, truths
+
+
+def apart(stack: SliceStack, keep: slice) -> SliceStack:
+    """Some slices of a stack, so far from each other that no smoothing reaches from one to the next."""
+    assert stack.voxel_size is not None
+    return SliceStack(stack.slices[keep], stack.mask[keep], (*stack.voxel_size[:2], APART))
 
 
 def auc(scores: list[torch.Tensor], truths: list[torch.Tensor], stacks: list[SliceStack]) -> float:
@@ -164,10 +171,7 @@ def evaluate(name: str, contrast: str, seed: int, options: argparse.Namespace) -
     metadata = prior.metadata
     cache = SliceCache.build(options.work / "cache", healthy, grid=metadata.grid, intensity=metadata.intensity)
     # Thresholds are not needed, so a part of each stack will do, every time from another height.
-    parts = [
-        SliceStack(stack.slices[i::HEALTHY], stack.mask[i::HEALTHY], stack.voxel_size)
-        for i, stack in enumerate(cache.stacks())
-    ]
+    parts = [apart(stack, slice(i, None, HEALTHY)) for i, stack in enumerate(cache.stacks())]
     found = calibrate(prior, parts, config=variant.restore, tv_weights=WEIGHTS, device="cpu")
     weight, sign = found.tv_weight, SIGN[contrast]
     row = {
