@@ -26,8 +26,8 @@ def quality() -> list[str]:
         f" calibration has seen, {first['voxel_size']:g} mm, on the scans' own voxels (`python bench/quality.py`;"
         f" {place(first)}). Every method got its weight, smoothing and thresholds from the same"
         f" {first['calibration_healthy']} healthy people. AUC is that of all voxels, with a bootstrap 95 % interval"
-        " over patients; Dice is the mean over patients at the 1 % and the 5 % limit; *signed*: lesions known to be bright"
-        " (T2w) or dark (T1w).",
+        " over patients; Dice is the mean over patients at the 1 % and the 5 % limit; *signed*: lesions known to be"
+        " bright (T2w) or dark (T1w).",
         "",
         "| method | T2w, glioma-like: AUC | Dice at 1 / 5 % | T1w, stroke-like: AUC | Dice at 1 / 5 % |",
         "|---|---|---|---|---|",

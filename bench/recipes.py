@@ -39,6 +39,7 @@ from lesioncore.subjects import find_subjects
 LESION = {"T2w": "glioma", "T1w": "stroke"}
 SIGN = {"T2w": 1.0, "T1w": -1.0}
 APART = 1e6  # mm
+SLICEWISE = RestoreConfig(tv_dimensions=2, smoothing=0.0)  # as the paper restores and scores
 HIGHEST = 12.0  # scores beyond count as this
 PATIENTS = "1000-1015"  # of the split "validation", none of them among the healthy ones
 HEALTHY = 8  # validation people who choose the weight
@@ -52,7 +53,7 @@ class Variant:
 
     recipe: Recipe
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    restore: RestoreConfig = field(default_factory=RestoreConfig)
+    restore: RestoreConfig = SLICEWISE
 
 
 def vae(channels: tuple[int, ...] = (16, 32, 64, 96, 96), latent: int = 64, **options) -> VAERecipe:
@@ -75,7 +76,7 @@ VARIANTS = {
     "5x5x32, KL x 4 while training": Variant(vae(FOUR_BLOCKS, 32, kl_weight=4.0)),
     "5x5x32, corrupted": Variant(vae(FOUR_BLOCKS, 32, corruption=COARSE)),
     "5x5x32, corrupted, sampled": Variant(
-        vae(FOUR_BLOCKS, 32, corruption=COARSE), restore=RestoreConfig(latent="sample")
+        vae(FOUR_BLOCKS, 32, corruption=COARSE), restore=replace(SLICEWISE, latent="sample")
     ),
     "5x5x32, corrupted x 2": Variant(vae(FOUR_BLOCKS, 32, corruption=Corruption(4.0, 9.0))),
     "5x5x64, corrupted": Variant(vae(FOUR_BLOCKS, 64, corruption=COARSE)),
