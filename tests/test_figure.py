@@ -116,7 +116,8 @@ def test_errors(prior, image, truth, monkeypatch):
         restoration_figure(result, slices=0)
     with pytest.raises(ValueError, match="truth: got shape"):
         restoration_figure(result, truth[1:])
-    slices = lc.restore(scan_values(head((24, 20, 3))).permute(2, 0, 1)[:, None], prior, config=FAST)
+    with pytest.warns(UserWarning, match="without geometry"):
+        slices = lc.restore(scan_values(head((24, 20, 3))).permute(2, 0, 1)[:, None], prior, config=FAST)
     with pytest.raises(ValueError, match="geometry"):
         restoration_figure(slices)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)

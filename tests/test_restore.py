@@ -133,7 +133,7 @@ def test_list_is_each_alone(prior, image, result):
 
 def test_kl_weight_changes_the_objective(prior, image, result):
     with pytest.warns(UserWarning, match=r"kl_weight 0\.5, not 1\.0"):
-        other = lc.restore(image, prior, config=lc.RestoreConfig(FAST.solver, kl_weight=0.5))
+        other = lc.restore(image, prior, config=lc.RestoreConfig(FAST.solver, tv_dimensions=2, kl_weight=0.5))
     assert not np.array_equal(voxels(other.residual), voxels(result.residual))
     assert other.sidecar()["Settings"]["kl_weight"] == 0.5
     rows = other.scan.mask.flatten(1).any(1)
@@ -181,10 +181,21 @@ def test_batch_size_does_not_matter(prior, image, dimensions):
 
 
 def test_three_dimensional_tv_couples_slices(prior, image, result):
-    with pytest.warns(UserWarning, match="no masks"):
-        coupled = lc.restore(image, prior, config=lc.RestoreConfig(FAST.solver, tv_dimensions=3))
+    assert result.record.config.tv_dimensions == 3  # as the prior was calibrated
+    with pytest.warns(UserWarning, match="tv_dimensions 2, not 3"):
+        apart = lc.restore(image, prior, config=lc.RestoreConfig(FAST.solver, tv_dimensions=2))
     through = lambda r: np.abs(np.diff(voxels(r.residual), axis=2)).sum()  # noqa: E731
-    assert through(coupled) < through(result)
+    assert through(result) < through(apart)
+
+
+def test_slices_beyond_the_brain_change_nothing(prior):
+    """Whatever lies above and below it, the coupled problem is the same."""
+    scan = torch.zeros(22, 18, 24)
+    scan[:, :, 6:17] = torch.where(head((22, 18, 11)), scan_values(head((22, 18, 11))), 0.0)
+    few, many = (lc.restore(part, prior, config=FAST) for part in (scan[:, :, 5:18], scan))
+    assert few.record.config.tv_dimensions == 3
+    assert torch.allclose(many.residual[:, :, 5:18], few.residual, atol=2e-3)
+    assert many.objective == pytest.approx(few.objective, rel=1e-3)
 
 
 def test_slices_and_a_prior_without_metadata():
