@@ -14,7 +14,7 @@ from lesioncore.config import RestoreConfig
 from lesioncore.healthy import HealthyScores, merged
 from lesioncore.priors.base import metadata_of
 from lesioncore.restore import resolve_device, solve_stacks
-from lesioncore.scan import SliceStack, Volume, prepare
+from lesioncore.scan import SliceStack, Volume, check_several, prepare
 from lesioncore.search import Changes, Implants, choose, search_part
 from lesioncore.smoothing import smooth
 
@@ -30,7 +30,7 @@ def calibrate(
     masks: Sequence[Volume] | None = None,
     tv_weights: Sequence[float] = DEFAULT_WEIGHTS,
     criterion: Literal["implant", "change"] | None = None,
-    search_slices: int = 240,
+    search_slices: int | None = None,
     seed: int = 0,
     device: str | torch.device = "auto",
     progress: Callable[[int, int], None] | None = None,
@@ -57,8 +57,9 @@ def calibrate(
         ever less as the weight grows. ``"implant"`` takes the weight and the smoothing that best find random anomalies
         implanted into the healthy images (:func:`lesioncore.implant.implant_anomalies`), by the AUC of all pixels.
         Default: ``"change"`` for the paper solver, else ``"implant"``.
-    search_slices : int
+    search_slices : int, optional
         About how many healthy slices the search uses, in slabs of 48 mm at different heights; the thresholds use all.
+        240 when absent, 64 for ``"change"``, whose solver takes hundreds of steps.
     seed : int
         Of the implanted anomalies.
     device : str or torch.device
@@ -77,10 +78,7 @@ def calibrate(
         If there are no healthy scans, or the weights are not ascending numbers >= 0.
     """
     config = (config or RestoreConfig()).for_prior(prior)
-    if len(healthy) == 0:
-        raise ValueError("healthy: got no scans, expected at least one")
-    if masks is not None and len(masks) != len(healthy):
-        raise ValueError(f"masks: got {len(masks)}, expected one for each of {len(healthy)} scans")
+    check_several(healthy, masks)
     weights = [float(weight) for weight in tv_weights]
     if not weights or weights != sorted(set(weights)) or weights[0] < 0:
         raise ValueError(f"tv_weights: got {list(tv_weights)}, expected ascending numbers >= 0")
@@ -103,7 +101,7 @@ def calibrate(
     noise_seed = seed if config.latent == "sample" else None
     run = partial(solve_stacks, prior=prior, config=config, device=target, seed=noise_seed)
     if searching:
-        part = search_part(scans, search_slices)
+        part = search_part(scans, search_slices or (64 if chosen_by == "change" else 240))
         examine = Changes(part, smoothing) if chosen_by == "change" else Implants(part, smoothing, seed)
         for i, weight in enumerate(tried):
             curve += examine(weight, run(examine.stacks, tv_weight=weight))

@@ -215,6 +215,18 @@ def prepare_all(
     return scans, several
 
 
+def check_several(healthy: Sequence[Any], masks: Sequence[Any] | None) -> None:
+    """Raise ``ValueError`` unless `healthy` is a list of scans, with a mask for each if there are any."""
+    if isinstance(healthy, (str, os.PathLike)):
+        raise ValueError(
+            f"healthy: got {str(healthy)!r} alone, expected a list of scans, such as sorted(folder.glob(...))"
+        )
+    if len(healthy) == 0:
+        raise ValueError("healthy: got no scans, expected at least one")
+    if masks is not None and len(masks) != len(healthy):
+        raise ValueError(f"masks: got {len(masks)}, expected one for each of {len(healthy)} scans")
+
+
 def read_mask(
     mask: Volume, shape: tuple[int, ...], affine: np.ndarray | None, *, name: str = "mask"
 ) -> npt.NDArray[np.bool_]:

@@ -141,6 +141,7 @@ def test_calibration_of_an_older_version_is_refused(calibrated):
     ("arguments", "message"),
     [
         ({"healthy": []}, "no scans"),
+        ({"healthy": "healthy_study"}, "expected a list of scans"),
         ({"tv_weights": (2.0, 1.0)}, "ascending"),
         ({"tv_weights": ()}, "ascending"),
         ({"criterion": "best"}, "criterion"),

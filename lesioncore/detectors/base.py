@@ -18,7 +18,7 @@ from lesioncore.data.nifti import make_image
 from lesioncore.healthy import HealthyScores, merged
 from lesioncore.priors.base import PriorMetadata
 from lesioncore.restore import progress_bar, resolve_device, warn_unusual
-from lesioncore.scan import Scan, SliceStack, Volume, prepare, prepare_all
+from lesioncore.scan import Scan, SliceStack, Volume, check_several, prepare, prepare_all
 from lesioncore.smoothing import smooth
 
 Sign: TypeAlias = Literal[1, -1] | None
@@ -163,10 +163,7 @@ class Detector(ABC):
         ValueError
             If there are no scans, or not as many masks.
         """
-        if len(healthy) == 0:
-            raise ValueError("healthy: got no scans, expected at least one")
-        if masks is not None and len(masks) != len(healthy):
-            raise ValueError(f"masks: got {len(masks)}, expected one for each of {len(healthy)} scans")
+        check_several(healthy, masks)
         target = resolve_device(device)
         summaries = []
         for i, one in enumerate(healthy):

@@ -14,7 +14,7 @@ from lesioncore.data.resample import AxisResampler
 from lesioncore.detectors.base import DeviationDetector, Progress, Sign
 from lesioncore.priors.base import PriorMetadata
 from lesioncore.priors.registry import register_model
-from lesioncore.scan import SliceStack, Volume, prepare
+from lesioncore.scan import SliceStack, Volume, check_several, prepare
 
 
 @dataclass(frozen=True)
@@ -149,10 +149,7 @@ class MeanDistance(DeviationDetector):
         ValueError
             If there are no scans, `metadata` has no grid, or slices are of another size.
         """
-        if len(healthy) == 0:
-            raise ValueError("healthy: got no scans, expected at least one")
-        if masks is not None and len(masks) != len(healthy):
-            raise ValueError(f"masks: got {len(masks)}, expected one for each of {len(healthy)} scans")
+        check_several(healthy, masks)
         if metadata.grid is None:
             raise ValueError("metadata: has no grid; a mean image needs one, such as SliceGrid(2.0, (100, 100))")
         total = _Moments(metadata.grid)
