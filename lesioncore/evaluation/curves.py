@@ -109,8 +109,9 @@ class Curves:
         for count in STEPS[self.config.solver_name] if steps is None else steps:
             config = replace(self.config, solver=replace(self.config.decided_solver, steps=count))
             found = self._solve(self._patients, config, self.weight)
-            objective = torch.cat([solution.objective[-1] for solution in found]).double().mean()
-            rows.append({"steps": count, "auc": self._auc(found), "objective": float(objective)})
+            slices = sum(int(stack.mask.flatten(1).any(1).sum()) for stack, _ in self._patients)
+            objective = float(torch.cat([solution.objective[-1] for solution in found]).double().sum()) / slices
+            rows.append({"steps": count, "auc": self._auc(found), "objective": objective})
         return rows
 
     def _slab(self, subject: Subject, voxel_size: float, *, ill: bool) -> tuple[SliceStack, torch.Tensor]:
@@ -178,17 +179,20 @@ def curves_figure(weights: Sequence[dict[str, float]], steps: Sequence[dict[str,
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 3.4), dpi=150, layout="constrained")
-    panels = figure.subplots(1, 3)
+    shown = {"change": "mean change of healthy pixels", "auc": "AUC"}
+    if "change" not in weights[0]:  # there were no healthy scans
+        del shown["change"]
+    *panels, last = figure.subplots(1, len(shown) + 1)
     lam = [row["tv_weight"] for row in weights]
-    for axes, key, label in ((panels[0], "change", "mean change of healthy pixels"), (panels[1], "auc", "AUC")):
-        axes.plot(lam, [row.get(key, np.nan) for row in weights], "o-", color="#0072b2", markersize=4)
+    for axes, (key, label) in zip(panels, shown.items(), strict=True):
+        axes.plot(lam, [row[key] for row in weights], "o-", color="#0072b2", markersize=4)
         axes.axvline(chosen, color="#d55e00", linewidth=0.8)
         axes.set(xlabel="data-consistency weight λ", ylabel=label)
     count = [row["steps"] for row in steps]
-    panels[2].plot(count, [row["auc"] for row in steps], "o-", color="#0072b2", markersize=4)
-    panels[2].set(xlabel="steps", ylabel="AUC")
-    panels[2].set_xscale("symlog")
-    other = panels[2].twinx()
+    last.plot(count, [row["auc"] for row in steps], "o-", color="#0072b2", markersize=4)
+    last.set(xlabel="steps", ylabel="AUC")
+    last.set_xscale("symlog")
+    other = last.twinx()
     other.plot(count, [row["objective"] for row in steps], "s--", color="#009e73", markersize=3)
     other.set_ylabel("objective per slice, nats (dashed)")
     return figure
