@@ -10,7 +10,6 @@ from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from lesioncore.config import RestoreConfig
