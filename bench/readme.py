@@ -196,7 +196,7 @@ def models() -> list[str]:
             lines.append(
                 f"| {contrast} | {name} | {len(row['auc_of_seeds'])} | {row['auc']:.3f} ({row['auc_low']:.3f}–"
                 f"{row['auc_high']:.3f}) | {dices} | {'–' if training is None else f'{training:.0f}'} |"
-                f" {row['seconds_per_volume']:.1f} |"
+                f" {'as above' if name.endswith(', signed') else format(row['seconds_per_volume'], '.1f')} |"
             )
     return lines
 
