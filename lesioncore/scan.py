@@ -166,19 +166,26 @@ def prepare(
     orientation = Orientation.from_affine(world, values.shape)
     ras = torch.from_numpy(orientation.to_ras(values))
     brain = brain_mask(ras) if given is None else torch.from_numpy(orientation.to_ras(given))
-    zscores, mapping = _to_zscores(ras, brain, metadata, normalized)
+    if not brain.any():
+        raise ValueError("mask: no voxel is brain; check that it belongs to this scan")
     fill = metadata.intensity.background if metadata.intensity else BACKGROUND
     if metadata.grid is None:
         plan = None
+        zscores, mapping = _to_zscores(ras, ras[brain], metadata, normalized)
         slices = torch.where(brain, zscores, fill).permute(2, 0, 1).unsqueeze(1).contiguous()
         on_grid = brain.permute(2, 0, 1).unsqueeze(1).contiguous()
     else:
         plan = metadata.grid.plan(orientation.ras_shape, orientation.voxel_size, brain)
-        slices, on_grid = plan.to_grid(zscores, fill, mask=brain), plan.mask_to_grid(brain)
+        on_grid = plan.mask_to_grid(brain)
+        # Standardised at the prior's own resolution: a finer scan's percentiles differ, since fewer voxels mix tissues.
+        coarse = plan.to_grid(ras, 0.0, mask=brain)
+        sample = coarse[on_grid] if on_grid.any() else ras[brain]
+        zscores, mapping = _to_zscores(ras, sample, metadata, normalized)
+        slices = torch.where(on_grid, coarse if mapping is None else mapping(coarse), fill)
+    bend = None if mapping is None else mapping.bend
     voxel_size = orientation.voxel_size
     if plan is not None:
         voxel_size = (plan.grid.voxel_size, plan.grid.voxel_size, plan.slice_spacing)
-    bend = None if mapping is None else mapping.bend
     return Scan(
         slices, on_grid, voxel_size, source, path, world, ras, zscores, brain, orientation, plan, mapping, bend=bend
     )
@@ -285,20 +292,21 @@ def _prepare_slices(
         brain = tensor != fill
     else:
         brain = brain_mask(tensor[:, 0]).unsqueeze(1)
-    zscores, mapping = _to_zscores(tensor, brain, metadata, normalized)
+    if not brain.any():
+        raise ValueError("mask: no voxel is brain; check that it belongs to this scan")
+    zscores, mapping = _to_zscores(tensor, tensor[brain], metadata, normalized)
     slices = torch.where(brain, zscores, fill)
     bend = None if mapping is None else mapping.bend
     return Scan(slices, brain, None, source, None, None, tensor, zscores, brain, None, None, mapping, bend=bend)
 
 
 def _to_zscores(
-    values: Tensor, brain: Tensor, metadata: PriorMetadata, normalized: bool
+    values: Tensor, sample: Tensor, metadata: PriorMetadata, normalized: bool
 ) -> tuple[Tensor, IntensityMap | None]:
-    if not brain.any():
-        raise ValueError("mask: no voxel is brain; check that it belongs to this scan")
+    """Z-scores of a scan whose brain intensities are `sample`."""
     if normalized or metadata.intensity is None:
         return values, None
-    mapping = metadata.intensity.match(values[brain])
+    mapping = metadata.intensity.match(sample)
     return mapping(values), mapping
 
 

@@ -241,3 +241,17 @@ def test_wrong_names_methods_and_options_are_named(tmp_path):
         lc.load_detector("phantom-t2", "projection", smothing=1.0)
     with pytest.raises(ValueError, match="missing"):
         lc.load_detector(tmp_path)
+
+
+def test_intensities_are_compared_at_the_models_resolution():
+    """What a finer scan alone resolves, such as its noise, moves its percentiles, but not its z-scores on the grid."""
+    x, y, z = torch.meshgrid(*(torch.arange(2 * n) for n in SHAPE), indexing="ij")
+    fine, inside = finer(VALUES), finer(BRAIN)
+    texture = 150.0 * (1 - 2 * ((x + y + z) % 2))  # cancels within every voxel of the grid
+    smooth_scan, textured = (
+        prepare(values * inside, METADATA, mask=inside, affine=FINE_AFFINE) for values in (fine, fine + texture)
+    )
+    change = (textured.slices - smooth_scan.slices)[smooth_scan.mask].abs()
+    assert (fine + texture)[inside].std() > 1.2 * fine[inside].std()
+    assert change.median() < 0.02
+    assert textured.bend == pytest.approx(smooth_scan.bend, abs=0.02)

@@ -66,7 +66,7 @@ def reference_intensity(subject: Subject, grid: SliceGrid) -> IntensityScale:
     subject : Subject
         One healthy subject.
     grid : SliceGrid
-        The grid that is trained on; a scan in a file is taken at its own resolution.
+        The grid that is trained on, at whose resolution intensities are compared.
 
     Raises
     ------
@@ -74,5 +74,5 @@ def reference_intensity(subject: Subject, grid: SliceGrid) -> IntensityScale:
         If its images cannot be used.
     """
     loaded = subject.load(grid)
-    scan = prepare(loaded.volume, PriorMetadata("reference"), mask=loaded.mask, affine=loaded.affine)
+    scan = prepare(loaded.volume, PriorMetadata("reference", grid=grid), mask=loaded.mask, affine=loaded.affine)
     return IntensityScale.fit(scan.slices[scan.mask])
