@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -77,7 +78,8 @@ def calibrate(
     ValueError
         If there are no healthy scans, or the weights are not ascending numbers >= 0.
     """
-    config = (config or RestoreConfig()).for_prior(prior)
+    given = config or RestoreConfig()
+    config = given.for_prior(prior)
     check_several(healthy, masks)
     weights = [float(weight) for weight in tv_weights]
     if not weights or weights != sorted(set(weights)) or weights[0] < 0:
@@ -93,6 +95,8 @@ def calibrate(
         else prepare(scan, metadata, mask=None if masks is None else masks[i], normalized=config.normalized)
         for i, scan in enumerate(healthy)
     ]
+    if all(scan.voxel_size is None for scan in scans):  # slices without geometry have no neighbours
+        config = replace(config, tv_dimensions=given.tv_dimensions or 2, smoothing=given.smoothing or 0.0)
     curve: list[dict[str, float]] = []
     tv_weight, smoothing = config.tv_weight, config.smoothing
     tried = weights if tv_weight is None else [tv_weight]

@@ -54,6 +54,11 @@ class Calibration:
         return (self.settings, self.tv_weight, self.smoothing) == (settings, tv_weight, smoothing)
 
     @property
+    def of_volumes(self) -> bool:
+        """Whether the scores depend on neighbouring slices, so that slices without geometry have others."""
+        return self.smoothing > 0 or self.settings.get("tv_dimensions") == 3
+
+    @property
     def subjects(self) -> int:
         """Number of healthy people behind the thresholds."""
         return len(self.healthy.subjects)

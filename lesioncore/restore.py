@@ -86,14 +86,7 @@ def restore(
     record = RunRecord(metadata, config, tv_weight, smoothing, calibration, str(target), seed, seconds / len(scans))
     results = []
     for scan, found in zip(scans, solutions, strict=True):
-        holds = scan.voxel_size is not None or (config.tv_dimensions == 2 and smoothing == 0)
-        if calibration is not None and not holds:
-            warnings.warn(
-                "slices without geometry are restored and scored each for itself, but the prior was calibrated on whole"
-                " volumes: the result has no masks. Give a volume, or calibrate with RestoreConfig(tv_dimensions=2,"
-                " smoothing=0)",
-                stacklevel=2,
-            )
+        holds = calibration is None or not warn_of_slices(scan, calibration, stacklevel=3)
         results.append(Restoration(scan, found, record if holds else replace(record, calibration=None)))
     for result in results:
         warn_unusual(result.remarks, result.scan, metadata, stacklevel=3)
@@ -185,6 +178,18 @@ def warn_unusual(remarks: Sequence[str], scan: Scan, metadata: PriorMetadata, *,
             f" that it is a {metadata.modality or 'matching'} image without its skull, rightly oriented",
             stacklevel=stacklevel,
         )
+
+
+def warn_of_slices(scan: Scan, calibration: Calibration, *, stacklevel: int) -> bool:
+    """Warn, and return True, if a scan is slices without geometry and the thresholds are those of whole volumes."""
+    if scan.voxel_size is not None or not calibration.of_volumes:
+        return False
+    warnings.warn(
+        "slices without geometry are restored and scored each for itself, but the thresholds are those of whole volumes"
+        " and do not hold for them. Give a volume, or calibrate on such slices",
+        stacklevel=stacklevel,
+    )
+    return True
 
 
 def weight_of(metadata: PriorMetadata, config: RestoreConfig) -> float:

@@ -87,6 +87,6 @@ def test_what_cannot_be_is_said(prior, healthy, tmp_path, capsys):
     table = tmp_path / "table.csv"
     table.write_text(f"image,lesion\n{scan},{mask}\n")
     assert run(table, "--prior", prior, *OPTIONS) == 1
-    assert "has a lesion" in capsys.readouterr().err
+    assert "given as healthy, but its lesion mask is not empty" in capsys.readouterr().err
     assert run(healthy, "--prior", prior, "--kl-weight", 2, "--solver", "em") == 2
     assert "kl_weight" in capsys.readouterr().err

@@ -83,6 +83,25 @@ def test_slices_without_geometry_are_never_mixed():
     assert torch.allclose(whole[middle], alone[0], atol=1e-5)
 
 
+def test_thresholds_of_slices_hold_for_slices():
+    prior = tiny_vae(metadata=METADATA)
+    z = torch.full((4, 1, *METADATA.grid.shape), -3.5)
+    z[:, :, 2:-2, 2:-2] = torch.randn(z[:, :, 2:-2, 2:-2].shape, generator=torch.Generator().manual_seed(0))
+    config = lc.RestoreConfig(FAST.solver, tv_weight=0.1, normalized=True)
+    found = lc.calibrate(prior, [z], config=config)
+    assert (found.settings["tv_dimensions"], found.smoothing, found.of_volumes) == (2, 0.0, False)
+    prior.metadata = METADATA.with_calibration(found)
+    result = lc.restore(z, prior, config=config)
+    assert 0 < result.mask(0.1).sum() <= 0.1 * (z != -3.5).sum()
+
+
+def test_a_detector_says_that_thresholds_of_volumes_do_not_hold_for_slices():
+    detector = IntensityThreshold(METADATA, sign=1, smoothing=5.0)
+    detector.metadata = detector.metadata.with_calibration(detector.thresholds([VALUES]))
+    with pytest.warns(UserWarning, match="without geometry"):
+        detector.detect(VALUES.permute(2, 0, 1)[:, None].contiguous(), mask=BRAIN.permute(2, 0, 1)[:, None])
+
+
 def test_every_deviation_is_smoothed_and_its_settings_say_so():
     detector = IntensityThreshold(METADATA, sign=1, smoothing=5.0)
     other = IntensityThreshold(METADATA, sign=1)

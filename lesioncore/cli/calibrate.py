@@ -63,7 +63,7 @@ class Calibrate:
     def run(self, output: Output) -> Report:
         """Calibrate and write."""
         from lesioncore.calibrate import DEFAULT_WEIGHTS, calibrate
-        from lesioncore.data.grid import SliceGrid
+        from lesioncore.evaluation.scans import load
         from lesioncore.priors import embedded_priors, save_calibration
         from lesioncore.priors.base import metadata_of
         from lesioncore.scan import prepare
@@ -87,9 +87,7 @@ class Calibrate:
         scans = []
         with bar("preparing", "scan") as progress:
             for number, subject in enumerate(subjects, start=1):
-                loaded = subject.load(SliceGrid(size, (200, 200)))
-                if loaded.lesion is not None and loaded.lesion.any():
-                    raise CommandError(f"{subject.id}: has a lesion; weight and thresholds come from healthy people")
+                loaded = load(subject, size, ill=False)
                 scans.append(
                     prepare(
                         loaded.volume,

@@ -17,7 +17,7 @@ from lesioncore.data.arrays import ArrayT, to_numpy
 from lesioncore.data.nifti import make_image
 from lesioncore.healthy import HealthyScores, merged
 from lesioncore.priors.base import PriorMetadata
-from lesioncore.restore import progress_bar, resolve_device, warn_unusual
+from lesioncore.restore import progress_bar, resolve_device, warn_of_slices, warn_unusual
 from lesioncore.scan import Scan, SliceStack, Volume, check_several, prepare, prepare_all
 from lesioncore.smoothing import smooth
 
@@ -123,6 +123,7 @@ class Detector(ABC):
         calibration = self.calibration
         if calibration is not None:
             for scan, score in zip(scans, scores, strict=True):
+                warn_of_slices(scan, calibration, stacklevel=3)
                 remarks = calibration.unusual(score[scan.brain()], scan.bend)
                 warn_unusual(remarks, scan, self.metadata, stacklevel=3)
         found = [scan.like_input(score) for scan, score in zip(scans, scores, strict=True)]
