@@ -11,6 +11,8 @@ import torch
 
 from lesioncore import _ops
 
+pytest_plugins = ["evaluations"]
+
 hypothesis.settings.register_profile("lesioncore", deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.load_profile("lesioncore")
 

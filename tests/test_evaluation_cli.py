@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from functools import partial, partialmethod
+from functools import partialmethod
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +17,6 @@ from patients import lesion as lesion_at
 from scans import HEALTHY, METADATA
 
 import lesioncore as lc
-from lesioncore import metrics
 from lesioncore.cli import main
 from lesioncore.cli.evaluate import open_detector
 from lesioncore.cli.output import CommandError, UsageError
@@ -26,13 +25,7 @@ from lesioncore.evaluation import case as case_module
 from lesioncore.evaluation import evaluate, protocol
 from lesioncore.evaluation.curves import Curves
 
-
-@pytest.fixture(scope="module", autouse=True)
-def few_draws():
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("bootstrap_interval", "bootstrap_mean"):
-            patch.setattr(f"lesioncore.evaluation.summary.{name}", partial(getattr(metrics, name), n=20))
-        yield
+pytestmark = pytest.mark.usefixtures("few_draws")
 
 
 @pytest.fixture(scope="module")
