@@ -155,6 +155,27 @@ def test_mask_is_of_the_scores_kind_and_wants_thresholds_for_these_settings():
         detector.thresholds(HEALTHY, masks=[BRAIN])
 
 
+def test_bounded_scores_lie_between_0_and_1():
+    bounded = {name: detector for name, detector in detectors().items() if detector.bounded}
+    assert set(bounded) == {"equalized", "unet"}
+    for detector in bounded.values():
+        score = detector.detect(VALUES)
+        assert 0 <= score.min() < score.max() <= 1
+
+
+def test_a_detector_says_what_it_is():
+    projection = ProjectionDetector(tiny_vae(metadata=METADATA), smoothing=4.0, sign=-1)
+    assert repr(projection) == "<ProjectionDetector 'tiny', sign=-1, smoothing=4.0; not calibrated>"
+    projection.metadata = METADATA.with_calibration(projection.thresholds(HEALTHY))
+    assert repr(projection).endswith("smoothing=4.0; calibrated on 4 healthy scans>")
+    projection.smoothing = 0.0
+    assert repr(projection) == "<ProjectionDetector 'tiny', sign=-1; not calibrated>"
+    restoring = repr(detectors()["map"])
+    assert "solver=ProxSolver(steps=3," in restoring
+    assert "tv_weight=1.0" in restoring
+    assert "latent" not in restoring  # the usual one
+
+
 def test_progress_and_device():
     calls = []
     detector = detectors()["map"]

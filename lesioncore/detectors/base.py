@@ -42,8 +42,8 @@ class Detector(ABC):
         it is in the scan.
     smoothing : float
         Standard deviation, mm, of the Gaussian that smooths what it scores; 0 for a detector that has none.
-    probability : bool
-        Its scores are probabilities, from 0 to 1.
+    bounded : bool
+        Its scores lie in [0, 1], as probabilities and ranks do.
     normalized : bool
         The values of the scans are z-scores of the detector's intensity scale already.
     tv_weight : float or None
@@ -53,7 +53,7 @@ class Detector(ABC):
     name: str
     metadata: PriorMetadata
     smoothing: float = 0.0
-    probability: bool = False
+    bounded: bool = False
     normalized: bool = False
     tv_weight: float | None = None
 
@@ -86,6 +86,17 @@ class Detector(ABC):
     def settings(self) -> dict[str, Any]:
         """What thresholds belong to: all that changes a score beside model and weight (JSON-able)."""
         return {"detector": self.name}
+
+    def __repr__(self) -> str:
+        options = {**self._options(), "tv_weight": self.tv_weight, "smoothing": self.smoothing or None}
+        parts = [repr(self.metadata.name), *(f"{key}={value!r}" for key, value in options.items() if value is not None)]
+        found = self.calibration
+        people = "not calibrated" if found is None else f"calibrated on {found.subjects} healthy scans"
+        return f"<{type(self).__name__} {', '.join(parts)}; {people}>"
+
+    def _options(self) -> dict[str, Any]:
+        """The settings that tell it from others of its class, None for those that are not worth a word."""
+        return {key: value for key, value in self.settings().items() if key != "detector"}
 
     def detect(
         self,

@@ -61,6 +61,7 @@ class EqualizedThreshold(Detector):
     """
 
     name = "equalized"
+    bounded = True
 
     def __init__(self, metadata: PriorMetadata | None = None, *, sign: Sign = None) -> None:
         self.sign = check_sign(sign)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 import torch
@@ -51,6 +51,10 @@ class MAPDetector(DeviationDetector):
     def settings(self) -> dict[str, Any]:
         own = self.config.settings()
         return own if self.sign is None else {**own, "sign": self.sign}
+
+    def _options(self) -> dict[str, Any]:
+        options = {field.name: (getattr(self.config, field.name), field.default) for field in fields(self.config)}
+        return {"sign": self.sign, **{name: value for name, (value, usual) in options.items() if value != usual}}
 
     def deviation_stacks(
         self,

@@ -88,7 +88,7 @@ class UNetDetector(Detector):
     """
 
     name = "unet"
-    probability = True
+    bounded = True
 
     def __init__(self, model: UNet, *, batch_size: int = 32) -> None:
         self.model = model

@@ -13,7 +13,7 @@ import torch
 from nibabel.affines import voxel_sizes
 
 from lesioncore.data.arrays import Array, to_numpy
-from lesioncore.detectors import Detector, EqualizedThreshold
+from lesioncore.detectors import Detector
 from lesioncore.metrics import Confusion, LesionCounts, ScoreHistogram, hausdorff, lesion_counts
 from lesioncore.restore import resolve_device
 from lesioncore.scan import prepare
@@ -147,8 +147,7 @@ def score_case(
     if loaded.lesion is not None:
         _warn_of_lost(name, int(loaded.lesion.sum()), int(truth.sum()))
     size = voxel_sizes(scan.affine)
-    bounded = detector.probability or isinstance(detector, EqualizedThreshold)
-    histogram = score_histogram(score, truth, brain, bounded=bounded)
+    histogram = score_histogram(score, truth, brain, bounded=detector.bounded)
     at_limit = {}
     if detector.calibration is not None:
         for limit in limits:
