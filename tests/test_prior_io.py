@@ -40,6 +40,18 @@ def test_round_trip(saved):
         assert torch.equal(prior.elbo(x), loaded.elbo(x))
 
 
+def test_a_list_of_numbers_takes_one_line_and_nothing_else_changes(tmp_path):
+    odd = "in brackets: [\n 1,\n 2\n] and [3,  4]"
+    training = {"note": odd, "empty": [], "mixed": [1, "a", [2, None]], "nested": [[1.5, -2e-9], [3]]}
+    metadata = tiny_metadata(tiny_calibration())
+    directory = lc.save_model(tiny_vae(metadata=metadata), tmp_path / "tiny", card="", training=training)
+    assert json.loads((directory / "config.json").read_text())["training"] == training
+    text = (directory / "calibration.json").read_text()
+    assert json.loads(text) == json.loads(json.dumps(metadata.calibration.to_dict()))
+    counts = ", ".join(map(str, metadata.calibration.healthy.counts))
+    assert f'"counts": [{counts}],\n' in text
+
+
 def test_every_option_of_a_gmvae_comes_back(tmp_path):
     prior = tiny_gmvae(metadata=tiny_metadata(), components=4, learned_variance=True, negative_slope=0.1)
     directory = lc.save_model(prior, tmp_path / "mixture", card="")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -29,6 +30,8 @@ EMBEDDED = Path(__file__).parent / "embedded"
 """Where the priors that come with the package lie."""
 
 MODEL, CONFIG, CALIBRATION, CARD = "model.safetensors", "config.json", "calibration.json", "README.md"
+
+_NUMBERS = re.compile(r'\[\n([^"\[\]{}]*)\]')
 
 
 def embedded_priors() -> list[str]:
@@ -276,4 +279,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _write_json(values: dict[str, Any], path: Path) -> None:
-    path.write_text(json.dumps(values, indent=1) + "\n")
+    text = json.dumps(values, indent=1)
+    # A list of numbers is a line and not a column. A line break cannot be part of a JSON string.
+    text = _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text)
+    path.write_text(text + "\n")
