@@ -11,7 +11,9 @@ from typing import Annotated, Any
 import tyro
 from lesioncore.training.config import TrainingConfig
 from lesioncore.training.fit import CHECKPOINT
-from lesioncore.training.recipes import Flat, Recipe
+from lesioncore.training.recipes import Recipe
+
+from lesioncore.flat import Flat
 
 MODEL, CONFIG = "model", "config.json"
 """Folder of the finished model in that of the run, and the file of the run's options."""

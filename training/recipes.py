@@ -5,10 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar
+from typing import Any, ClassVar
 
 import torch
-import tyro
 from lesioncore.training.adversarial import AAELearner
 from lesioncore.training.anogan import AnoGANLearner
 from lesioncore.training.config import TrainingConfig
@@ -32,13 +31,10 @@ from lesioncore.detectors import (
     UNetConfig,
     UNetDetector,
 )
+from lesioncore.flat import Flat
 from lesioncore.priors import GMVAE, VAE, GMVAEConfig, MultiscaleVAE, MultiscaleVAEConfig, VAEConfig
 from lesioncore.priors.networks import NetworkConfig
 from lesioncore.scan import SliceStack
-
-ShapeT = TypeVar("ShapeT")
-Flat: TypeAlias = Annotated[ShapeT, tyro.conf.arg(name="")]
-"""A field whose own fields are options of the command line without a prefix."""
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from lesioncore.cli.options import Flat, RestoreOptions, open_prior
+from lesioncore.cli.options import RestoreOptions, open_prior
 from lesioncore.cli.output import CommandError, Output, Report, UsageError, bar
+from lesioncore.flat import Flat
 
 if TYPE_CHECKING:
     from lesioncore.calibration import Calibration

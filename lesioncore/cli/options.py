@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -12,10 +12,6 @@ from lesioncore.cli.output import CommandError, UsageError
 if TYPE_CHECKING:
     from lesioncore.config import RestoreConfig
     from lesioncore.priors import Prior
-
-OptionsT = TypeVar("OptionsT")
-Flat: TypeAlias = Annotated[OptionsT, tyro.conf.arg(name="")]
-"""A field whose own fields are options of the command line without a prefix."""
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from lesioncore.cli.options import Flat, RestoreOptions, open_prior
+from lesioncore.cli.options import RestoreOptions, open_prior
 from lesioncore.cli.output import NOTE, CommandError, Output, Report
 from lesioncore.cli.scans import Job, results_of, select
 from lesioncore.data.bids import other_contrast
+from lesioncore.flat import Flat
 
 if TYPE_CHECKING:
     from lesioncore.config import RestoreConfig

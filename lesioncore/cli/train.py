@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import tyro
 
 from lesioncore.cli.output import CommandError, Output, Report, UsageError
+from lesioncore.flat import Flat
 from lesioncore.training import embedded
 from lesioncore.training.config import TrainingConfig
 from lesioncore.training.fit import CHECKPOINT
@@ -16,7 +17,6 @@ from lesioncore.training.job import Job
 from lesioncore.training.recipes import (
     AAERecipe,
     AnoGANRecipe,
-    Flat,
     GMVAERecipe,
     MultiscaleVAERecipe,
     UNetRecipe,
