@@ -230,7 +230,7 @@ class TestMeanDistance:
         model.mean.copy_(torch.arange(6.0).view(6, 1, 1, 1).expand(model.mean.shape))
         mask = torch.ones(3, 1, 24, 20, dtype=torch.bool)
         mean, _ = model.at(SliceStack(torch.zeros(3, 1, 24, 20), mask, (4.0, 4.0, 6.0)))
-        assert mean[:, 0, 0, 0].tolist() == pytest.approx([2.0, 3.5, (4 + 3 * 5) / 4])
+        assert mean[:, 0, 0, 0].tolist() == pytest.approx([2.0, 3.5, (4 / 4 + 5) / (1 / 4 + 1)])
 
     def test_places_that_no_healthy_brain_had_get_the_overall_mean(self):
         narrow = replace(METADATA, intensity=None)

@@ -116,9 +116,9 @@ class SliceGrid:
             (y_length, self.shape[1], y_start, y_step),
             (z_length, z_count, z_start, z_step),
         )
-        to_x, to_y, to_z = (AxisResampler.triangle(count, start, step, length) for length, count, start, step in axes)
+        to_x, to_y, to_z = (AxisResampler.overlap(count, start, step, length) for length, count, start, step in axes)
         from_x, from_y, from_z = (
-            AxisResampler.triangle(length, -start / step, 1 / step, count, strict=True)
+            AxisResampler.overlap(length, -start / step, 1 / step, count, strict=True)
             for length, count, start, step in axes
         )
         return GridPlan(

@@ -1,4 +1,4 @@
-"""Separable resampling of one axis by a triangle kernel, exact where there is nothing to interpolate."""
+"""Separable resampling of one axis by overlap of voxels, exact where there is nothing to interpolate."""
 
 from __future__ import annotations
 
@@ -32,10 +32,11 @@ class AxisResampler:
     weights: torch.Tensor
 
     @classmethod
-    def triangle(cls, count: int, start: float, step: float, length: int, *, strict: bool = False) -> AxisResampler:
-        """Taps for a triangle kernel of half-width `max(1, step)` input voxels.
+    def overlap(cls, count: int, start: float, step: float, length: int, *, strict: bool = False) -> AxisResampler:
+        """Taps that weigh each input voxel by its overlap with an output voxel of width `max(1, step)`.
 
-        That is linear interpolation when going to a finer grid, and anti-aliasing when going to a coarser one.
+        On a coarser grid that is the mean over the output voxel, as a scanner of that resolution takes it: a scan
+        brought there looks like one acquired there. On a finer grid it is linear interpolation.
 
         Parameters
         ----------
@@ -51,10 +52,10 @@ class AxisResampler:
             (`-0.5` and `length - 0.5`), even where the kernel still reaches in.
         """
         centres = start + step * np.arange(count, dtype=np.float64)
-        half_width = max(1.0, step)
+        half_width = (max(1.0, step) + 1) / 2
         taps = np.arange(2 * math.ceil(half_width) + 1)
         indices = np.floor(centres - half_width).astype(np.int64)[:, None] + taps
-        weights = np.maximum(0.0, 1.0 - np.abs(indices - centres[:, None]) / half_width)
+        weights = np.clip(half_width - np.abs(indices - centres[:, None]), 0.0, 1.0)
         weights[weights < _ROUNDING] = 0.0
         weights /= weights.sum(axis=1, keepdims=True)
         weights[(indices < 0) | (indices >= length)] = 0.0

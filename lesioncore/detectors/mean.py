@@ -86,7 +86,7 @@ class HealthyMean(nn.Module):
         _check_size(stack, self.config.image_shape)
         step = _spacing(stack, self.config.spacing) / self.config.spacing
         start = self.config.slices - 1 - _top(stack) * step
-        along = AxisResampler.triangle(len(stack.slices), start, step, self.config.slices, strict=True)
+        along = AxisResampler.overlap(len(stack.slices), start, step, self.config.slices, strict=True)
         known = along(torch.ones(self.config.slices, 1, 1, 1), 0)
         found = []
         for image, elsewhere in zip((self.mean, self.deviation), self.overall, strict=True):
@@ -192,7 +192,7 @@ class _Moments:
             raise ValueError("healthy: a stack has no pixel of brain; check its mask")
         step = self.grid.voxel_size / _spacing(stack, self.grid.voxel_size)
         count = int((int(rows[-1]) - int(rows[0])) / step + 1e-6) + 1
-        along = AxisResampler.triangle(count, float(rows[-1]) - (count - 1) * step, step, len(stack.slices))
+        along = AxisResampler.overlap(count, float(rows[-1]) - (count - 1) * step, step, len(stack.slices))
         weight = along(stack.mask.double(), 0).flip(0)
         inside = weight > 0.5
         values = along(torch.where(stack.mask, stack.slices, 0.0).double(), 0).flip(0) / weight
