@@ -16,8 +16,9 @@ class RestoreConfig:
     Parameters
     ----------
     solver : {"auto", "em", "prox", "paper"} or Solver
-        A solver by name with its defaults, or an instance such as ``PaperSolver(steps=100)``. ``"auto"`` is ``"em"``
-        for priors that can hold their latents' posterior (VAE, GMVAE), else ``"prox"``.
+        A solver by name with its defaults, or an instance such as ``PaperSolver(steps=100)``. ``"auto"`` is the one
+        that the prior was calibrated with; without a calibration ``"em"`` for priors that can hold their latents'
+        posterior (VAE, GMVAE), else ``"prox"``.
     tv_weight : float, optional
         Data-consistency weight lambda of the objective (paper Eq. 6): larger changes less. The prior's calibrated one
         when absent.
@@ -87,14 +88,16 @@ class RestoreConfig:
 
     def for_prior(self, prior: Any) -> RestoreConfig:
         """The same options with solver and dimensions decided for a prior where they are open."""
-        solver: Solver | str = self.solver
-        if solver == "auto":
-            solver = "em" if self.kl_weight == 1.0 and hasattr(prior, "held_elbo") else "prox"
-        dimensions = self.tv_dimensions
-        if dimensions is None:
-            calibration = metadata_of(prior).calibration
-            dimensions = 3 if calibration is None else calibration.settings.get("tv_dimensions", 3)
-        return replace(self, solver=solver, tv_dimensions=dimensions)
+        calibration = metadata_of(prior).calibration
+        calibrated = {} if calibration is None else calibration.settings
+        solver = self.solver
+        if isinstance(solver, str):  # "auto"
+            usual = {"name": "em" if hasattr(prior, "held_elbo") else "prox"}
+            options = dict(calibrated.get("solver", usual))
+            solver = SOLVERS[options.pop("name")](**options)
+            if solver.holds_posterior and self.kl_weight != 1.0:
+                solver = SOLVERS["prox"]()
+        return replace(self, solver=solver, tv_dimensions=self.tv_dimensions or calibrated.get("tv_dimensions", 3))
 
     @property
     def solver_name(self) -> str:

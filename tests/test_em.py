@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from models import GaussianPrior, PPCAPrior, tiny_gmvae, tiny_multiscale, tiny_vae
 
 import lesioncore as lc
-from lesioncore import EMSolver, reference
+from lesioncore import Calibration, EMSolver, reference
 from lesioncore.engine import ElboGradient
+from lesioncore.healthy import HealthyScores
+from lesioncore.priors.base import PriorMetadata
 from lesioncore.solvers import Objective, TotalVariation
 
 
@@ -100,7 +103,25 @@ def test_auto_takes_em_where_it_can():
     assert lc.RestoreConfig("paper").for_prior(tiny_vae()).solver == lc.PaperSolver()
     with pytest.raises(ValueError, match="not decided yet"):
         config.settings()
+
+
+def test_auto_takes_the_solver_of_the_calibration():
+    prior = tiny_vae()
+    used = lc.RestoreConfig(lc.ProxSolver(steps=3), tv_dimensions=2)
+    prior.metadata = PriorMetadata("test").with_calibration(
+        Calibration(used.settings(), 1.5, HealthyScores.of(np.linspace(0, 1, 9)))
+    )
+    assert lc.RestoreConfig().for_prior(prior) == used
+    assert lc.RestoreConfig("em").for_prior(prior).solver == EMSolver()
     y, _ = slices()
+    result = lc.restore(y.float(), prior, config=lc.RestoreConfig(normalized=True))
+    assert result.record.config.solver == lc.ProxSolver(steps=3)
+    assert result.mask(0.05).shape == y.shape
+
+
+def test_what_em_refuses():
+    y, _ = slices()
+    other = GaussianPrior(torch.zeros(1, 1, 24, 20))
     with pytest.raises(ValueError, match="GaussianPrior has no held_elbo"):
         lc.restore(y.float(), other, config=lc.RestoreConfig("em", tv_weight=1.0, normalized=True))
     with pytest.raises(ValueError, match="kl_weight: got 2"):
