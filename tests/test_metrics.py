@@ -189,12 +189,12 @@ class TestBootstrap:
         rare = [histogram_of(*subject(seed, lesion_share=0.05 if seed < 4 else 0.0)) for seed in range(20)]
         low, high = bootstrap_interval(rare)
         assert 0.5 < low < high < 1
-        with pytest.raises(UndefinedMetricError, match=r"undefined on \d+ of 1000 resamples of 20 subjects"):
+        with pytest.raises(UndefinedMetricError, match=r"undefined on \d+ of 1000 resamples of 20 people"):
             bootstrap_interval(rare[3:] + rare[-3:])
 
     def test_errors(self):
         histograms = [histogram_of(*subject(seed)) for seed in range(3)]
-        with pytest.raises(ValueError, match="two or more"):
+        with pytest.raises(ValueError, match="two or more people, got 1"):
             bootstrap_interval(histograms[:1])
         with pytest.raises(ValueError, match="same bins"):
             bootstrap_interval([*histograms, ScoreHistogram(0.0, 1.0)])
@@ -220,7 +220,7 @@ def test_bootstrap_of_a_difference_is_paired():
     assert 0 < low < high < 0.2
     assert high - low < 0.3 * alone
     assert bootstrap_interval(first, versus=first) == (0.0, 0.0)
-    with pytest.raises(ValueError, match="12 subjects"):
+    with pytest.raises(ValueError, match="12 scans"):
         bootstrap_interval(first, versus=second[:3])
 
 
@@ -254,11 +254,11 @@ class TestBootstrapMean:
         assert bootstrap_mean(first) == bootstrap_mean(np.delete(first, [2, 3]))
 
     def test_errors(self):
-        with pytest.raises(ValueError, match="two or more subjects, got 1 of 1"):
+        with pytest.raises(ValueError, match="two or more people, got 1 of 1"):
             bootstrap_mean([0.5])
-        with pytest.raises(ValueError, match="two or more subjects, got 1 of 3"):
+        with pytest.raises(ValueError, match="two or more people, got 1 of 3"):
             bootstrap_mean([0.5, np.nan, 0.1], versus=[0.5, 0.1, np.nan])
-        with pytest.raises(ValueError, match="versus must have one for each of 2 subjects, got 3"):
+        with pytest.raises(ValueError, match="versus must have one for each of 2 scans, got 3"):
             bootstrap_mean([0.5, 0.1], versus=[0.5, 0.1, 0.2])
         with pytest.raises(ValueError, match="versus hold 1 infinite of 2"):
             bootstrap_mean([0.5, 0.1], versus=[0.5, np.inf])

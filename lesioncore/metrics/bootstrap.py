@@ -1,8 +1,8 @@
-"""Bootstrap intervals over subjects, of pooled voxels and of numbers that each subject has."""
+"""Bootstrap intervals over people, of pooled voxels and of numbers that each scan has."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -20,25 +20,28 @@ def bootstrap_interval(
     statistic: Callable[[ScoreHistogram], float] = ScoreHistogram.auc,
     *,
     versus: Sequence[ScoreHistogram] | None = None,
+    people: Sequence[Hashable] | None = None,
     n: int = 1000,
     seed: int = 0,
     level: float = 0.95,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval over subjects of a pooled statistic.
+    """Percentile bootstrap interval over people of a pooled statistic.
 
-    Subjects are drawn with replacement, since voxels of one subject are not independent; their counts are merged and
-    the statistic computed again. Draws on which it is undefined, such as an AUC of subjects that all lack a lesion,
-    are left out.
+    People are drawn with replacement, each with all scans, since neither voxels of one scan nor scans of one person are
+    independent; their counts are merged and the statistic computed again. Draws on which it is undefined, such as an
+    AUC of people who all lack a lesion, are left out.
 
     Parameters
     ----------
     histograms : sequence of ScoreHistogram
-        One per subject, with the same bins.
+        One per scan, with the same bins.
     statistic : callable
         From a merged histogram to a number, by default the AUC.
     versus : sequence of ScoreHistogram, optional
-        Another method on the same subjects, in the same order: the interval is then that of the difference,
-        `histograms` minus `versus`, with the same subjects drawn for both (paired).
+        Another method on the same scans, in the same order: the interval is then that of the difference,
+        `histograms` minus `versus`, with the same people drawn for both (paired).
+    people : sequence of hashable, optional
+        Who each scan is of; when absent, each is of another person.
     n : int
         Number of resamples.
     seed : int
@@ -54,26 +57,29 @@ def bootstrap_interval(
     Raises
     ------
     ValueError
-        If there are fewer than two subjects, their bins differ, `versus` has another number of them, or `n` or `level`
-        is out of range.
+        If there are fewer than two people, the bins differ, `versus` or `people` are of another number of scans, or
+        `n` or `level` is out of range.
     UndefinedMetricError
         If the statistic is undefined on more than a tenth of the resamples.
     """
     _check(n, level)
-    subjects = len(histograms)
-    if subjects < 2:
-        raise ValueError(f"histograms must be those of two or more subjects, got {subjects}")
-    if versus is not None and len(versus) != subjects:
-        raise ValueError(f"versus must have one for each of {subjects} subjects, got {len(versus)}")
+    if versus is not None and len(versus) != len(histograms):
+        raise ValueError(f"versus must have one for each of {len(histograms)} scans, got {len(versus)}")
+    member, number = _numbers(people, len(histograms))
+    if number < 2:
+        raise ValueError(f"histograms must be those of two or more people, got {number}")
     methods = [histograms] if versus is None else [histograms, versus]
     pooled = [_pool(method) for method in methods]  # raises where the bins differ
     # float64 for the matrix product: exact for counts up to 2^53.
-    counts = [np.stack([[h.lesion, h.healthy] for h in method]).astype(np.float64) for method in methods]
-    weights = _draw(subjects, n, seed)
+    counts = [np.zeros((number, 2, resample.bins + 1)) for resample in pooled]
+    for method, of_people in zip(methods, counts, strict=True):
+        for person, scan in zip(member, method, strict=True):
+            of_people[person] += scan.lesion, scan.healthy
+    weights = _draw(number, n, seed)
     values = []
     for start in range(0, n, _RESAMPLES_AT_ONCE):
         drawn = weights[start : start + _RESAMPLES_AT_ONCE].astype(np.float64)
-        merged = [np.rint(drawn @ c.reshape(subjects, -1)).astype(np.int64).reshape(len(drawn), 2, -1) for c in counts]
+        merged = [np.rint(drawn @ c.reshape(number, -1)).astype(np.int64).reshape(len(drawn), 2, -1) for c in counts]
         for draw in zip(*merged, strict=True):
             for resample, (lesion, healthy) in zip(pooled, draw, strict=True):
                 resample.lesion, resample.healthy = lesion, healthy
@@ -84,7 +90,7 @@ def bootstrap_interval(
             values.append(found[0] if versus is None else found[0] - found[1])
     if n - len(values) > _MOST_UNDEFINED * n:
         raise UndefinedMetricError(
-            f"the statistic is undefined on {n - len(values)} of {n} resamples of {subjects} subjects: too few of them "
+            f"the statistic is undefined on {n - len(values)} of {n} resamples of {number} people: too few of them "
             f"have lesion or healthy voxels for an interval"
         )
     return _interval(values, level)
@@ -94,19 +100,24 @@ def bootstrap_mean(
     values: npt.ArrayLike,
     *,
     versus: npt.ArrayLike | None = None,
+    people: Sequence[Hashable] | None = None,
     n: int = 1000,
     seed: int = 0,
     level: float = 0.95,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean over subjects of a number that each of them has, such as its Dice.
+    """Percentile bootstrap interval of the mean over scans of a number that each of them has, such as its Dice.
+
+    People are drawn with replacement, each with all scans; the mean is that of all scans drawn.
 
     Parameters
     ----------
     values : array-like of float
-        `[subjects]`; NaN where a subject's is undefined, which leaves the subject out.
+        `[scans]`; NaN where a scan's is undefined, which leaves the scan out.
     versus : array-like of float, optional
-        Another method on the same subjects, in the same order: the interval is then that of the mean difference,
-        `values` minus `versus`, over the subjects that have both (paired).
+        Another method on the same scans, in the same order: the interval is then that of the mean difference,
+        `values` minus `versus`, over the scans that have both (paired).
+    people : sequence of hashable, optional
+        Who each scan is of; when absent, each is of another person.
     n : int
         Number of resamples.
     seed : int
@@ -122,20 +133,33 @@ def bootstrap_mean(
     Raises
     ------
     ValueError
-        If fewer than two subjects are left, a value is infinite, `versus` has another number of them, or `n` or
-        `level` is out of range.
+        If fewer than two people are left, a value is infinite, `versus` or `people` are of another number of scans, or
+        `n` or `level` is out of range.
     """
     _check(n, level)
     scores = _finite_or_nan(values, "values")
     if versus is not None:
         others = _finite_or_nan(versus, "versus")
         if others.size != scores.size:
-            raise ValueError(f"versus must have one for each of {scores.size} subjects, got {others.size}")
+            raise ValueError(f"versus must have one for each of {scores.size} scans, got {others.size}")
         scores = scores - others
-    defined = scores[~np.isnan(scores)]
-    if defined.size < 2:
-        raise ValueError(f"values must be defined for two or more subjects, got {defined.size} of {scores.size}")
-    return _interval(_draw(defined.size, n, seed) @ defined / defined.size, level)
+    member, number = _numbers(people, scores.size)
+    defined = ~np.isnan(scores)
+    known, left = _numbers(member[defined].tolist(), int(defined.sum()))
+    if left < 2:
+        raise ValueError(f"values must be defined for two or more people, got {left} of {number}")
+    weights = _draw(left, n, seed)
+    return _interval((weights @ np.bincount(known, scores[defined])) / (weights @ np.bincount(known)), level)
+
+
+def _numbers(people: Sequence[Hashable] | None, scans: int) -> tuple[Counts, int]:
+    """Number the people from 0, in the order of their first scans: each scan's number, and how many there are."""
+    if people is None:
+        return np.arange(scans), scans
+    if len(people) != scans:
+        raise ValueError(f"people must name one for each of {scans} scans, got {len(people)}")
+    numbers = {person: number for number, person in enumerate(dict.fromkeys(people))}
+    return np.array([numbers[person] for person in people], dtype=np.int64), len(numbers)
 
 
 def _pool(histograms: Sequence[ScoreHistogram]) -> ScoreHistogram:
@@ -160,9 +184,9 @@ def _check(n: int, level: float) -> None:
         raise ValueError(f"level must lie between 0 and 1, got {level}")
 
 
-def _draw(subjects: int, n: int, seed: int) -> Counts:
-    """How often each subject is drawn, `[n, subjects]`."""
-    return np.random.default_rng(seed).multinomial(subjects, np.full(subjects, 1 / subjects), size=n)
+def _draw(people: int, n: int, seed: int) -> Counts:
+    """How often each person is drawn, `[n, people]`."""
+    return np.random.default_rng(seed).multinomial(people, np.full(people, 1 / people), size=n)
 
 
 def _interval(values: Sequence[float] | Floats, level: float) -> tuple[float, float]:
