@@ -208,8 +208,9 @@ def test_simulated_people(run, monkeypatch, capsys):
     assert "Scans with lesion masks: 1. Healthy scans: 1." in captured.out
     assert "warning: ranks: is for T1w images, but some scans are T2w" in captured.err
     rows = [row.split(",") for row in Path("out/subjects.csv").read_text().splitlines()[1:]]
-    assert [row[1:3] for row in rows] == [["phantom-test-0000_glioma", "0"], ["phantom-test-0000", "1"]]
-    assert [float(row[3]) for row in rows] == pytest.approx([(lesion_at(0) & HEAD).sum() * 0.125, 0], abs=1e-3)
+    person = "phantom-test-0000"
+    assert [row[1:4] for row in rows] == [[f"{person}_glioma", person, "0"], [person, person, "1"]]
+    assert [float(row[4]) for row in rows] == pytest.approx([(lesion_at(0) & HEAD).sum() * 0.125, 0], abs=1e-3)
 
 
 def test_curves(run, monkeypatch, capsys):

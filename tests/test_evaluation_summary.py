@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from evaluations import (
@@ -62,6 +64,24 @@ def test_differences_are_paired_and_antisymmetric(found):
         compare(first, second[::-1])
 
 
+def test_scans_of_one_person_are_drawn_together(detectors, patients, healthy):
+    people = ["x", "y", "x", "y"]
+    scans = [replace(scan, person=person) for scan, person in zip(patients, people, strict=True)]
+    both = evaluate({name: detectors[name] for name in NAMES[:2]}, scans, healthy)
+    figures, (difference,) = both.summary()["methods"]["bright"], both.summary()["differences"]
+    first, second = ([case.histogram for case in both.patients[name]] for name in NAMES[:2])
+    dices, others = ([case.at_limit[0.05].confusion.dice for case in both.patients[name]] for name in NAMES[:2])
+    assert figures["auc_interval"] == list(bootstrap_interval(first, people=people))
+    assert figures["auc_interval"] != list(bootstrap_interval(first))
+    assert figures["at_limit"][1]["dice_interval"] == list(bootstrap_mean(dices, people=people))
+    assert difference["auc_interval"] == list(bootstrap_interval(first, versus=second, people=people))
+    expected = bootstrap_mean(dices, versus=others, people=people)
+    assert difference["at_limit"][1]["dice_interval"] == list(expected)
+    assert "Scans with lesion masks: 4 of 2 people. Healthy scans: 3." in markdown(both.summary())
+    alone = evaluate({"a": detectors["bright"]}, scans[::2]).summary()["methods"]["a"]
+    assert alone["auc_interval"] is alone["at_limit"][0]["dice_interval"] is None
+
+
 def test_methods_without_thresholds_have_no_limits(found):
     figures = found.summary()["methods"]["unet"]
     assert figures["at_limit"] == []
@@ -112,6 +132,6 @@ def test_an_empty_lesion_mask_among_others(tmp_path, detectors, patients):
 
 def test_figures_of_no_patients_are_left_out(found):
     figures = summarise([], found.healthy["bright"])
-    assert set(figures) == {"at_limit", "seconds"}
+    assert set(figures) == {"at_limit", "unusual", "seconds"}
     assert "dice" not in figures["at_limit"][0]
     assert "healthy_fpr" not in summarise(found.patients["bright"][:1], [])["at_limit"][0]

@@ -58,6 +58,8 @@ class CaseScore:
     ----------
     subject : str
         The scan's name.
+    person : str
+        Who it is of.
     lesion_ml, brain_ml : float
         Volume of the brain, and of the lesion in it.
     histogram : ScoreHistogram
@@ -66,14 +68,19 @@ class CaseScore:
         For each false-positive-rate limit; empty for a detector without thresholds.
     seconds : float
         Time from the loaded scan to its score.
+    remarks : tuple of str
+        In what the scan is unlike the healthy ones of the detector's calibration, so that thresholds may not hold
+        (:meth:`lesioncore.Calibration.unusual`).
     """
 
     subject: str
+    person: str
     lesion_ml: float
     brain_ml: float
     histogram: ScoreHistogram
     at_limit: Mapping[float, LimitScore]
     seconds: float
+    remarks: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form."""
@@ -81,9 +88,11 @@ class CaseScore:
         filled = np.flatnonzero(histogram.lesion + histogram.healthy)
         return {
             "subject": self.subject,
+            "person": self.person,
             "lesion_ml": self.lesion_ml,
             "brain_ml": self.brain_ml,
             "seconds": self.seconds,
+            "remarks": list(self.remarks),
             "histogram": {
                 "range": [histogram.low, histogram.high, histogram.bins],
                 "bin": filled.tolist(),
@@ -104,8 +113,8 @@ class CaseScore:
             row["limit"]: LimitScore(Confusion(**row["confusion"]), LesionCounts(**row["lesions"]), row["hausdorff"])
             for row in values["at_limit"]
         }
-        facts = {name: values[name] for name in ("subject", "lesion_ml", "brain_ml", "seconds")}
-        return cls(**facts, histogram=histogram, at_limit=at_limit)
+        facts = {name: values[name] for name in ("subject", "person", "lesion_ml", "brain_ml", "seconds")}
+        return cls(**facts, histogram=histogram, at_limit=at_limit, remarks=tuple(values["remarks"]))
 
 
 def score_case(
@@ -114,6 +123,7 @@ def score_case(
     loaded: Loaded,
     limits: Sequence[float],
     *,
+    person: str | None = None,
     device: str | torch.device = "auto",
 ) -> CaseScore:
     """Detect in one scan and compare with the truth, on the scan's own voxels.
@@ -128,6 +138,8 @@ def score_case(
         Its images; one without a lesion mask counts as healthy. Lesion outside the brain does not count.
     limits : sequence of float
         False-positive-rate limits.
+    person : str, optional
+        Who the scan is of; `name` when absent.
     device : str or torch.device
         As for :func:`lesioncore.restore`.
 
@@ -148,14 +160,16 @@ def score_case(
         _warn_of_lost(name, int(loaded.lesion.sum()), int(truth.sum()))
     size = voxel_sizes(scan.affine)
     histogram = score_histogram(score, truth, brain, bounded=detector.bounded)
-    at_limit = {}
+    at_limit, remarks = {}, []
     if detector.calibration is not None:
+        remarks = detector.calibration.unusual(score[brain], scan.bend)
         for limit in limits:
             detected = (score > detector.calibration.threshold(limit)) & brain
             distance = hausdorff(detected, truth, size) if detected.any() and truth.any() else None
             at_limit[limit] = LimitScore(Confusion.of(detected, truth, brain), lesion_counts(detected, truth), distance)
     ml = float(np.prod(size)) / 1000
-    return CaseScore(name, ml * int(truth.sum()), ml * int(brain.sum()), histogram, at_limit, seconds)
+    volumes = ml * int(truth.sum()), ml * int(brain.sum())
+    return CaseScore(name, person or name, *volumes, histogram, at_limit, seconds, tuple(remarks))
 
 
 def score_histogram(score: Array, truth: Array, mask: Array, *, bounded: bool = False) -> ScoreHistogram:

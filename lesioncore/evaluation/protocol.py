@@ -44,9 +44,9 @@ class Evaluation:
     def summary(self) -> dict[str, Any]:
         """Figures of each method, and of the first against each other one (JSON-able).
 
-        ``subjects``, of which ``without_lesion`` have none in the brain, and ``healthy_subjects`` count the scans;
-        ``methods`` holds for each what :func:`summarise` gives and, as ``detector``, what it is; ``differences`` the
-        rows of :func:`compare`, of no patient none.
+        ``subjects``, of which ``without_lesion`` have none in the brain, and ``healthy_subjects`` count the scans,
+        ``people`` and ``healthy_people`` whom they are of; ``methods`` holds for each what :func:`summarise` gives and,
+        as ``detector``, what it is; ``differences`` the rows of :func:`compare`, of no patient none.
         """
         return self._summary
 
@@ -56,8 +56,10 @@ class Evaluation:
         patients = self.patients[first]
         return {
             "subjects": len(patients),
+            "people": len({case.person for case in patients}),
             "without_lesion": sum(case.lesion_ml == 0 for case in patients),
             "healthy_subjects": len(self.healthy[first]),
+            "healthy_people": len({case.person for case in self.healthy[first]}),
             "methods": {
                 name: {"detector": what, **summarise(self.patients[name], self.healthy[name])}
                 for name, what in self.detectors.items()
@@ -119,14 +121,15 @@ def evaluate(
     target = resolve_device(device)
     kept = Store(store)
     facts = {name: _describe(detector, limits) for name, detector in detectors.items()}
+    compared = {name: _people(detector) for name, detector in detectors.items()}
     scores: dict[bool, dict[str, list[CaseScore]]] = {ill: {name: [] for name in detectors} for ill in (True, False)}
     everyone = [(True, subject) for subject in patients] + [(False, subject) for subject in healthy]
     for done, (ill, subject) in enumerate(everyone, start=1):
         images = cache(partial(load, subject, voxel_size, ill=ill))  # when first wanted, and once for all detectors
-        scan = ["score", ill, subject.id, None if store is None else subject.key(), voxel_size]
+        scan = ["score", ill, subject.id, subject.person, None if store is None else subject.key(), voxel_size]
         for name, detector in detectors.items():
             make = partial(_score, detector, subject, images, limits, target)
-            follows = [*scan, facts[name]["thresholds"]]
+            follows = [*scan, compared[name], facts[name]["thresholds"]]
             scores[ill][name].append(kept.get(detector, follows, target, make, CaseScore.from_dict))
         if progress is not None:
             progress(done, len(everyone))
@@ -185,7 +188,7 @@ def _score(
     device: torch.device,
 ) -> CaseScore:
     with about(subject):
-        return score_case(detector, subject.id, images(), limits, device=device)
+        return score_case(detector, subject.id, images(), limits, person=subject.person, device=device)
 
 
 def _thresholds(detector: Detector, subject: Subject, voxel_size: float, device: torch.device) -> Calibration:
@@ -195,6 +198,11 @@ def _thresholds(detector: Detector, subject: Subject, voxel_size: float, device:
             loaded.volume, detector.metadata, mask=loaded.mask, affine=loaded.affine, normalized=detector.normalized
         )
         return detector.thresholds([scan], device=device)
+
+
+def _people(detector: Detector) -> list[dict[str, Any]]:
+    """What remarks on unusual scans follow from."""
+    return [] if detector.calibration is None else detector.calibration.healthy.to_dict()["subjects"]
 
 
 def _describe(detector: Detector, limits: Sequence[float]) -> dict[str, Any]:

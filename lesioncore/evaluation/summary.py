@@ -30,12 +30,13 @@ def summarise(patients: Sequence[CaseScore], healthy: Sequence[CaseScore]) -> di
     dict
         JSON-able; None stands for what has no value, such as an AUC of scans without lesions.
 
-        - ``auc`` and ``average_precision`` of the pooled voxels, with 95 % bootstrap intervals over scans
-          (``auc_interval``), which two scans or more have;
+        - ``auc`` and ``average_precision`` of the pooled voxels, with 95 % bootstrap intervals over people
+          (``auc_interval``), which two people or more have;
         - ``best_dice``, the largest pooled Dice, and ``dice_at_youden``, the scans' Dice at the threshold that
           maximises TPR - FPR (the paper's DSC_AUC): both use the labels and are no result of a method without them;
         - ``at_limit``, a row for each limit: means and deviations over scans, pooled lesion-wise figures, and the
           healthy people's rates;
+        - ``unusual``, a row with the remarks on each scan that is unlike the healthy ones of the method's calibration;
         - ``seconds``, the median time for a scan.
 
         Without patients, their figures are left out; so are those of healthy people.
@@ -45,7 +46,7 @@ def summarise(patients: Sequence[CaseScore], healthy: Sequence[CaseScore]) -> di
         whole, histograms = pooled(patients), [case.histogram for case in patients]
         for statistic in (ScoreHistogram.auc, ScoreHistogram.average_precision):
             found[statistic.__name__] = defined(statistic, whole)
-            found[f"{statistic.__name__}_interval"] = _interval(bootstrap_interval, histograms, statistic)
+            found[f"{statistic.__name__}_interval"] = _interval(bootstrap_interval, patients, histograms, statistic)
         best, youden = defined(whole.best_dice), defined(whole.youden_threshold)
         found["best_dice"] = None if best is None else best[0]
         found["dice_at_youden"] = (
@@ -54,10 +55,13 @@ def summarise(patients: Sequence[CaseScore], healthy: Sequence[CaseScore]) -> di
     found["at_limit"] = [
         {
             "limit": limit,
-            **(_patients_at([case.at_limit[limit] for case in patients]) if patients else {}),
+            **(_patients_at(limit, patients) if patients else {}),
             **(_healthy_at(limit, [case.at_limit[limit] for case in healthy]) if healthy else {}),
         }
         for limit in [*patients, *healthy][0].at_limit
+    ]
+    found["unusual"] = [
+        {"subject": case.subject, "remarks": list(case.remarks)} for case in [*patients, *healthy] if case.remarks
     ]
     found["seconds"] = float(np.median([case.seconds for case in [*patients, *healthy]]))
     return found
@@ -70,7 +74,7 @@ def compare(first: Sequence[CaseScore], second: Sequence[CaseScore]) -> dict[str
     -------
     dict
         JSON-able: ``auc`` of the pooled voxels, and in ``at_limit`` a row with the mean ``dice`` for each limit that
-        both have. ``auc_interval`` and ``dice_interval`` are 95 % bootstrap intervals over scans, with the same ones
+        both have. ``auc_interval`` and ``dice_interval`` are 95 % bootstrap intervals over people, with the same ones
         drawn for both methods. None stands for what has no value.
 
     Raises
@@ -84,14 +88,15 @@ def compare(first: Sequence[CaseScore], second: Sequence[CaseScore]) -> dict[str
     aucs = [defined(pooled(cases).auc) for cases in (first, second)]
     found: dict[str, Any] = {
         "auc": None if aucs[0] is None or aucs[1] is None else aucs[0] - aucs[1],
-        "auc_interval": _interval(bootstrap_interval, histograms[0], versus=histograms[1]),
+        "auc_interval": _interval(bootstrap_interval, first, histograms[0], versus=histograms[1]),
         "at_limit": [],
     }
     for limit in first[0].at_limit:
         if limit in second[0].at_limit:
             dices = [[case.at_limit[limit].confusion.dice for case in cases] for cases in (first, second)]
             row = {"limit": limit, "dice": float(np.mean(dices[0]) - np.mean(dices[1]))}
-            found["at_limit"].append({**row, "dice_interval": _interval(bootstrap_mean, dices[0], versus=dices[1])})
+            interval = _interval(bootstrap_mean, first, dices[0], versus=dices[1])
+            found["at_limit"].append({**row, "dice_interval": interval})
     return found
 
 
@@ -108,11 +113,12 @@ def defined(metric: Callable[..., T], *arguments: Any, **options: Any) -> T | No
         return None
 
 
-def _patients_at(scores: Sequence[LimitScore]) -> dict[str, Any]:
+def _patients_at(limit: float, cases: Sequence[CaseScore]) -> dict[str, Any]:
+    scores = [case.at_limit[limit] for case in cases]
     dices = [score.confusion.dice for score in scores]
     lesions = reduce(add, (score.lesions for score in scores))
     distances = [score.hausdorff for score in scores if score.hausdorff is not None]
-    row: dict[str, Any] = {"dice": _spread(dices), "dice_interval": _interval(bootstrap_mean, dices)}
+    row: dict[str, Any] = {"dice": _spread(dices), "dice_interval": _interval(bootstrap_mean, cases, dices)}
     for name in ("sensitivity", "precision", "fpr"):
         row[name] = _spread([defined(getattr, score.confusion, name) for score in scores])
     for name in ("recall", "precision", "f1"):
@@ -139,8 +145,9 @@ def _spread(values: Sequence[float | None]) -> dict[str, float] | None:
 
 
 def _interval(
-    bootstrap: Callable[..., tuple[float, float]], scans: Sequence[Any], *arguments: Any, **options: Any
+    bootstrap: Callable[..., tuple[float, float]], cases: Sequence[CaseScore], *arguments: Any, **options: Any
 ) -> list[float] | None:
-    """A bootstrap interval; None of one scan alone, or of scans too few of which have a lesion."""
-    found = defined(bootstrap, scans, *arguments, **options) if len(scans) > 1 else None
+    """A bootstrap interval; None of one person alone, or of people too few of whom have a lesion."""
+    people = [case.person for case in cases]
+    found = defined(bootstrap, *arguments, people=people, **options) if len(set(people)) > 1 else None
     return None if found is None else list(found)

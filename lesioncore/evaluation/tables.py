@@ -14,11 +14,12 @@ from lesioncore.evaluation.summary import defined
 NOTE = "Research software, not a medical device."
 
 _NONE = "–"
+_MOST_NAMED = 10
 
 
 def markdown(summary: Mapping[str, Any]) -> str:
     """The paper's tables (its Tables 1 to 3) and what the field compares by, of :meth:`Evaluation.summary`."""
-    parts = ["# Evaluation", _scans(summary)]
+    parts = ["# Evaluation", _scans(summary), *_unusual(summary)]
     if summary["subjects"]:
         parts += [*_pooled(summary), *_at_limits(summary), *_differences(summary)]
     if summary["healthy_subjects"]:
@@ -49,7 +50,26 @@ def percent(share: float) -> str:
 
 def _scans(summary: Mapping[str, Any]) -> str:
     empty = f" ({summary['without_lesion']} without lesion in the brain)" if summary["without_lesion"] else ""
-    return f"Scans with lesion masks: {summary['subjects']}{empty}. Healthy scans: {summary['healthy_subjects']}."
+    ill, healthy = (
+        f"{summary[scans]}" + (f" of {summary[people]} people" if summary[people] < summary[scans] else "")
+        for scans, people in (("subjects", "people"), ("healthy_subjects", "healthy_people"))
+    )
+    return f"Scans with lesion masks: {ill}{empty}. Healthy scans: {healthy}."
+
+
+def _unusual(summary: Mapping[str, Any]) -> list[str]:
+    """Which scans are unlike the calibration's; in what is in the table of scans."""
+    lines = []
+    for name, found in summary["methods"].items():
+        scans = [row["subject"] for row in found["unusual"]]
+        if scans:
+            more = f" and {len(scans) - _MOST_NAMED} more" if len(scans) > _MOST_NAMED else ""
+            lines.append(f"- {name}: {len(scans)} ({', '.join(scans[:_MOST_NAMED])}{more})")
+    head = (
+        "**Scans unlike the healthy ones of the calibration**, for which thresholds may not hold; the column remarks of"
+        " subjects.csv says in what:"
+    )
+    return [head, "\n".join(lines)] if lines else []
 
 
 def _pooled(summary: Mapping[str, Any]) -> list[str]:
@@ -101,7 +121,7 @@ def _differences(summary: Mapping[str, Any]) -> list[str]:
         dices = [_with_interval(at.get(limit, {}), "dice", "+.3f") for limit in limits]
         rows.append([f"{found['method']} minus {found['versus']}", _with_interval(found, "auc", "+.3f"), *dices])
     text = [
-        "Paired differences with 95 % bootstrap intervals over scans:",
+        "Paired differences with 95 % bootstrap intervals over people:",
         _table(["methods", "AUC", *(f"Dice at {percent(limit)}" for limit in limits)], rows),
     ]
     return text if rows else []
@@ -128,11 +148,13 @@ def _facts(method: str, case: CaseScore, healthy: bool) -> dict[str, Any]:
     return {
         "method": method,
         "subject": case.subject,
+        "person": case.person,
         "healthy": int(healthy),
         "lesion_ml": f"{case.lesion_ml:.3f}",
         "brain_ml": f"{case.brain_ml:.1f}",
         "seconds": f"{case.seconds:.2f}",
         "auc": _number(defined(case.histogram.auc), ".5f", ""),
+        "remarks": "; ".join(case.remarks),
     }
 
 
