@@ -1,0 +1,177 @@
+"""Sections of the results on detection quality, as Markdown lines."""
+
+from __future__ import annotations
+
+from _sections import both, place, read
+
+
+def quality() -> list[str]:
+    found = both("quality")
+    first = found["T2w"]
+    lines = [
+        f"**Detection** on {first['patients']} simulated patients for each contrast that neither the prior nor its"
+        f" calibration has seen, {first['voxel_size']:g} mm, on the scans' own voxels (`python bench/quality.py`;"
+        f" {place(first)}). Every method got its weight, smoothing and thresholds from the same"
+        f" {first['calibration_healthy']} healthy people. AUC is that of all voxels, with a bootstrap 95 % interval"
+        " over patients; Dice is the mean over patients at the 1 % and the 5 % limit; *signed*: lesions known to be"
+        " bright (T2w) or dark (T1w).",
+        "",
+        "| method | T2w, glioma-like: AUC | Dice at 1 / 5 % | T1w, stroke-like: AUC | Dice at 1 / 5 % |",
+        "|---|---|---|---|---|",
+    ]
+    for method in first["methods"]:
+        cells = []
+        for facts in found.values():
+            row = facts["methods"][method]
+            at = {one["limit"]: one["dice"]["mean"] for one in row["at_limit"]}
+            low, high = row["auc_interval"]
+            cells += [f"{row['auc']:.3f} ({low:.3f}–{high:.3f})", f"{at[0.01]:.2f} / {at[0.05]:.2f}"]
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        f"MAP at the thresholds from healthy people, means over patients, and the rate in {first['new_healthy']}"
+        " healthy people whom no calibration has seen:",
+        "",
+        "| | limit | sensitivity | false-positive rate | lesions found | in new healthy people | largest |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for contrast, facts in found.items():
+        for row in facts["methods"]["MAP"]["at_limit"]:
+            cells = " | ".join(f"{row[key]['mean']:.3f} ± {row[key]['sd']:.3f}" for key in ("sensitivity", "fpr"))
+            lines.append(
+                f"| {contrast} | {100 * row['limit']:g} % | {cells} | {row['lesion_recall']:.2f} |"
+                f" {row['healthy_fpr']:.4f} | {row['healthy_fpr_largest']:.4f} |"
+            )
+    tuned = [facts["tuning"]["MAP"] for facts in found.values()]
+    lines += [
+        "",
+        "MAP was tuned to "
+        + " and ".join(
+            f"λ {row['tv_weight']:g} with {row['smoothing']:g} mm of smoothing ({contrast})"
+            for contrast, row in zip(found, tuned, strict=True)
+        )
+        + f"; it takes {first['methods']['MAP']['seconds']:.1f} s for a scan.",
+    ]
+    return lines
+
+
+def real_input() -> list[str]:
+    facts = read("real_input")
+    fpr, tissue = facts["fpr_at_limit"], facts["fpr_at_5_percent_by_tissue"]
+    lines = [
+        "**A real image**: the ICBM152 T1 template (an average of 152 people) in its own space through `lesioncore"
+        f" restore` with `phantom-t1` (`python bench/real_input.py`). False-positive rate at the 1 / 5 / 10 % limit:"
+        f" {100 * fpr['01']:.1f} / {100 * fpr['05']:.1f} / {100 * fpr['10']:.1f} %; at the 5 % limit"
+        f" {100 * tissue['white matter']:.1f} % in white matter, {100 * tissue['rest']:.1f} % elsewhere. A dark ball in"
+        " the white matter:",
+        "",
+        "| radius | AUC | sensitivity at 5 % (same place before) | Dice at 5 % |",
+        "|---|---|---|---|",
+    ]
+    return lines + [
+        f"| {row['radius_mm']:g} mm | {row['auc']:.3f} | {row['sensitivity_at_5_percent']:.2f}"
+        f" ({row['same_place_before']:.2f}) | {row['dice_at_5_percent']:.2f} |"
+        for row in facts["implants"]
+    ]
+
+
+def demos() -> list[str]:
+    lines = ["**`lesioncore demo`**, one simulated patient at 1 mm from scan to figure, on two idle cores:", ""]
+    lines += [
+        "| | lesion | AUC | Dice at 5 % | sensitivity | false-positive rate | seconds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for contrast in ("T2w", "T1w"):
+        row = read(f"demo_{contrast}")
+        lines.append(
+            f"| {contrast} | {row['lesion']}-like, {row['lesion_ml']:.1f} ml | {row['auc']:.3f} | {row['dice']:.3f} |"
+            f" {row['sensitivity']:.3f} | {row['false_positive_rate']:.3f} | {sum(row['seconds'].values()):.0f} |"
+        )
+    return lines
+
+
+def scores() -> list[str]:
+    found = both("scores")
+    first = found["T2w"]
+    lines = [
+        f"**What each part of the score is worth**: MAP on {first['patients']} simulated patients, each row with the"
+        f" weight (and smoothing) from {first['healthy']} healthy people, one part added after the other"
+        f" (`python bench/scores.py`; {place(first)}). AUC; Dice at the 1 / 5 % limit.",
+        "",
+        "| prior | score | T2w: AUC | Dice | T1w: AUC | Dice |",
+        "|---|---|---|---|---|---|",
+    ]
+    for prior, facts in first["priors"].items():
+        for score in facts["rows"]:
+            cells = []
+            for contrast in found.values():
+                row = contrast["priors"][prior]["rows"][score]
+                cells += [f"{row['auc']:.3f}", f"{row['dice'][0]:.2f} / {row['dice'][1]:.2f}"]
+            lines.append(f"| {prior} | {score} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def weights() -> list[str]:
+    found = both("weights")
+    first = found["T2w"]
+    lines = [
+        "**The weight that healthy people choose** (anomalies implanted into their scans), beside what"
+        f" {first['patients']} patients would have chosen in hindsight from all that was tried: AUC of MAP with the"
+        f" solver named, TV across slices ({first['slices_seen']} slices seen in training, {first['healthy_people']}"
+        f" healthy people; `python bench/weights.py`; {place(first)}).",
+        "",
+        "| | prior | seed | solver | chosen | AUC | best λ, same smoothing | AUC | best of all | AUC | lost |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for contrast, facts in found.items():
+        for row in facts["priors"]:
+            cells = ["–"] * 5
+            if "best" in row:
+                weight, best = row["best_weight"], row["best"]
+                cells = [f"{weight['tv_weight']:g}", f"{weight['auc']:.3f}"]
+                cells += [f"{best['tv_weight']:g} / {best['smoothing']:g} mm", f"{best['auc']:.3f}"]
+                cells.append(f"{best['auc'] - row['auc']:.3f}")
+            lines.append(
+                f"| {contrast} | {row['model']} | {row['seed']} | {row['solver']} | {row['tv_weight']:g} /"
+                f" {row['smoothing']:g} mm | {row['auc']:.3f} | " + " | ".join(cells) + " |"
+            )
+    return lines
+
+
+def changes() -> list[str]:
+    found = both("changes")
+    first = found["T2w"]
+    tried = sorted({row["tv_weight"] for row in first["rows"]})
+    lines = [
+        "**The paper's criterion** (Eq. 7): mean change ε(λ) of healthy images, one VAE,"
+        f" {first['slices']} slices, each alone (`python bench/weights.py --changes`; {place(first)}).",
+        "",
+        "| | solver | " + " | ".join(f"λ = {weight:g}" for weight in tried) + " |",
+        "|---|---|" + "---|" * len(tried),
+    ]
+    for contrast, facts in found.items():
+        for solver in ("paper", "prox", "em"):
+            values = {row["tv_weight"]: row["change"] for row in facts["rows"] if row["solver"] == solver}
+            cells = " | ".join(f"{values[weight]:.3f}" for weight in tried)
+            lines.append(f"| {contrast} | {solver} | {cells} |")
+    return lines
+
+
+def resolution() -> list[str]:
+    facts = read("resolution")
+    lines = [
+        f"**Other resolutions**: rate of false positives in {facts['people']} new healthy people at the 1 / 5 / 10 %"
+        f" limits of the calibration's scans of {facts['calibrated_at']:g} mm, and in the person with most at 5 %"
+        f" (`python bench/resolution.py`; {place(facts)}).",
+        "",
+        "| voxel size | T2w | largest | T1w | largest |",
+        "|---|---|---|---|---|",
+    ]
+    for size in facts["rates"]["T2w"]:
+        cells = []
+        for rates in facts["rates"].values():
+            rows = rates[size]
+            cells.append(" / ".join(f"{row['mean']:.3f}" for row in rows))
+            cells += [f"{row['largest']:.3f}" for row in rows if row["limit"] == 0.05]
+        lines.append(f"| {size} mm | " + " | ".join(cells) + " |")
+    return lines

@@ -1,0 +1,105 @@
+"""Sections of the results on priors, baselines and solvers, as Markdown lines."""
+
+from __future__ import annotations
+
+from _sections import both, place
+
+
+def solvers() -> list[str]:
+    found = both("solvers")
+    lines = [
+        "**The solvers** on the same slices at the same λ, each slice alone and without smoothing, as the paper does"
+        f" (`python bench/solvers.py`; {place(found['T2w'])}; the paper's ran while the machine had more other work, so"
+        " its times are too long):",
+        "",
+        "| solver | contrast | λ | objective per slice | AUC | ms per slice |",
+        "|---|---|---|---|---|---|",
+    ]
+    for contrast, facts in found.items():
+        for solver, row in facts["solvers"].items():
+            lines.append(
+                f"| {solver} | {contrast} | {facts['tv_weight']:g} | {row['objective_per_slice']:.1f} |"
+                f" {row['auc']:.3f} | {row['milliseconds_per_slice']:.0f} |"
+            )
+    return lines
+
+
+def recipes() -> list[str]:
+    found = both("recipes")
+    first = found["T2w"]
+    lines = [
+        f"**What makes a prior better**, at the same training budget ({first['slices_seen']} slices,"
+        f" {first['precision']}): pooled AUC on 16 simulated patients of the split `validation`, every third slice,"
+        " mean over training seeds; λ from healthy people for the `em` solver (`python bench/recipes.py`). The shape is"
+        " that of the coarsest latent map; *corrupted*: coarse noise in the encoder's input while training; *smoothed*:"
+        " 6 mm; `prox` runs with the same λ.",
+        "",
+        "| | recipe | seeds | parameters | ELBO, nats | error in brain | projection | smoothed | one TV prox |"
+        " MAP, `em` | signed | MAP, `prox` |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for contrast, facts in found.items():
+        for name, row in facts["variants"].items():
+            aucs = " | ".join(
+                f"{row[key]:.3f}"
+                for key in (
+                    "projection",
+                    "smoothed_projection",
+                    "map_one_step",
+                    "map",
+                    "map_signed",
+                    "map_by_elbo_gradient",
+                )
+            )
+            lines.append(
+                f"| {contrast} | {name} | {len(row['map_of_seeds'])} | {row['parameters'] / 1e6:.2f} M |"
+                f" {row['elbo']:.0f} | {row['error_in_brain']:.2f} | {aucs} |"
+            )
+    return lines
+
+
+def models() -> list[str]:
+    found = both("models")
+    first = found["T2w"]
+    lines = [
+        f"**The paper's models** (its Tables 1 and 2) on {first['patients']} simulated patients of the split `test`,"
+        f" on the scans' own voxels; thresholds from {first['healthy_people']} healthy people, {first['slices_seen']}"
+        " slices seen in training (a quarter of them by AnoGAN and f-AnoGAN), means over training seeds; AnoGAN"
+        " searches 100 steps, not 500; MAP as the paper does it, each slice alone, the score its `|D|`; *smoothed*: 6"
+        " mm in the slice"
+        f" (`python bench/models.py`; {place(first)}):",
+        "",
+        "| | method | seeds | AUC (95 % over patients) | Dice at 1 % | 5 % | 10 % | training, s | s per volume |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for contrast, facts in found.items():
+        for name, row in facts["methods"].items():
+            dices = " | ".join(f"{row[f'dice_{x}']:.2f} ± {row[f'dice_sd_{x}']:.2f}" for x in ("0.01", "0.05", "0.1"))
+            model = name.split(" (")[0].split(", projection")[0].split(", smoothed")[0]
+            training = facts["training_seconds"].get(model)
+            lines.append(
+                f"| {contrast} | {name} | {len(row['auc_of_seeds'])} | {row['auc']:.3f} ({row['auc_low']:.3f}–"
+                f"{row['auc_high']:.3f}) | {dices} | {'–' if training is None else f'{training:.0f}'} |"
+                f" {'as above' if name.endswith(', signed') else format(row['seconds_per_volume'], '.1f')} |"
+            )
+    return lines
+
+
+def table_3() -> list[str]:
+    found = both("table3")
+    first = found["T2w"]
+    latents = (32, 64, 128)
+    lines = [
+        f"**The GMVAE's size** (the paper's Table 3) at 64 x 64 pixels: AUC on {first['patients']} simulated patients"
+        f" (95 % over them), one training seed, {first['slices_seen']} slices seen in training, MAP slice by slice"
+        f" (`python bench/models.py --table 3`; {place(first)}):",
+        "",
+        "| | components | " + " | ".join(f"dim_z = {z}" for z in latents) + " |",
+        "|---|---|" + "---|" * len(latents),
+    ]
+    for contrast, facts in found.items():
+        for c in (1, 3, 6, 9):
+            rows = [facts["methods"][f"c = {c}, dim_z = {z}"] for z in latents]
+            cells = " | ".join(f"{row['auc']:.3f} ({row['auc_low']:.3f}–{row['auc_high']:.3f})" for row in rows)
+            lines.append(f"| {contrast} | {c} | {cells} |")
+    return lines

@@ -1,0 +1,153 @@
+"""Is the weight that healthy people choose as good as the one that the patients would have chosen?
+
+    python bench/weights.py --work runs                    # VAE and GMVAE, three seeds, and the embedded priors
+    python bench/weights.py --work runs --changes          # the paper's criterion with three solvers
+
+For each prior: the search of ``calibrate`` (anomalies implanted into healthy scans), and in hindsight the AUC of every
+weight and smoothing that it tried on unseen patients. Writes ``weights_<contrast>.json``, with ``--changes``
+``changes_<contrast>.json``; trains what the work folder (shared with ``models.py``) lacks. A run that was stopped goes
+on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from _bench import RESULTS, environment, write_json
+from models import HEALTHY, LESION, MODELS, healthy, person, slug, train_model
+
+import lesioncore as lc
+from lesioncore.calibrate import DEFAULT_WEIGHTS
+from lesioncore.metrics import ScoreHistogram
+from lesioncore.priors import load_model
+from lesioncore.restore import solve_stacks
+from lesioncore.scan import prepare
+from lesioncore.search import SMOOTHINGS, Changes, Implants, choose, search_part
+from lesioncore.smoothing import smooth
+
+SEARCH_SLICES = 240
+EMBEDDED = "embedded prior"
+CHANGE_WEIGHTS = (0.5, 1.0, 3.0, 6.0, 12.0)
+CHANGE_SLICES = 16  # the paper's solver takes seconds for each
+
+
+def load(name: str, contrast: str, seed: int, options: argparse.Namespace) -> Any:
+    if name == EMBEDDED:
+        return lc.load_prior(f"phantom-{contrast[:2].lower()}")
+    return load_model(train_model(name, MODELS[name], contrast, seed, options) / "model")
+
+
+def searched(prior: Any, config: lc.RestoreConfig, contrast: str, options: argparse.Namespace) -> list[dict]:
+    """The curve of calibrate's search, without its thresholds."""
+    implants = Implants(search_part(healthy(prior, contrast), SEARCH_SLICES), None, seed=0)
+    curve = []
+    for weight in DEFAULT_WEIGHTS:
+        curve += implants(weight, solve_stacks(implants.stacks, prior, config, weight, torch.device(options.device)))
+    return curve
+
+
+def on_patients(
+    prior: Any, config: lc.RestoreConfig, contrast: str, options: argparse.Namespace, tried: list[tuple[float, float]]
+) -> list[dict]:
+    """Pooled AUC of ``|D|`` on the patients' own voxels for each weight and smoothing."""
+    histograms = {pair: ScoreHistogram(0.0, 10.0) for pair in tried}
+    for number in range(options.patients):
+        patient = person(contrast, number, "test", LESION[contrast])
+        scan = prepare(patient.image, prior.metadata, mask=patient.brain_mask, affine=patient.affine)
+        for weight in sorted({pair[0] for pair in tried}):
+            (found,) = solve_stacks([scan], prior, config, weight, torch.device(options.device))
+            for smoothing in [pair[1] for pair in tried if pair[0] == weight]:
+                residual = smooth(scan.slices - found.restored, scan.mask, scan.voxel_size, smoothing)
+                score = np.abs(scan.residual(residual))
+                histograms[weight, smoothing].add(score, patient.lesion_mask, patient.brain_mask)
+    return [{"tv_weight": w, "smoothing": s, "auc": round(h.auc(), 5)} for (w, s), h in histograms.items()]
+
+
+def judge(name: str, contrast: str, seed: int, solver: str, options: argparse.Namespace) -> dict:
+    """What the healthy people choose and what the patients would; from the work folder if it is there."""
+    done = options.work / contrast / f"weights-{slug(name)}-{seed}-{solver}-{options.patients}.json"
+    if done.exists():
+        return json.loads(done.read_text())
+    prior = load(name, contrast, seed, options)
+    config = lc.RestoreConfig(solver=solver, tv_dimensions=3).for_prior(prior)
+    curve = searched(prior, config, contrast, options)
+    best = choose(curve, "implant")
+    chosen = best["tv_weight"], best["smoothing"]
+    everything = [(weight, smoothing) for weight in DEFAULT_WEIGHTS for smoothing in SMOOTHINGS]
+    # An exact solver takes too long for all of it.
+    rows = on_patients(prior, config, contrast, options, everything if solver == "em" else [chosen])
+    auc = {(row["tv_weight"], row["smoothing"]): row["auc"] for row in rows}
+    found = {
+        "model": name,
+        "seed": seed,
+        "solver": solver,
+        "tv_weight": chosen[0],
+        "smoothing": chosen[1],
+        "implant_auc": round(best["implant_auc"], 5),
+        "auc": auc[chosen],
+        "implants": [{**row, "implant_auc": round(row["implant_auc"], 5)} for row in curve],
+        "patients": rows,
+    }
+    if solver == "em":
+        same = max((pair for pair in auc if pair[1] == chosen[1]), key=lambda pair: auc[pair])
+        other = max(auc, key=lambda pair: auc[pair])
+        found["best_weight"] = {"tv_weight": same[0], "auc": auc[same]}
+        found["best"] = {"tv_weight": other[0], "smoothing": other[1], "auc": auc[other]}
+    write_json(done, found)
+    print(f"  {name} seed {seed} {solver}: {chosen} AUC {found['auc']:.4f}, best {found.get('best')}", flush=True)
+    return found
+
+
+def changes(contrast: str, options: argparse.Namespace) -> list[dict]:
+    """The paper's epsilon (Eq. 7) of one VAE, slice by slice, with the paper's solver and with the others."""
+    prior = load("VAE", contrast, 0, options)
+    stacks = search_part(healthy(prior, contrast), CHANGE_SLICES)
+    rows = []
+    for solver in ("paper", "prox", "em"):
+        config = lc.RestoreConfig(solver=solver, tv_dimensions=2).for_prior(prior)
+        for weight in CHANGE_WEIGHTS:
+            found = solve_stacks(stacks, prior, config, weight, torch.device(options.device))
+            (row,) = Changes(stacks, None)(weight, found)
+            rows.append({"solver": solver, "tv_weight": weight, "change": round(row["change"], 5)})
+            print(f"  {contrast} {solver} {weight:g}: {row['change']:.4f}", flush=True)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="folder of trained models and finished figures")
+    parser.add_argument("--contrasts", nargs="+", default=["T2w", "T1w"], choices=list(LESION))
+    parser.add_argument("--models", nargs="+", default=["VAE", "GMVAE, c = 6"], choices=list(MODELS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--solvers", nargs="+", default=["em"], choices=["em", "prox"])
+    parser.add_argument("--patients", type=int, default=12)
+    parser.add_argument("--slices", type=int, default=14_000, help="slices that each model sees in training")
+    parser.add_argument("--precision", default="bfloat16", choices=["float32", "bfloat16"], help="of the training")
+    parser.add_argument("--changes", action="store_true", help="the paper's criterion instead")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    facts = {**environment(options.device), "slices_seen": options.slices, "healthy_people": HEALTHY}
+    for contrast in options.contrasts:
+        if options.changes:
+            rows = changes(contrast, options)
+            write_json(options.out / f"changes_{contrast}.json", {**facts, "slices": CHANGE_SLICES, "rows": rows})
+            continue
+        wanted = [
+            (name, seed, solver) for name in options.models for seed in options.seeds for solver in options.solvers
+        ]
+        rows = []
+        for name, seed, solver in [*wanted, (EMBEDDED, 0, "em")]:
+            rows.append(judge(name, contrast, seed, solver, options))
+            write_json(
+                options.out / f"weights_{contrast}.json", {**facts, "patients": options.patients, "priors": rows}
+            )
+
+
+if __name__ == "__main__":
+    main()
