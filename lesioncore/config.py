@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import InitVar, asdict, dataclass, replace
 from typing import Any, Literal
 
 from lesioncore.priors.base import metadata_of
-from lesioncore.solvers import SOLVERS, Solver, TotalVariation
+from lesioncore.solvers import SOLVERS, PaperSolver, Solver, TotalVariation
+
+PROTOCOLS: dict[str, dict[str, Any]] = {"paper": {"solver": PaperSolver(), "tv_dimensions": 2, "smoothing": 0.0}}
+"""Options that belong together (the paper's: its sections 2.2 and 3.2)."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,15 @@ class RestoreConfig:
         Slices in one pass through the network; bounds memory.
     normalized : bool
         The values are the prior's z-scores already.
+    protocol : {"paper"}, optional
+        ``"paper"`` restores as the paper does: it gives `solver` (``"paper"``), `tv_dimensions` (2) and `smoothing` (0)
+        where they are open, and is nothing beyond these three.
 
     Raises
     ------
     ValueError
-        If an option is not one of those listed, or a number is out of range; or a `kl_weight` is given to the em
-        solver, whose steps it would not change.
+        If an option is not one of those listed, contradicts the `protocol`, or a number is out of range; or a
+        `kl_weight` is given to the em solver, whose steps it would not change.
     """
 
     solver: Solver | str = "auto"
@@ -59,8 +65,9 @@ class RestoreConfig:
     kl_weight: float = 1.0
     batch_size: int = 32
     normalized: bool = False
+    protocol: InitVar[Literal["paper"] | None] = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, protocol: Literal["paper"] | None) -> None:
         if isinstance(self.solver, str):
             if self.solver not in ("auto", *SOLVERS):
                 known = ["auto", *sorted(SOLVERS)]
@@ -69,6 +76,8 @@ class RestoreConfig:
                 object.__setattr__(self, "solver", SOLVERS[self.solver]())
         elif not isinstance(self.solver, tuple(SOLVERS.values())):
             raise ValueError(f"solver: got {type(self.solver).__name__}, expected a name or a solver instance")
+        if protocol is not None:
+            self._follow(protocol)
         for name, allowed in (
             ("tv", ("anisotropic", "isotropic")),
             ("tv_dimensions", (2, 3, None)),
@@ -85,6 +94,16 @@ class RestoreConfig:
         TotalVariation(eps=self.tv_eps)
         if getattr(self.solver, "holds_posterior", False) and self.kl_weight != 1.0:
             raise ValueError(f"kl_weight: got {self.kl_weight}, which solver 'em' does not know; use 'prox' or 'paper'")
+
+    def _follow(self, protocol: str) -> None:
+        """Give the options that are open the protocol's values; ``ValueError`` if another one is given."""
+        if protocol not in PROTOCOLS:
+            raise ValueError(f"protocol: got {protocol!r}, expected one of {[*PROTOCOLS]} or None")
+        for name, value in PROTOCOLS[protocol].items():
+            given = getattr(self, name)
+            if given not in (None, "auto", value):
+                raise ValueError(f"{name}: got {given}, but protocol {protocol!r} has {value}; leave one of them out")
+            object.__setattr__(self, name, value)
 
     def for_prior(self, prior: Any) -> RestoreConfig:
         """The same options with solver and dimensions decided for a prior where they are open."""

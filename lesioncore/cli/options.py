@@ -20,6 +20,9 @@ class RestoreOptions:
 
     Parameters
     ----------
+    protocol : str, optional
+        paper restores as the paper does: its solver and steps, each slice alone, no smoothing. What contradicts it
+        (--solver, --steps, --tv-dimensions, --smoothing) is refused.
     solver : str
         Solver of the objective; auto is em for VAE and GMVAE priors, else prox.
     steps : int, optional
@@ -45,6 +48,7 @@ class RestoreOptions:
         The values are the prior's z-scores already.
     """
 
+    protocol: Annotated[Literal["paper"] | None, tyro.conf.arg(metavar="{paper}", help_behavior_hint="")] = None
     solver: Literal["auto", "em", "prox", "paper"] = "auto"
     steps: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
     tv_weight: Annotated[float | None, tyro.conf.arg(metavar="W", help_behavior_hint="")] = None
@@ -82,9 +86,11 @@ class RestoreOptions:
                 latent=self.latent,
                 kl_weight=self.kl_weight,
                 normalized=self.normalized,
+                protocol=self.protocol,
             ).for_prior(prior)
             if self.steps is not None:
-                config = replace(config, solver=replace(config.decided_solver, steps=self.steps))
+                solver = replace(config.decided_solver, steps=self.steps)
+                config = replace(config, solver=solver, protocol=self.protocol)
         except ValueError as error:
             raise UsageError(str(error)) from error
         try:

@@ -1,0 +1,89 @@
+"""The paper's protocol as one switch: the same as its three options, and nothing that contradicts it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from models import tiny_metadata, tiny_vae
+from scans import AFFINE, VALUES
+
+import lesioncore as lc
+from lesioncore.cli import main
+
+OPTIONS = lc.RestoreConfig("paper", tv_dimensions=2, smoothing=0.0)
+
+
+def test_protocol_is_its_three_options():
+    assert lc.RestoreConfig(protocol="paper") == OPTIONS
+    assert lc.RestoreConfig("paper", tv_dimensions=2, smoothing=0.0, protocol="paper") == OPTIONS
+    config = lc.RestoreConfig(protocol="paper", tv_weight=2.0, tv="isotropic")
+    assert config == lc.RestoreConfig("paper", tv_weight=2.0, tv="isotropic", tv_dimensions=2, smoothing=0.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"solver": "em"}, r"solver: got EMSolver\(.*, but protocol 'paper' has PaperSolver\(steps=500"),
+        ({"solver": lc.PaperSolver(steps=100)}, r"solver: got PaperSolver\(steps=100"),
+        ({"tv_dimensions": 3}, "tv_dimensions: got 3, but protocol 'paper' has 2; leave one of them out"),
+        ({"smoothing": 4.0}, "smoothing: got 4.0, but protocol 'paper' has 0.0"),
+    ],
+)
+def test_what_contradicts_it_is_refused(options, says):
+    with pytest.raises(ValueError, match=says):
+        lc.RestoreConfig(protocol="paper", **options)
+
+
+def test_other_protocols_there_are_not():
+    with pytest.raises(ValueError, match=r"protocol: got 'pepper', expected one of \['paper'\] or None"):
+        lc.RestoreConfig(protocol="pepper")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A scan, and an uncalibrated prior."""
+    root = tmp_path_factory.mktemp("protocol")
+    lc.save_model(tiny_vae(metadata=tiny_metadata()), root / "prior", card="For tests.\n")
+    nib.save(nib.Nifti1Image(VALUES[:, :, 4:7].numpy(), AFFINE), root / "sub-01_T2w.nii.gz")
+    return root
+
+
+def restored(folder: Path, name: str, *options: str) -> tuple[np.ndarray, dict]:
+    out = folder / name
+    scan, prior = str(folder / "sub-01_T2w.nii.gz"), str(folder / "prior")
+    assert main(["restore", scan, "-o", str(out), "--prior", prior, "--tv-weight", "1", *options]) == 0
+    return (
+        nib.load(out / "sub-01_desc-score_T2w.nii.gz").get_fdata(),
+        json.loads((out / "sub-01_desc-restored_T2w.json").read_text()),
+    )
+
+
+def test_restore_with_it_is_restore_with_the_three_options(folder):
+    score, sidecar = restored(folder, "switch", "--protocol", "paper")
+    other, expected = restored(folder, "options", "--solver", "paper", "--tv-dimensions", "2", "--smoothing", "0")
+    assert np.array_equal(score, other)
+    assert sidecar["Settings"] == expected["Settings"]
+    assert sidecar["Settings"]["solver"]["steps"] == 500
+    assert sidecar["Smoothing"] == 0
+    assert not np.array_equal(score, restored(folder, "default")[0])
+
+
+@pytest.mark.parametrize("option", ["--solver prox", "--steps 100", "--tv-dimensions 3", "--smoothing 2"])
+def test_the_commands_refuse_what_contradicts_it(folder, option, capsys):
+    for command in (["restore", "-o", str(folder / "never")], ["calibrate"]):
+        scan, prior = str(folder / "sub-01_T2w.nii.gz"), str(folder / "prior")
+        assert main([*command, scan, "--prior", prior, "--protocol", "paper", *option.split()]) == 2
+        assert "but protocol 'paper' has" in capsys.readouterr().err
+    assert not (folder / "never").exists()
+
+
+def test_calibrate_with_it_makes_thresholds_that_hold_for_it(folder, tmp_path, capsys):
+    scan, prior = str(folder / "sub-01_T2w.nii.gz"), str(folder / "prior")
+    command = ["calibrate", scan, "--prior", prior, "-o", str(tmp_path / "own"), "--tv-weight", "1", "--json"]
+    assert main([*command, "--protocol", "paper"]) == 0
+    assert json.loads(capsys.readouterr().out)["smoothing"] == 0
+    assert lc.load_prior(tmp_path / "own").metadata.calibration.holds(OPTIONS.settings(), 1.0, 0.0)
