@@ -15,6 +15,7 @@ from lesioncore.calibration import Calibration
 from lesioncore.config import RestoreConfig
 from lesioncore.data.grid import SliceGrid
 from lesioncore.detectors import Detector, load_detector
+from lesioncore.postprocess import PostProcessing
 from lesioncore.preprocess import IntensityScale
 from lesioncore.priors import (
     GMVAE,
@@ -47,6 +48,7 @@ __all__ = [
     "MultiscaleVAE",
     "MultiscaleVAEConfig",
     "PaperSolver",
+    "PostProcessing",
     "Prior",
     "PriorMetadata",
     "ProxSolver",

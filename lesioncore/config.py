@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import InitVar, asdict, dataclass, replace
+from dataclasses import InitVar, asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from lesioncore.postprocess import PostProcessing
 from lesioncore.priors.base import metadata_of
 from lesioncore.solvers import SOLVERS, PaperSolver, Solver, TotalVariation
 
@@ -44,6 +45,8 @@ class RestoreConfig:
         Slices in one pass through the network; bounds memory.
     normalized : bool
         The values are the prior's z-scores already.
+    postprocessing : PostProcessing
+        How detected masks are cleaned, by default not at all. Scores and thresholds do not depend on it.
     protocol : {"paper"}, optional
         ``"paper"`` restores as the paper does: it gives `solver` (``"paper"``), `tv_dimensions` (2) and `smoothing` (0)
         where they are open, and is nothing beyond these three.
@@ -65,6 +68,7 @@ class RestoreConfig:
     kl_weight: float = 1.0
     batch_size: int = 32
     normalized: bool = False
+    postprocessing: PostProcessing = field(default_factory=PostProcessing)
     protocol: InitVar[Literal["paper"] | None] = None
 
     def __post_init__(self, protocol: Literal["paper"] | None) -> None:
@@ -91,6 +95,8 @@ class RestoreConfig:
             value = getattr(self, name)
             if value is not None and not 0 <= value < float("inf"):
                 raise ValueError(f"{name}: got {value}, expected a finite number >= 0")
+        if not isinstance(self.postprocessing, PostProcessing):
+            raise ValueError(f"postprocessing: got {self.postprocessing!r}, expected a lesioncore.PostProcessing")
         TotalVariation(eps=self.tv_eps)
         if getattr(self.solver, "holds_posterior", False) and self.kl_weight != 1.0:
             raise ValueError(f"kl_weight: got {self.kl_weight}, which solver 'em' does not know; use 'prox' or 'paper'")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from nibabel.affines import voxel_sizes
 
 from lesioncore.calibration import Calibration
 from lesioncore.config import RestoreConfig
@@ -109,6 +110,8 @@ class Restoration:
     def mask(self, fpr: float = 0.05, *, risk: float | None = None) -> Any:
         """Detected lesion at a false-positive-rate limit, by the prior's calibrated threshold (paper section 2.2.3).
 
+        Cleaned if the configuration says so (:class:`lesioncore.PostProcessing`).
+
         Parameters
         ----------
         fpr : float
@@ -120,9 +123,15 @@ class Restoration:
         Raises
         ------
         ValueError
-            If the prior has no calibration that holds for this run, or `fpr` is out of its range.
+            If the prior has no calibration that holds for this run, or `fpr` is out of its range; or masks are to be
+            cleaned, but the input was slices, whose size in millimetres is unknown.
         """
-        return self.scan.like_input(self._score > self._calibration().threshold(fpr, risk))
+        return self.scan.like_input(self._mask(fpr, risk))
+
+    def _mask(self, fpr: float, risk: float | None = None) -> np.ndarray:
+        detected = self._score > self._calibration().threshold(fpr, risk)
+        size = None if self.scan.affine is None else voxel_sizes(self.scan.affine)
+        return self.record.config.postprocessing.clean(detected, self.scan.brain(), size)
 
     @cached_property
     def remarks(self) -> list[str]:
@@ -158,6 +167,7 @@ class Restoration:
             "Thresholds": {f"{f:g}": record.calibration.threshold(f) for f in SAVED_FPR}
             if record.calibration
             else None,
+            "PostProcessing": asdict(record.config.postprocessing),
             "Remarks": self.remarks,
             "Seed": record.seed,
             "Device": record.device,
@@ -167,6 +177,7 @@ class Restoration:
                 "residual": "z-score of the prior's intensity scale",
                 "restored": "as the input",
                 "Smoothing": "mm",
+                "PostProcessing": "mm; min_volume mm^3",
             },
             "Note": "Research software, not a medical device.",
         }
@@ -214,7 +225,7 @@ class Restoration:
                 (folder / f"{base}.nii.gz").unlink(missing_ok=True)
         else:
             images["probability"] = (labels["probability"], calibration.rank(self._score))
-            images |= {key: (labels[key], self._score > calibration.threshold(fpr)) for key, fpr in limits.items()}
+            images |= {key: (labels[key], self._mask(fpr)) for key, fpr in limits.items()}
         written = {}
         for key, (base, data) in images.items():
             written[key] = folder / f"{base}.nii.gz"

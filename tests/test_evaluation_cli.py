@@ -259,6 +259,29 @@ def test_options_of_map_are_those_of_restoration(places):
     expected = lc.RestoreConfig("paper", tv_weight=2.5, tv="isotropic", smoothing=3).for_prior(detector.prior)
     assert detector.config == expected
     assert (detector.sign, detector.tv_weight) == (1, 2.5)
+    _, paper = open_detector(f"{places['PRIOR']}:map:protocol=paper,tv_weight=2.5")
+    assert paper.config == lc.RestoreConfig("paper", tv_weight=2.5, smoothing=0.0, tv_dimensions=2)
+
+
+@pytest.mark.parametrize("method", ["map:tv_weight=1", "projection:smoothing=6", "intensity:sign=1"])
+def test_every_method_takes_options_of_post_processing(method, places):
+    _, detector = open_detector(f"{places['PRIOR']}:{method},erosion=4,median=2.5,min_volume=300")
+    assert detector.postprocessing == lc.PostProcessing(erosion=4, median=2.5, min_volume=300)
+    _, plain = open_detector(f"{places['PRIOR']}:{method}")
+    assert plain.postprocessing == lc.PostProcessing()
+    assert plain.settings() == detector.settings()
+
+
+def test_figures_and_tables_are_those_of_cleaned_masks(run, capsys):
+    """A volume above that of everything detected leaves nothing."""
+    specs = "PRIOR:intensity:sign=1 clean=PRIOR:intensity:sign=1,min_volume=1e6"
+    assert run(f"PATIENTS --calibration CALIBRATION --no-figures -o OUT --json --methods {specs}") == 0
+    plain, clean = json.loads(capsys.readouterr().out)["methods"].values()
+    assert plain["auc"] == clean["auc"]
+    assert plain["detector"]["thresholds"] == clean["detector"]["thresholds"]
+    assert clean["detector"]["postprocessing"] == {"erosion": 0.0, "median": 0.0, "min_volume": 1e6}
+    assert all(row["sensitivity"]["mean"] > 0 for row in plain["at_limit"])
+    assert all(row["sensitivity"]["mean"] == row["fpr"]["mean"] == 0 for row in clean["at_limit"])
 
 
 @pytest.mark.parametrize(
@@ -275,6 +298,9 @@ def test_options_of_map_are_those_of_restoration(places):
         ("PRIOR:map:solver=magic", UsageError, "solver: got 'magic'"),
         ("PRIOR:map:config=1", UsageError, "config"),
         ("PRIOR:map:tv_weight=heavy", UsageError, "heavy|str"),
+        ("PRIOR:intensity:erosion=-1", UsageError, "erosion: got -1, expected a finite number >= 0"),
+        ("PRIOR:map:protocol=paper,smoothing=3", UsageError, "smoothing: got 3, but protocol 'paper' has 0"),
+        ("PRIOR:map:protocol=pepper", UsageError, "protocol: got 'pepper', expected one of"),
         ("PRIOR", CommandError, "tv_weight: .* carries no calibration"),
         ("PRIOR:intensity:sign=2", CommandError, "sign: got 2"),
         ("PRIOR:unet", CommandError, "got 'unet', expected one that VAE offers"),

@@ -19,6 +19,7 @@ from lesioncore.detectors import MAPDetector
 from lesioncore.evaluation.curves import Curves, write_curves
 from lesioncore.evaluation.examples import choose_examples, draw_examples
 from lesioncore.figure import restoration_figure
+from lesioncore.postprocess import PostProcessing
 from lesioncore.scan import prepare
 
 
@@ -43,6 +44,10 @@ def test_examples_are_drawn_with_the_detectors_own_thresholds(found, detectors, 
         assert np.array_equal(truth, voxels(patients[1].lesion) != 0)
     assert [options["consecutive"] for *_, options in drawn] == [False, True]
     assert detector.prior.metadata.calibration is None  # as it was
+    monkeypatch.setattr(detector, "postprocessing", PostProcessing(min_volume=1e6))
+    draw_examples(detector, patients[1:2], tmp_path / "cleaned")
+    assert not drawn[-1][0].get_fdata().any()
+    assert expected.get_fdata().any()
     with pytest.raises(ValueError, match="detector: got sign 1"):
         draw_examples(MAPDetector(tiny_vae(metadata=METADATA), FAST, sign=1), patients[:1], tmp_path)
 

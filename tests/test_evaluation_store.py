@@ -18,6 +18,7 @@ from scans import METADATA
 
 from lesioncore.detectors import IntensityThreshold
 from lesioncore.evaluation import evaluate, thresholds_from
+from lesioncore.postprocess import PostProcessing
 
 
 @pytest.fixture
@@ -69,6 +70,8 @@ def test_a_changed_scan_detector_or_limit_is_scored_again(store, tmp_path, patie
     assert calls_for(store, own, calibrated) == 3
     calibrated.smoothing = 3.0
     assert calls_for(store, own, calibrated) == 4
+    calibrated.postprocessing = PostProcessing(min_volume=200)
+    assert [calls_for(store, own, calibrated), calls_for(store, own, calibrated)] == [5, 5]
     assert calls_for(store, [replace(subject, id="sub-renamed")]) == 1
     monkeypatch.setattr("lesioncore.evaluation.store.source_hash", lambda *_: "another version")
     assert calls_for(store, own) == 1

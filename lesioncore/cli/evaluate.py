@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -34,7 +34,8 @@ class Evaluate:
     methods : tuple of str
         Detectors, each as [NAME=]MODEL[:METHOD[:OPTION=VALUE,...]]. MODEL is an embedded prior's name or a directory;
         METHOD map, projection, unet, mean-distance, intensity or equalized; options are such as sign=-1 or smoothing=6,
-        for map also solver=prox or tv_weight=3. The first one is compared with the others.
+        for map also solver=prox, tv_weight=3 or protocol=paper; and erosion, median (mm) and min_volume (mm^3), which
+        clean what is detected, as for restore. The first one is compared with the others.
     healthy : tuple of str
         Healthy scans that no calibration has seen: how well the false-positive limits hold. Named as data.
     calibration : tuple of str
@@ -183,7 +184,7 @@ def open_detector(spec: str) -> tuple[str, Detector]:
     """Read ``[NAME=]MODEL[:METHOD[:OPTION=VALUE,...]]``.
 
     Options are those of the method's class with numbers, true, false or none as values; those of ``map`` are ``sign``
-    and the ones of :class:`lesioncore.RestoreConfig`.
+    and the ones of :class:`lesioncore.RestoreConfig`. All take those of :class:`lesioncore.PostProcessing`.
 
     Returns
     -------
@@ -201,6 +202,7 @@ def open_detector(spec: str) -> tuple[str, Detector]:
     """
     from lesioncore.config import RestoreConfig
     from lesioncore.detectors import load_detector
+    from lesioncore.postprocess import PostProcessing
 
     name, equals, rest = spec.partition("=")
     if not equals or ":" in name or "/" in name:  # an equals sign of an option or a path
@@ -210,7 +212,9 @@ def open_detector(spec: str) -> tuple[str, Detector]:
     if not name or not model:
         raise UsageError(f"--methods: got {spec!r}, expected [NAME=]MODEL[:METHOD[:OPTION=VALUE,...]]")
     options: dict[str, Any] = dict(_option(spec, part) for part in listed.split(",") if part)
+    cleaning = {field.name: options.pop(field.name) for field in fields(PostProcessing) if field.name in options}
     try:
+        postprocessing = PostProcessing(**cleaning)
         if method == "map" and options:
             sign = options.pop("sign", None)
             options = {"sign": sign, "config": RestoreConfig(**options)}
@@ -221,11 +225,13 @@ def open_detector(spec: str) -> tuple[str, Detector]:
     except (TypeError, ValueError) as error:
         raise UsageError(f"--methods: {spec}: {error}") from error
     try:
-        return name, load_detector(model, method or None, **options)
+        detector = load_detector(model, method or None, **options)
     except TypeError as error:
         raise UsageError(f"--methods: {spec}: {error}") from error
     except (FileNotFoundError, ValueError, ImportError, RuntimeError) as error:
         raise CommandError(f"--methods: {spec}: {str(error).removeprefix('name: ')}") from error
+    detector.postprocessing = postprocessing
+    return name, detector
 
 
 def _option(spec: str, part: str) -> tuple[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +14,7 @@ from lesioncore.cli.output import NOTE, CommandError, Output, Report
 from lesioncore.cli.scans import Job, results_of, select
 from lesioncore.data.bids import other_contrast
 from lesioncore.flat import Flat
+from lesioncore.postprocess import PostProcessing
 
 if TYPE_CHECKING:
     from lesioncore.config import RestoreConfig
@@ -49,6 +50,7 @@ class Restore:
     prior: Annotated[str, tyro.conf.arg(metavar="PRIOR")]
     mask: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE [FILE ...]", help_behavior_hint="")] = ()
     options: Flat[RestoreOptions] = field(default_factory=RestoreOptions)
+    postprocessing: Flat[PostProcessing] = field(default_factory=PostProcessing)
     overwrite: bool = False
     json: bool = False
 
@@ -57,7 +59,7 @@ class Restore:
         from lesioncore.priors.base import metadata_of
 
         prior = open_prior(self.prior)
-        config = self.options.config(prior)
+        config = replace(self.options.config(prior), postprocessing=self.postprocessing)
         modality = metadata_of(prior).modality
         selection = select(self.inputs, self.mask, modality)
         for reason, count in selection.skipped.items():

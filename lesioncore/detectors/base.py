@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
+from nibabel.affines import voxel_sizes
 from nibabel.spatialimages import SpatialImage
 from torch import Tensor
 
@@ -16,9 +17,10 @@ from lesioncore.calibration import Calibration
 from lesioncore.data.arrays import ArrayT, to_numpy
 from lesioncore.data.nifti import make_image
 from lesioncore.healthy import HealthyScores, merged
+from lesioncore.postprocess import PostProcessing
 from lesioncore.priors.base import PriorMetadata
 from lesioncore.restore import progress_bar, resolve_device, warn_of_slices, warn_unusual
-from lesioncore.scan import Scan, SliceStack, Volume, check_several, prepare, prepare_all
+from lesioncore.scan import Scan, SliceStack, Volume, check_several, prepare, prepare_all, read_mask
 from lesioncore.smoothing import smooth
 
 Sign: TypeAlias = Literal[1, -1] | None
@@ -48,6 +50,8 @@ class Detector(ABC):
         The values of the scans are z-scores of the detector's intensity scale already.
     tv_weight : float or None
         Data-consistency weight, for a detector that has one.
+    postprocessing : PostProcessing
+        How its masks are cleaned; may be set. Thresholds do not depend on it.
     """
 
     name: str
@@ -56,6 +60,7 @@ class Detector(ABC):
     bounded: bool = False
     normalized: bool = False
     tv_weight: float | None = None
+    postprocessing: PostProcessing = PostProcessing()
 
     @abstractmethod
     def score_stacks(
@@ -89,6 +94,7 @@ class Detector(ABC):
 
     def __repr__(self) -> str:
         options = {**self._options(), "tv_weight": self.tv_weight, "smoothing": self.smoothing or None}
+        options["postprocessing"] = self.postprocessing if self.postprocessing.active else None
         parts = [repr(self.metadata.name), *(f"{key}={value!r}" for key, value in options.items() if value is not None)]
         found = self.calibration
         people = "not calibrated" if found is None else f"calibrated on {found.subjects} healthy scans"
@@ -203,7 +209,15 @@ class Detector(ABC):
             return None
         return found
 
-    def mask(self, score: Any, fpr: float = 0.05, *, risk: float | None = None) -> Any:
+    def mask(
+        self,
+        score: Any,
+        fpr: float = 0.05,
+        *,
+        risk: float | None = None,
+        brain: Volume | None = None,
+        affine: np.ndarray | None = None,
+    ) -> Any:
         """Detected lesion at a false-positive-rate limit.
 
         Parameters
@@ -215,6 +229,10 @@ class Detector(ABC):
         risk : float, optional
             Bound people instead: a new healthy person exceeds `fpr` with at most this probability
             (:meth:`lesioncore.healthy.HealthyScores.threshold`).
+        brain : path, nibabel image, ndarray or Tensor, optional
+            Brain mask on the score's grid, which the detector's `postprocessing`, if there is any, needs.
+        affine : ndarray, optional
+            4 x 4 voxel-to-world matrix (mm) of a score that is an array or a tensor, for `postprocessing` as well.
 
         Returns
         -------
@@ -224,7 +242,8 @@ class Detector(ABC):
         Raises
         ------
         ValueError
-            If the detector has no thresholds for its settings, or `fpr` is out of their range.
+            If the detector has no thresholds for its settings, or `fpr` is out of their range; or masks are to be
+            cleaned, but the brain or the size of the voxels is not given.
         """
         if self.calibration is None:
             raise ValueError(
@@ -233,8 +252,18 @@ class Detector(ABC):
             )
         threshold = self.calibration.threshold(fpr, risk)
         if isinstance(score, SpatialImage):
-            return make_image(np.asanyarray(score.dataobj) > threshold, score.affine, header=score.header)
-        return score > threshold if isinstance(score, Tensor) else to_numpy(score, "score") > threshold
+            found = self._clean(np.asanyarray(score.dataobj) > threshold, brain, score.affine)
+            return make_image(found, score.affine, header=score.header)
+        found = self._clean(to_numpy(score, "score") > threshold, brain, affine)
+        return torch.from_numpy(found).to(score.device) if isinstance(score, Tensor) else found
+
+    def _clean(self, detected: np.ndarray, brain: Volume | None, affine: np.ndarray | None) -> np.ndarray:
+        if not self.postprocessing.active:
+            return detected
+        if brain is None:
+            raise ValueError(f"brain: got none, expected the brain mask, which {self.postprocessing} needs")
+        inside = read_mask(brain, detected.shape, affine, name="brain")
+        return self.postprocessing.clean(detected, inside, None if affine is None else voxel_sizes(affine))
 
     def score_scans(
         self, scans: Sequence[Scan], *, device: torch.device, progress: Progress | None = None

@@ -27,7 +27,7 @@ class MAPDetector(DeviationDetector):
         From :func:`lesioncore.load_prior`, or any object with ``elbo(x) -> [N]``.
     config : RestoreConfig, optional
         Solver and objective. With ``latent="sample"`` the samples are those of seed 0.
-        Its `smoothing` is that of the score.
+        Its `smoothing` is that of the score, its `postprocessing` that of the masks.
     sign : {1, -1}, optional
         As for :class:`~lesioncore.detectors.DeviationDetector`. Without it, thresholds that
         :func:`lesioncore.calibrate` found for `config` hold here, too.
@@ -46,6 +46,7 @@ class MAPDetector(DeviationDetector):
         self.config = (config or RestoreConfig()).for_prior(prior)
         super().__init__(sign, smoothing_of(self.metadata, self.config))
         self.normalized = self.config.normalized
+        self.postprocessing = self.config.postprocessing
         self.tv_weight = weight_of(self.metadata, self.config)
 
     def settings(self) -> dict[str, Any]:

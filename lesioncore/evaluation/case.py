@@ -131,7 +131,7 @@ def score_case(
     Parameters
     ----------
     detector : Detector
-        With thresholds for its settings, or without; then there is nothing at the limits.
+        With thresholds for its settings, or without; then there is nothing at the limits. Its `postprocessing` is done.
     name : str
         The scan's.
     loaded : Loaded
@@ -164,7 +164,8 @@ def score_case(
     if detector.calibration is not None:
         remarks = detector.calibration.unusual(score[brain], scan.bend)
         for limit in limits:
-            detected = (score > detector.calibration.threshold(limit)) & brain
+            above = (score > detector.calibration.threshold(limit)) & brain
+            detected = detector.postprocessing.clean(above, brain, size)
             distance = hausdorff(detected, truth, size) if detected.any() and truth.any() else None
             at_limit[limit] = LimitScore(Confusion.of(detected, truth, brain), lesion_counts(detected, truth), distance)
     ml = float(np.prod(size)) / 1000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -36,7 +37,7 @@ def draw_examples(
     Parameters
     ----------
     detector : MAPDetector
-        Whose restoration is drawn, with its thresholds. One for lesions of either sign.
+        Whose restoration is drawn, with its thresholds and post-processing. One for lesions of either sign.
     subjects : sequence of Subject
         Scans with lesion masks.
     folder : Path
@@ -59,6 +60,7 @@ def draw_examples(
     folder.mkdir(parents=True, exist_ok=True)
     prior = copy(detector.prior)  # its weights are shared
     prior.metadata = detector.metadata  # the thresholds that were tried, which need not be the prior's own
+    config = replace(detector.config, postprocessing=detector.postprocessing)
     written = []
     for subject in subjects:
         loaded = load(subject, voxel_size, ill=True)
@@ -67,7 +69,7 @@ def draw_examples(
             prior,
             mask=loaded.mask,
             affine=loaded.affine,
-            config=detector.config,
+            config=config,
             device=device,
         )
         name = re.sub(r"[^\w.+-]+", "_", subject.id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache, cached_property, partial, reduce
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ class Evaluation:
     patients, healthy : mapping of str to list of CaseScore
         For each method, its scores of the scans with lesion masks and of the healthy ones, in the same order for all.
     detectors : mapping of str to dict
-        What each method is: model, fingerprint, settings, thresholds (JSON-able).
+        What each method is: model, fingerprint, settings, thresholds, post-processing (JSON-able).
     """
 
     patients: Mapping[str, list[CaseScore]]
@@ -99,8 +99,9 @@ def evaluate(
         Of simulated subjects, mm. Files keep their own.
     store : Path, optional
         Folder that keeps each score: a run that was stopped goes on, and one with more scans or detectors computes what
-        is new alone. A score is taken from there if scan, detector, thresholds, limits, kind of device and code are
-        the same. Nothing is kept of a detector whose weights nothing identifies (``metadata.fingerprint`` is None).
+        is new alone. A score is taken from there if scan, detector, thresholds, limits, post-processing, kind of device
+        and code are the same. Nothing is kept of a detector whose weights nothing identifies
+        (``metadata.fingerprint`` is None).
     device : str or torch.device
         As for :func:`lesioncore.restore`.
     progress : callable, optional
@@ -129,7 +130,7 @@ def evaluate(
         scan = ["score", ill, subject.id, subject.person, None if store is None else subject.key(), voxel_size]
         for name, detector in detectors.items():
             make = partial(_score, detector, subject, images, limits, target)
-            follows = [*scan, compared[name], facts[name]["thresholds"]]
+            follows = [*scan, compared[name], facts[name]["thresholds"], facts[name]["postprocessing"]]
             scores[ill][name].append(kept.get(detector, follows, target, make, CaseScore.from_dict))
         if progress is not None:
             progress(done, len(everyone))
@@ -215,6 +216,7 @@ def _describe(detector: Detector, limits: Sequence[float]) -> dict[str, Any]:
         "settings": detector.settings(),
         "tv_weight": detector.tv_weight,
         "smoothing": detector.smoothing,
+        "postprocessing": asdict(detector.postprocessing),
         "calibration_subjects": None if calibration is None else calibration.subjects,
         "thresholds": [
             {"limit": limit, "threshold": value if math.isfinite(value) else None} for limit, value in thresholds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from types import ModuleType
 from typing import TypeAlias
 
@@ -55,10 +56,11 @@ def per_subject(values: npt.ArrayLike, name: str) -> Floats:
     return result
 
 
-def scipy_ndimage() -> ModuleType:
-    """Return `scipy.ndimage`, which the package does without elsewhere, or say how to get it."""
+def require_scipy(part: str) -> ModuleType:
+    """Return a part of scipy such as ``"ndimage"``, which the core does without, or say how to get it."""
     try:
-        import scipy.ndimage
+        return import_module(f"scipy.{part}")
     except ImportError as error:
-        raise ImportError("metrics of lesions and surfaces need scipy; install it with: pip install scipy") from error
-    return scipy.ndimage
+        raise ImportError(
+            "lesion-wise metrics, distances and the cleaning of masks need scipy; install it with: pip install scipy"
+        ) from error

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lesioncore.data.arrays import Array
-from lesioncore.metrics.base import Bools, Counts, Floats, UndefinedMetricError, masked_labels, scipy_ndimage
+from lesioncore.metrics.base import Bools, Counts, Floats, UndefinedMetricError, masked_labels, require_scipy
 
 
 @dataclass(frozen=True)
@@ -183,13 +183,16 @@ def _match(
     if connectivity not in (1, 2, 3):
         raise ValueError(f"connectivity must be 1, 2 or 3, for 6, 18 or 26 neighbours, got {connectivity}")
     detected, lesions = masked_labels(prediction, truth, mask)
-    detections, lesion_numbers = (_number(side, min_voxels, connectivity) for side in (detected, lesions))
+    detections, lesion_numbers = (number_components(side, min_voxels, connectivity) for side in (detected, lesions))
     return _compare(lesion_numbers, detections > 0, overlap), _compare(detections, lesion_numbers > 0, overlap)
 
 
-def _number(region: Bools, min_voxels: int, connectivity: int) -> Counts:
-    """Number the components from 1, in the order of their first voxels, without those that are too small."""
-    ndimage = scipy_ndimage()
+def number_components(region: Bools, min_voxels: int, connectivity: int) -> Counts:
+    """Number a region's components from 1, in the order of their first voxels; 0 for those that are too small.
+
+    `min_voxels` and `connectivity` are as in `lesion_counts`.
+    """
+    ndimage = require_scipy("ndimage")
     numbers, _ = ndimage.label(region, ndimage.generate_binary_structure(region.ndim, connectivity))
     kept = np.bincount(numbers.reshape(-1), minlength=1) >= min_voxels
     kept[0] = False

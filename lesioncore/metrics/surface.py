@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lesioncore.data.arrays import Array
-from lesioncore.metrics.base import Bools, UndefinedMetricError, masked_labels, scipy_ndimage
+from lesioncore.metrics.base import Bools, UndefinedMetricError, masked_labels, require_scipy
 
 
 def hausdorff(
@@ -67,7 +67,7 @@ def hausdorff(
             f"the Hausdorff distance needs detected and lesion voxels, got {np.count_nonzero(detected)} and "
             f"{np.count_nonzero(lesions)}"
         )
-    ndimage = scipy_ndimage()
+    ndimage = require_scipy("ndimage")
     (box,) = ndimage.find_objects((detected | lesions).astype(np.uint8))
     first, second = (region[box] & ~ndimage.binary_erosion(region[box]) for region in (detected, lesions))
 

@@ -1,0 +1,114 @@
+"""Cleaning of detected masks: the erosion, median filter and small-component removal that are usual in the field."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from lesioncore.metrics.base import Bools, Counts, require_scipy
+from lesioncore.metrics.lesions import number_components
+
+
+@dataclass(frozen=True)
+class PostProcessing:
+    """Cleaning of detected masks, in the order of the options; by default nothing is done, as in the paper.
+
+    Scores and thresholds stay as they are. `erosion` and `min_volume` only take voxels away, so that a false-positive
+    limit still holds; `median` can also add some, so that with it a limit holds only if it takes more than it adds. It
+    is the same to filter the score and then to threshold it, since a rank commutes with a threshold (of an even number
+    of voxels it is the lower median).
+
+    Parameters
+    ----------
+    erosion : float
+        Rim of the brain, mm, in which nothing is detected: voxels whose centre is at most this far from that of one
+        outside. What lies beyond the scan is outside.
+    median : float
+        Radius, mm, of the ball of a median filter: a voxel is detected if more than half of the brain's voxels in the
+        ball around it were, the eroded rim left out.
+    min_volume : float
+        Volume, mm^3, below which a connected component (26 neighbours) is removed.
+
+    Raises
+    ------
+    ValueError
+        If a number is negative or not finite.
+    """
+
+    erosion: float = 0.0
+    median: float = 0.0
+    min_volume: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name}: got {value}, expected a finite number >= 0")
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is done."""
+        return self != PostProcessing()
+
+    def clean(self, detected: Bools, brain: Bools, voxel_size: Sequence[float] | None) -> Bools:
+        """Clean one volume's detection.
+
+        Parameters
+        ----------
+        detected, brain : ndarray
+            ``[X, Y, Z]`` bool, in any storage order.
+        voxel_size : sequence of float or None
+            Millimetres along each axis; None when unknown.
+
+        Returns
+        -------
+        ndarray
+            Bool, within the brain; `detected` itself if nothing is to be done.
+
+        Raises
+        ------
+        ValueError
+            If there is something to do, but the voxels' size is unknown.
+        ImportError
+            If scipy is missing.
+        """
+        if not self.active:
+            return detected
+        if voxel_size is None:
+            raise ValueError(
+                "postprocessing: its millimetres need the voxels' size, which slices [N, 1, H, W] and arrays without an"
+                f" affine lack; give a volume with its affine, or leave out {self}"
+            )
+        cleaned = detected & brain
+        if not cleaned.any():
+            return cleaned
+        (box,) = require_scipy("ndimage").find_objects(brain.astype(np.uint8))
+        inside, kept = brain[box], cleaned[box]
+        if self.erosion > 0:
+            ball = _ball(self.erosion, voxel_size)
+            inside = _count(inside, ball) == np.count_nonzero(ball)
+            kept = kept & inside
+        if self.median > 0:
+            ball = _ball(self.median, voxel_size)
+            kept = inside & (2 * _count(kept, ball) > _count(inside, ball))
+        if self.min_volume > 0:
+            # Rounded, since a header's voxel size is not exact.
+            voxels = math.ceil(round(self.min_volume / math.prod(voxel_size), 6))
+            kept = number_components(kept, voxels, connectivity=3) > 0
+        cleaned[box] = kept
+        return cleaned
+
+
+def _ball(radius: float, voxel_size: Sequence[float]) -> Bools:
+    """Voxels at most `radius` (mm) from the middle one, which are that one alone if they are larger."""
+    reach = radius * (1 + 1e-6)  # a header's voxel size is not exact
+    steps = [np.arange(-int(reach / size), int(reach / size) + 1) * size for size in voxel_size]
+    return sum(axis**2 for axis in np.meshgrid(*steps, indexing="ij", sparse=True)) <= reach**2
+
+
+def _count(region: Bools, ball: Bools) -> Counts:
+    """Number of the region's voxels in the ball around each voxel."""
+    found = require_scipy("signal").fftconvolve(region.astype(np.float64), ball.astype(np.float64), mode="same")
+    return np.rint(found).astype(np.int64)
