@@ -14,6 +14,7 @@ from lesioncore.data.arrays import Array, to_numpy
 from lesioncore.data.files import replace_atomically
 from lesioncore.data.nifti import load_image
 from lesioncore.data.orientation import Orientation
+from lesioncore.metrics import dice
 from lesioncore.result import SAVED_FPR, Restoration
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def restoration_figure(
     *,
     slices: int = 5,
     consecutive: bool = False,
+    title: str | None = None,
 ) -> Figure:
     """Draw a restoration: one row each for input, restored image, signed residual, detections and truth.
 
@@ -78,6 +80,8 @@ def restoration_figure(
         Number of columns.
     consecutive : bool
         Neighbouring slices instead (paper Fig. 9): around the truth's largest cross-section, or the brain's.
+    title : str, optional
+        Name of the scan; its file's when absent.
 
     Returns
     -------
@@ -135,7 +139,7 @@ def restoration_figure(
             _colourbar(figure, place(right, top + 0.12 * height, 0.1, 0.76 * height), picture)
         elif row == "detected":
             _legend(place(right, top, _RIGHT - 0.2, height), volumes)
-    _write_texts(figure, result, total)
+    _write_texts(figure, result, total, title)
     return figure
 
 
@@ -295,7 +299,10 @@ def _legend(axes: Axes, volumes: _Volumes) -> None:
     from matplotlib.patches import Patch
 
     axes.set_axis_off()
-    handles: list[Any] = [Patch(facecolor=_DETECTED[fpr], label=f"{100 * fpr:g} %") for fpr in sorted(volumes.masks)]
+    handles: list[Any] = []
+    for fpr in sorted(volumes.masks):
+        found = "" if volumes.truth is None else f": Dice {dice(volumes.masks[fpr], volumes.truth, volumes.brain):.2f}"
+        handles.append(Patch(facecolor=_DETECTED[fpr], label=f"{100 * fpr:g} %{found}"))
     if volumes.truth is not None:
         handles.append(Line2D([], [], color=_TRUTH, linewidth=1.5, label="true lesion"))
     legend = axes.legend(
@@ -306,9 +313,9 @@ def _legend(axes: Axes, volumes: _Volumes) -> None:
     legend.get_title().set_color(_TEXT)
 
 
-def _write_texts(figure: Figure, result: Restoration, total: tuple[float, float]) -> None:
+def _write_texts(figure: Figure, result: Restoration, total: tuple[float, float], title: str | None) -> None:
     record = result.record
-    name = "scan" if result.scan.path is None else result.scan.path.name
+    name = title or ("scan" if result.scan.path is None else result.scan.path.name)
     settings = record.config.settings()["solver"]
     figure.text(
         _LEFT / total[0], 1 - 0.24 / total[1], name, color=_TEXT, fontsize=12, fontweight="bold", va="center"

@@ -43,6 +43,7 @@ def test_examples_are_drawn_with_the_detectors_own_thresholds(found, detectors, 
         assert np.array_equal(mask.dataobj, expected.dataobj)
         assert np.array_equal(truth, voxels(patients[1].lesion) != 0)
     assert [options["consecutive"] for *_, options in drawn] == [False, True]
+    assert {options["title"] for *_, options in drawn} == {"sub-p1"}
     assert detector.prior.metadata.calibration is None  # as it was
     monkeypatch.setattr(detector, "postprocessing", PostProcessing(min_volume=1e6))
     draw_examples(detector, patients[1:2], tmp_path / "cleaned")

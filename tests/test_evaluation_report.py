@@ -17,7 +17,7 @@ from scans import METADATA
 
 from lesioncore.detectors import IntensityThreshold
 from lesioncore.evaluation import evaluate, thresholds_from, write_report
-from lesioncore.evaluation.figures import size_figure
+from lesioncore.evaluation.figures import roc_figure, size_figure
 from lesioncore.evaluation.tables import markdown
 
 pytestmark = pytest.mark.usefixtures("few_draws")
@@ -144,6 +144,9 @@ def test_figures(report, found, tmp_path):
     (points,) = dice.get_lines()
     assert sorted(points.get_xdata()) == pytest.approx(sorted(lesion(i).sum() * 0.064 for i in range(4)))
     assert rate.get_ylim()[1] > 0.05  # the limit is seen where all rates lie below
+    legend = [text.get_text() for text in roc_figure(found).axes[0].get_legend().get_texts()]
+    assert [text.split(" (")[0] for text in legend[:5]] == list(NAMES)
+    assert legend[5:] == ["threshold at 1 %", "threshold at 5 %", "threshold at 10 %"]
 
 
 def test_a_file_in_the_way_is_named(found, tmp_path):

@@ -67,6 +67,28 @@ def test_rows_follow_what_is_known(prior, image, truth):
     assert "detected" not in words(restoration_figure(other))
 
 
+def legend_of(figure) -> list[str]:
+    return [text.get_text() for axes in figure.axes if axes.get_legend() for text in axes.get_legend().get_texts()]
+
+
+def test_the_legend_holds_the_dice_of_each_limit_where_the_truth_is_known(prior, image, truth):
+    result = lc.restore(image, prior, config=FAST)
+    assert legend_of(restoration_figure(result)) == ["1 %", "5 %", "10 %"]
+    inside = image.get_fdata() != 0
+    masks = {limit: result.mask(limit).get_fdata() != 0 for limit in (0.01, 0.05, 0.1)}
+    dices = {limit: 2 * (m & truth & inside).sum() / (m.sum() + (truth & inside).sum()) for limit, m in masks.items()}
+    expected = [f"{100 * limit:g} %: Dice {value:.2f}" for limit, value in dices.items()]
+    assert legend_of(restoration_figure(result, truth)) == [*expected, "true lesion"]
+    assert max(dices.values()) > 0
+
+
+def test_a_scan_has_its_title_or_its_files_name(prior, image, tmp_path):
+    nib.save(image, tmp_path / "sub-1_T2w.nii")
+    result = lc.restore(tmp_path / "sub-1_T2w.nii", prior, config=FAST)
+    assert "sub-1_T2w.nii" in words(restoration_figure(result))
+    assert "someone" in words(restoration_figure(result, title="someone"))
+
+
 def test_the_truths_largest_slice_is_shown(prior, image, truth):
     result = lc.restore(image, prior, config=FAST)
     assert "z = +8 mm" in titles(restoration_figure(result, truth, slices=2))  # slice 7 of 4 mm from -20 mm

@@ -185,12 +185,14 @@ def curves_figure(weights: Sequence[dict[str, float]], steps: Sequence[dict[str,
     lam = [row["tv_weight"] for row in weights]
     for axes, (key, label) in zip(panels, shown.items(), strict=True):
         axes.plot(lam, [row[key] for row in weights], "o-", color="#0072b2", markersize=4)
-        axes.axvline(chosen, color="#d55e00", linewidth=0.8)
+        axes.axvline(chosen, color="#d55e00", linewidth=0.8, label="λ in use")
         axes.set(xlabel="data-consistency weight λ", ylabel=label)
     count = [row["steps"] for row in steps]
     last.plot(count, [row["auc"] for row in steps], "o-", color="#0072b2", markersize=4)
     last.set(xlabel="steps", ylabel="AUC")
+    panels[0].legend(fontsize=8)
     last.set_xscale("symlog")
+    last.set_xticks(count, [str(number) for number in count])
     other = last.twinx()
     other.plot(count, [row["objective"] for row in steps], "s--", color="#009e73", markersize=3)
     other.set_ylabel("objective per slice, nats (dashed)")

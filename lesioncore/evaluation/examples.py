@@ -75,6 +75,9 @@ def draw_examples(
         name = re.sub(r"[^\w.+-]+", "_", subject.id)
         for kind, columns, consecutive in (("slices", 5, False), ("neighbours", 9, True)):
             path = folder / f"{name}_{kind}.png"
-            save_figure(restoration_figure(result, loaded.lesion, slices=columns, consecutive=consecutive), path)
+            figure = restoration_figure(
+                result, loaded.lesion, slices=columns, consecutive=consecutive, title=subject.id
+            )
+            save_figure(figure, path)
             written.append(path)
     return written

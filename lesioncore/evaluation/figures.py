@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,18 +42,22 @@ def roc_figure(evaluation: Evaluation) -> Figure:
 
     figure = Figure(figsize=_SIZE, dpi=150, layout="constrained")
     axes = figure.add_subplot()
+    limits = dict.fromkeys(limit for cases in evaluation.patients.values() for limit in cases[0].at_limit)
+    markers = dict(zip(limits, cycle("osD^v"), strict=False))
     for index, (name, cases) in enumerate(evaluation.patients.items()):
         histogram = pooled(cases)
         curve = histogram.roc()
         colour, style = _COLOURS[index % len(_COLOURS)], ("-", "--", ":")[index // len(_COLOURS) % 3]
         axes.plot(curve.fpr, curve.tpr, style, color=colour, label=f"{name} ({histogram.auc():.3f})")
-        for limit, marker in zip(cases[0].at_limit, "osD^v", strict=False):
+        for limit in cases[0].at_limit:
             whole = [case.at_limit[limit].confusion for case in cases]
             total = sum(whole[1:], whole[0])
-            axes.plot(total.fpr, total.sensitivity, marker, color=colour, markersize=5)
+            axes.plot(total.fpr, total.sensitivity, markers[limit], color=colour, markersize=5)
+    for limit, marker in markers.items():
+        axes.plot([], [], marker, color="0.4", markersize=5, label=f"threshold at {percent(limit)}")
     axes.plot([0, 1], [0, 1], color="0.7", linewidth=0.8, zorder=0)
     axes.set(xlim=(0, 0.5), ylim=(0, 1), xlabel="false-positive rate", ylabel="sensitivity")
-    axes.set_title("Voxels of all scans; marks: thresholds from healthy people", fontsize=9)
+    axes.set_title("Voxels of all scans; thresholds are from healthy people", fontsize=9)
     axes.legend(title="method (AUC)", fontsize=8, title_fontsize=8, loc="lower right")
     return figure
 
@@ -78,14 +83,18 @@ def size_figure(method: str, cases: Sequence[CaseScore], limit: float) -> Figure
     """
     require_matplotlib()
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogFormatter
 
     figure = Figure(figsize=(2 * _SIZE[0], _SIZE[1]), dpi=150, layout="constrained")
     volumes = np.array([case.lesion_ml for case in cases])
     panels = figure.subplots(1, 2)
-    panels[1].axhline(limit, color=_COLOURS[1], linewidth=0.8)
+    panels[1].axhline(limit, color=_COLOURS[1], linewidth=0.8, label="limit")
+    panels[1].legend(fontsize=8)
     for axes, statistic, label in zip(panels, ("dice", "fpr"), ("Dice", "false-positive rate"), strict=True):
         values = [defined(getattr, case.at_limit[limit].confusion, statistic) for case in cases]
         axes.plot(volumes, np.array(values, float), "o", color=_COLOURS[0], alpha=0.7)
         axes.set(xscale="log", xlabel="lesion volume, ml", ylabel=label, ylim=(0, 1 if statistic == "dice" else None))
+        axes.xaxis.set_major_formatter(LogFormatter())  # plain numbers
+        axes.xaxis.set_minor_formatter(LogFormatter())
     figure.suptitle(f"{method}, threshold at {percent(limit)}", fontsize=10)
     return figure
