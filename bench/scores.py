@@ -1,10 +1,12 @@
 """What each part of the score is worth: MAP on unseen patients with one part after the other.
 
-    python bench/scores.py --work runs --priors embedded VAE
+    python bench/scores.py --work runs --priors embedded --samples 4
+    python bench/scores.py --work runs --priors VAE --seeds 0 1 2
 
 Weight and smoothing of each row come from anomalies implanted into healthy people of the split "validation", its
 thresholds from the same people, the healthy spread from others; the patients are of "test". Writes
-``scores_<contrast>.json``. A prior that the work folder (shared with ``models.py``) has scored is not scored again.
+``scores_<contrast>.json`` of all that the work folder (shared with ``models.py``) holds; what is there is not scored
+again.
 """
 
 from __future__ import annotations
@@ -13,21 +15,21 @@ import argparse
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from _bench import RESULTS, environment, write_json
-from models import LESION, LIMITS, MODELS, SIGN, person, train_model
-from weights import SEARCH_SLICES
+from models import LESION, LIMITS, MODELS, SIGN, person, slug
+from weights import EMBEDDED, SEARCH_SLICES, load
 
 import lesioncore as lc
 from lesioncore.calibrate import DEFAULT_WEIGHTS
-from lesioncore.detectors import MeanDistance
+from lesioncore.detectors import MeanDistance, ProjectionDetector
 from lesioncore.healthy import HealthyScores, merged
 from lesioncore.metrics import ScoreHistogram, bootstrap_interval, dice
-from lesioncore.priors import load_model
 from lesioncore.restore import solve_stacks
 from lesioncore.scan import Scan, prepare
 from lesioncore.search import Implants, choose, search_part
@@ -35,9 +37,7 @@ from lesioncore.smoothing import smooth
 
 CPU = torch.device("cpu")
 HEALTHY, SPREAD_OF = 20, 30
-SAMPLES = 4
-SLICEWISE, COUPLED = "each slice alone", "TV across slices"
-SMOOTHED, AVERAGED = "+ smoothed", f"+ smoothed, mean of {SAMPLES} latent samples"
+PROJECTION, SLICEWISE, COUPLED, SMOOTHED = "projection", "MAP, each slice alone", "TV across slices", "+ smoothed"
 
 
 def scan_of(prior: Any, contrast: str, number: int, split: str, lesion: str | None) -> Scan:
@@ -48,8 +48,8 @@ def scan_of(prior: Any, contrast: str, number: int, split: str, lesion: str | No
 class Ladder:
     """The residuals of one prior, each row's own."""
 
-    def __init__(self, prior: Any, contrast: str) -> None:
-        self.prior, self.contrast = prior, contrast
+    def __init__(self, prior: Any, contrast: str, samples: int) -> None:
+        self.prior, self.samples = prior, samples
         healthy = [scan_of(prior, contrast, n, "validation", None) for n in range(HEALTHY)]
         self.config = {
             SLICEWISE: lc.RestoreConfig(tv_dimensions=2).for_prior(prior),
@@ -81,6 +81,7 @@ class Ladder:
 
     def rows(self, scan: Scan) -> Iterator[tuple[str, np.ndarray]]:
         """Signed scores on the scan's voxels."""
+        yield PROJECTION, scan.residual(ProjectionDetector(self.prior).deviation_stacks([scan])[0])
         for what in (SLICEWISE, COUPLED):
             yield what, scan.residual(self._residual(scan, what, self.tuned[what][0]))
         smoothed = self._smoothed(scan)
@@ -88,33 +89,36 @@ class Ladder:
         mean, deviation = self.spread.at(scan)
         rms = (mean.square() + deviation.square()).sqrt()
         yield "+ smoothed, over healthy spread", scan.residual(smoothed / rms)
-        weight, smoothing = self.tuned[SMOOTHED]
-        samples = [self._residual(scan, COUPLED, weight, seed) for seed in range(SAMPLES)]
-        averaged = torch.stack(samples).mean(0)
-        yield AVERAGED, scan.residual(smooth(averaged, scan.mask, scan.voxel_size, smoothing))
+        if self.samples:
+            weight, smoothing = self.tuned[SMOOTHED]
+            samples = [self._residual(scan, COUPLED, weight, seed=seed) for seed in range(self.samples)]
+            averaged = smooth(torch.stack(samples).mean(0), scan.mask, scan.voxel_size, smoothing)
+            yield f"+ smoothed, mean of {self.samples} latent samples", scan.residual(averaged)
 
 
-def score(prior: Any, contrast: str, patients: int) -> dict[str, Any]:
-    ladder, sign = Ladder(prior, contrast), SIGN[contrast]
-    summaries: dict[str, list[HealthyScores]] = {}
+def score(prior: Any, contrast: str, options: argparse.Namespace) -> dict[str, Any]:
+    ladder, sign = Ladder(prior, contrast, options.samples), SIGN[contrast]
+
+    def scores(scan: Scan) -> Iterator[tuple[str, np.ndarray]]:
+        for name, residual in ladder.rows(scan):
+            yield name, np.abs(residual)
+            yield f"{name}, signed", sign * residual
+
+    healthy: dict[str, list[HealthyScores]] = {}
     for number in range(HEALTHY):
         scan = scan_of(prior, contrast, number, "validation", None)
-        for row, signed in ladder.rows(scan):
-            for name, values in ((row, np.abs(signed)), (f"{row}, signed", sign * signed)):
-                summaries.setdefault(name, []).append(HealthyScores.of(values[scan.brain()]))
-    thresholds = {name: [merged(found).threshold(limit) for limit in LIMITS] for name, found in summaries.items()}
+        for name, values in scores(scan):
+            healthy.setdefault(name, []).append(HealthyScores.of(values[scan.brain()]))
+    thresholds = {name: [merged(found).threshold(limit) for limit in LIMITS] for name, found in healthy.items()}
     histograms: dict[str, list[ScoreHistogram]] = {name: [] for name in thresholds}
     dices: dict[str, list[list[float]]] = {name: [] for name in thresholds}
-    for number in range(patients):
+    for number in range(options.patients):
         one = person(contrast, number, "test", LESION[contrast])
-        scan = scan_of(prior, contrast, number, "test", LESION[contrast])
-        for row, signed in ladder.rows(scan):
-            for name, values in ((row, np.abs(signed)), (f"{row}, signed", sign * signed)):
-                histogram = ScoreHistogram(-30.0, 30.0)
-                histogram.add(values, one.lesion_mask, one.brain_mask)
-                histograms[name].append(histogram)
-                found = [dice(values > level, one.lesion_mask, one.brain_mask) for level in thresholds[name]]
-                dices[name].append(found)
+        for name, values in scores(scan_of(prior, contrast, number, "test", LESION[contrast])):
+            histogram = ScoreHistogram(-30.0, 30.0)
+            histogram.add(values, one.lesion_mask, one.brain_mask)
+            histograms[name].append(histogram)
+            dices[name].append([dice(values > t, one.lesion_mask, one.brain_mask) for t in thresholds[name]])
     rows = {}
     for name, found in histograms.items():
         low, high = bootstrap_interval(found)
@@ -131,29 +135,36 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder of trained models and finished figures")
     parser.add_argument("--contrasts", nargs="+", default=["T2w", "T1w"], choices=list(LESION))
-    parser.add_argument("--priors", nargs="+", default=["embedded"], choices=["embedded", *MODELS])
-    parser.add_argument("--seed", type=int, default=0, help="of a trained model")
+    parser.add_argument("--priors", nargs="+", default=[EMBEDDED], choices=[EMBEDDED, *MODELS])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="of trained models")
+    parser.add_argument("--samples", type=int, default=0, help="latent samples to average; 0 leaves that row out")
     parser.add_argument("--patients", type=int, default=24)
-    parser.add_argument("--slices", type=int, default=14_000, help="slices that a model sees in training")
+    parser.add_argument("--slices", type=int, default=28_000, help="slices that a model sees in training")
     parser.add_argument("--precision", default="bfloat16", choices=["float32", "bfloat16"], help="of the training")
     parser.add_argument("--device", default="cpu", choices=["cpu"])
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     for contrast in options.contrasts:
-        found = {}
-        for name in options.priors:
-            print(f"{contrast} {name}", flush=True)
-            done = options.work / contrast / f"ladder-{name}-{options.seed}-{options.patients}.json"
+        for name, seed in product(options.priors, options.seeds):
+            if name == EMBEDDED and seed != options.seeds[0]:
+                continue  # there is one
+            done = options.work / contrast / f"parts-{slug(name)}-{seed}-{options.patients}.json"
             if not done.exists():
-                if name == "embedded":
-                    prior: Any = lc.load_prior(f"phantom-{contrast[:2].lower()}")
-                else:
-                    run = train_model(name, MODELS[name], contrast, options.seed, options)
-                    prior = load_model(run / "model")
-                write_json(done, score(prior, contrast, options.patients))
-            found[name] = json.loads(done.read_text())
-            facts = {"patients": options.patients, "healthy": HEALTHY, "limits": LIMITS, "priors": found}
-            write_json(options.out / f"scores_{contrast}.json", {**environment("cpu"), **facts})
+                print(f"{contrast} {name} seed {seed}", flush=True)
+                write_json(done, score(load(name, contrast, seed, options), contrast, options))
+        found = {}
+        for name in (EMBEDDED, *MODELS):
+            runs = sorted((options.work / contrast).glob(f"parts-{slug(name)}-[0-9]-{options.patients}.json"))
+            if runs:
+                found[name] = [json.loads(run.read_text()) for run in runs]
+        facts = {
+            "patients": options.patients,
+            "healthy": HEALTHY,
+            "limits": LIMITS,
+            "slices_seen": options.slices,
+            "priors": found,
+        }
+        write_json(options.out / f"scores_{contrast}.json", {**environment("cpu"), **facts})
 
 
 if __name__ == "__main__":

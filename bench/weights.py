@@ -31,7 +31,7 @@ from lesioncore.search import SMOOTHINGS, Changes, Implants, choose, search_part
 from lesioncore.smoothing import smooth
 
 SEARCH_SLICES = 240
-EMBEDDED = "embedded prior"
+EMBEDDED = "embedded"
 CHANGE_WEIGHTS = (0.5, 1.0, 3.0, 6.0, 12.0)
 CHANGE_SLICES = 16  # the paper's solver takes seconds for each
 
@@ -123,10 +123,10 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder of trained models and finished figures")
     parser.add_argument("--contrasts", nargs="+", default=["T2w", "T1w"], choices=list(LESION))
     parser.add_argument("--models", nargs="+", default=["VAE", "GMVAE, c = 6"], choices=list(MODELS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2], help="none: the embedded prior alone")
     parser.add_argument("--solvers", nargs="+", default=["em"], choices=["em", "prox"])
-    parser.add_argument("--patients", type=int, default=12)
-    parser.add_argument("--slices", type=int, default=14_000, help="slices that each model sees in training")
+    parser.add_argument("--patients", type=int, default=8)
+    parser.add_argument("--slices", type=int, default=28_000, help="slices that each model sees in training")
     parser.add_argument("--precision", default="bfloat16", choices=["float32", "bfloat16"], help="of the training")
     parser.add_argument("--changes", action="store_true", help="the paper's criterion instead")
     parser.add_argument("--device", default="cpu")
