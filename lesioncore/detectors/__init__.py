@@ -2,7 +2,8 @@
 
 from lesioncore.detectors.aae import AAE, AAEConfig
 from lesioncore.detectors.anogan import AnoGAN, AnoGANConfig, LatentSearch
-from lesioncore.detectors.base import Detector, DeviationDetector
+from lesioncore.detectors.base import Detector
+from lesioncore.detectors.deviation import DeviationDetector
 from lesioncore.detectors.intensity import EqualizedThreshold, IntensityThreshold
 from lesioncore.detectors.load import METHODS, load_detector, make_detector
 from lesioncore.detectors.mean import HealthyMean, HealthyMeanConfig, MeanDistance

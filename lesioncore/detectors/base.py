@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias
@@ -14,14 +13,13 @@ from nibabel.spatialimages import SpatialImage
 from torch import Tensor
 
 from lesioncore.calibration import Calibration
-from lesioncore.data.arrays import ArrayT, to_numpy
+from lesioncore.data.arrays import to_numpy
 from lesioncore.data.nifti import make_image
 from lesioncore.healthy import HealthyScores, merged
 from lesioncore.postprocess import PostProcessing
 from lesioncore.priors.base import PriorMetadata
 from lesioncore.restore import progress_bar, resolve_device, warn_of_slices, warn_unusual
 from lesioncore.scan import Scan, SliceStack, Volume, check_several, prepare, prepare_all, read_mask
-from lesioncore.smoothing import smooth
 
 Sign: TypeAlias = Literal[1, -1] | None
 """Lesions are brighter (+1) or darker (-1) than healthy tissue, or may be either (None)."""
@@ -273,78 +271,8 @@ class Detector(ABC):
         return [scan.residual(score) for scan, score in zip(scans, scores, strict=True)]
 
 
-class DeviationDetector(Detector):
-    """Detector whose score is the size of a signed deviation from what is healthy.
-
-    A subclass gives :meth:`deviation_stacks`. The deviation is smoothed and brought to the scan's voxels before its
-    size is taken, so that deviations of either sign cancel where they are averaged.
-
-    Parameters
-    ----------
-    sign : {1, -1}, optional
-        Score ``sign * deviation``, for lesions known to be brighter (1) or darker (-1) than healthy tissue; the
-        absolute deviation when absent.
-    smoothing : float
-        Standard deviation, mm, of a Gaussian that smooths the deviation in three dimensions
-        (:func:`lesioncore.smoothing.smooth`).
-
-    Raises
-    ------
-    ValueError
-        If `sign` is another number, or `smoothing` negative or not finite.
-    """
-
-    def __init__(self, sign: Sign = None, smoothing: float = 0.0) -> None:
-        self.sign = check_sign(sign)
-        self.smoothing = check_smoothing(smoothing)
-
-    @abstractmethod
-    def deviation_stacks(
-        self,
-        stacks: Sequence[SliceStack],
-        *,
-        device: str | torch.device = "auto",
-        progress: Progress | None = None,
-    ) -> list[Tensor]:
-        """Signed deviation of slices on the detector's own grid, not smoothed; arguments as for `score_stacks`."""
-
-    def score_stacks(
-        self,
-        stacks: Sequence[SliceStack],
-        *,
-        device: str | torch.device = "auto",
-        progress: Progress | None = None,
-    ) -> list[Tensor]:
-        return [self._size(d) for d in self._smoothed(stacks, device, progress)]
-
-    def settings(self) -> dict[str, Any]:
-        return {**super().settings(), "sign": self.sign}
-
-    def score_scans(
-        self, scans: Sequence[Scan], *, device: torch.device, progress: Progress | None = None
-    ) -> list[np.ndarray]:
-        deviations = self._smoothed(scans, device, progress)
-        return [self._size(scan.residual(d)) for scan, d in zip(scans, deviations, strict=True)]
-
-    def _smoothed(
-        self, stacks: Sequence[SliceStack], device: str | torch.device, progress: Progress | None
-    ) -> list[Tensor]:
-        deviations = self.deviation_stacks(stacks, device=device, progress=progress)
-        return [smooth(d, s.mask, s.voxel_size, self.smoothing) for d, s in zip(deviations, stacks, strict=True)]
-
-    def _size(self, deviation: ArrayT) -> ArrayT:
-        return abs(deviation) if self.sign is None else self.sign * deviation
-
-
 def check_sign(sign: Sign) -> Sign:
     """Return `sign`, or raise ``ValueError`` if it is none of 1, -1 and None."""
     if sign not in (1, -1, None):
         raise ValueError(f"sign: got {sign!r}, expected 1 (bright lesions), -1 (dark lesions) or None (either)")
     return sign
-
-
-def check_smoothing(smoothing: float) -> float:
-    """Return `smoothing` (mm), or raise ``ValueError`` if it is negative or not finite."""
-    if not 0 <= smoothing < math.inf:
-        raise ValueError(f"smoothing: got {smoothing}, expected a standard deviation of at least 0 mm")
-    return float(smoothing)

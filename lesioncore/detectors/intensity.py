@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lesioncore.detectors.base import Detector, DeviationDetector, Progress, Sign, check_sign
+from lesioncore.detectors.base import Detector, Progress, Sign, check_sign
+from lesioncore.detectors.deviation import DeviationDetector
 from lesioncore.priors.base import PriorMetadata
 from lesioncore.scan import SliceStack
 

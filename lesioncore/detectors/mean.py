@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from lesioncore.data.grid import SliceGrid
 from lesioncore.data.resample import AxisResampler
-from lesioncore.detectors.base import DeviationDetector, Progress, Sign
+from lesioncore.detectors.base import Progress, Sign
+from lesioncore.detectors.deviation import DeviationDetector
 from lesioncore.priors.base import PriorMetadata
 from lesioncore.priors.registry import register_model
 from lesioncore.scan import SliceStack, Volume, check_several, prepare

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from lesioncore.config import RestoreConfig
 from lesioncore.detectors.anogan import AnoGAN, LatentSearch
-from lesioncore.detectors.base import DeviationDetector, Progress, Sign
+from lesioncore.detectors.base import Progress, Sign
+from lesioncore.detectors.deviation import DeviationDetector
 from lesioncore.detectors.slices import check_batch_size, map_slices
 from lesioncore.priors.base import PriorMetadata, metadata_of
 from lesioncore.restore import resolve_device, smoothing_of, solve_stacks, weight_of

@@ -1,0 +1,87 @@
+"""Detectors whose score is the size of a signed deviation, smoothed in space."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lesioncore.data.arrays import ArrayT
+from lesioncore.detectors.base import Detector, Progress, Sign, check_sign
+from lesioncore.scan import Scan, SliceStack
+from lesioncore.smoothing import smooth
+
+
+class DeviationDetector(Detector):
+    """Detector whose score is the size of a signed deviation from what is healthy.
+
+    A subclass gives :meth:`deviation_stacks`. The deviation is smoothed and brought to the scan's voxels before its
+    size is taken, so that deviations of either sign cancel where they are averaged.
+
+    Parameters
+    ----------
+    sign : {1, -1}, optional
+        Score ``sign * deviation``, for lesions known to be brighter (1) or darker (-1) than healthy tissue; the
+        absolute deviation when absent.
+    smoothing : float
+        Standard deviation, mm, of a Gaussian that smooths the deviation in three dimensions
+        (:func:`lesioncore.smoothing.smooth`).
+
+    Raises
+    ------
+    ValueError
+        If `sign` is another number, or `smoothing` negative or not finite.
+    """
+
+    def __init__(self, sign: Sign = None, smoothing: float = 0.0) -> None:
+        self.sign = check_sign(sign)
+        self.smoothing = check_smoothing(smoothing)
+
+    @abstractmethod
+    def deviation_stacks(
+        self,
+        stacks: Sequence[SliceStack],
+        *,
+        device: str | torch.device = "auto",
+        progress: Progress | None = None,
+    ) -> list[Tensor]:
+        """Signed deviation of slices on the detector's own grid, not smoothed; arguments as for `score_stacks`."""
+
+    def score_stacks(
+        self,
+        stacks: Sequence[SliceStack],
+        *,
+        device: str | torch.device = "auto",
+        progress: Progress | None = None,
+    ) -> list[Tensor]:
+        return [self._size(d) for d in self._smoothed(stacks, device, progress)]
+
+    def settings(self) -> dict[str, Any]:
+        return {**super().settings(), "sign": self.sign}
+
+    def score_scans(
+        self, scans: Sequence[Scan], *, device: torch.device, progress: Progress | None = None
+    ) -> list[np.ndarray]:
+        deviations = self._smoothed(scans, device, progress)
+        return [self._size(scan.residual(d)) for scan, d in zip(scans, deviations, strict=True)]
+
+    def _smoothed(
+        self, stacks: Sequence[SliceStack], device: str | torch.device, progress: Progress | None
+    ) -> list[Tensor]:
+        deviations = self.deviation_stacks(stacks, device=device, progress=progress)
+        return [smooth(d, s.mask, s.voxel_size, self.smoothing) for d, s in zip(deviations, stacks, strict=True)]
+
+    def _size(self, deviation: ArrayT) -> ArrayT:
+        return abs(deviation) if self.sign is None else self.sign * deviation
+
+
+def check_smoothing(smoothing: float) -> float:
+    """Return `smoothing` (mm), or raise ``ValueError`` if it is negative or not finite."""
+    if not 0 <= smoothing < math.inf:
+        raise ValueError(f"smoothing: got {smoothing}, expected a standard deviation of at least 0 mm")
+    return float(smoothing)
