@@ -10,7 +10,7 @@ import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +18,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from lesioncore.detectors import MAPDetector
+from lesioncore.detectors import MAPDetector, ProjectionDetector
+from lesioncore.scan import SliceStack
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
@@ -119,17 +120,31 @@ def git_commit() -> str:
     return commit + "+" * (changed.returncode != 0)
 
 
-class SharedRestoration(MAPDetector):
-    """Restores a scan once for detectors with the same prior, settings and weight, such as signed and unsigned."""
+class _Shared:
+    """Computes a scan's deviation once for detectors that differ in sign or smoothing alone."""
 
     _last: ClassVar[dict[str, tuple[bytes, list[Tensor]]]] = {}
 
-    def deviation_stacks(self, stacks, **options) -> list[Tensor]:
-        who = json.dumps([id(self.prior), self.config.settings(), self.tv_weight])
+    def deviation_stacks(self, stacks: Sequence[SliceStack], **options: Any) -> list[Tensor]:
+        who = json.dumps(self._source())
         key = hashlib.sha256(b"".join(stack.slices.numpy().tobytes() for stack in stacks)).digest()
         if self._last.get(who, (b"", []))[0] != key:
             self._last[who] = key, super().deviation_stacks(stacks, **options)
         return self._last[who][1]
+
+
+class SharedRestoration(_Shared, MAPDetector):
+    """Restores a scan once for detectors with the same prior, settings and weight, such as signed and unsigned."""
+
+    def _source(self) -> list[Any]:
+        return [id(self.prior), self.config.settings(), self.tv_weight]
+
+
+class SharedProjection(_Shared, ProjectionDetector):
+    """Projects a scan once for detectors with the same model."""
+
+    def _source(self) -> list[Any]:
+        return [id(self.model)]
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
