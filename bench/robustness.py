@@ -216,7 +216,7 @@ def run(contrast: str, options: argparse.Namespace) -> dict[str, Any]:
         "calibration_healthy": HEALTHY,
         "foreign_calibration_healthy": len(FOREIGN_HEALTHY),
         "foreign_new_healthy": len(FOREIGN_NEW),
-        "thresholds": limits,
+        "tuning": {name: {"tv_weight": d.tv_weight, "smoothing": d.smoothing} for name, d in detectors.items()},
         "conditions": conditions,
         "foreign_healthy": healthy_rates(new, limits),
     }
