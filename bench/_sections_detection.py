@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from _sections import both, place, read
 
 
@@ -129,12 +130,13 @@ def scores() -> list[str]:
         "| prior | score | T2w: AUC | Dice | T1w: AUC | Dice |",
         "|---|---|---|---|---|---|",
     ]
-    for prior, facts in first["priors"].items():
-        for score in facts["rows"]:
+    for prior, runs in first["priors"].items():
+        for score in runs[0]["rows"]:
             cells = []
             for contrast in found.values():
-                row = contrast["priors"][prior]["rows"][score]
-                cells += [f"{row['auc']:.3f}", f"{row['dice'][0]:.2f} / {row['dice'][1]:.2f}"]
+                rows = [run["rows"][score] for run in contrast["priors"][prior]]
+                auc, *dices = np.mean([[row["auc"], *row["dice"]] for row in rows], axis=0)
+                cells += [f"{auc:.3f}", f"{dices[0]:.2f} / {dices[1]:.2f}"]
             lines.append(f"| {prior} | {score} | " + " | ".join(cells) + " |")
     return lines
 

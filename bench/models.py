@@ -188,7 +188,7 @@ def evaluate(name: str, recipe: Recipe, contrast: str, seed: int, options: argpa
     done = run / f"scores_{options.patients}.json"
     rows = json.loads(done.read_text()) if done.exists() else {}
     for title, detector in detectors(name, recipe, run, contrast).items():
-        if title in rows:
+        if title in rows or (options.rows and title not in options.rows):
             continue
         if detector.calibration is None:
             calibration = detector.thresholds(healthy(detector, contrast), device=options.device)
@@ -258,6 +258,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for trained models and scores")
     parser.add_argument("--table", type=int, default=1, choices=[1, 3])
     parser.add_argument("--models", nargs="+", help="some of them")
+    parser.add_argument("--rows", nargs="+", help="some of their detectors, by the names in the tables")
+    parser.add_argument("--name", help="of the result, 'models' or 'table3' when absent")
     parser.add_argument("--contrasts", nargs="+", default=["T2w", "T1w"], choices=list(LESION))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--patients", type=int, default=24)
@@ -274,8 +276,8 @@ def main() -> None:
             for name in options.models or known:
                 print(f"{contrast} {name} seed {seed}", flush=True)
                 evaluate(name, known[name], contrast, seed, options)
-                table = "models" if options.table == 1 else "table3"
-                write_json(options.out / f"{table}_{contrast}.json", collect(contrast, known, options))
+                title = options.name or ("models" if options.table == 1 else "table3")
+                write_json(options.out / f"{title}_{contrast}.json", collect(contrast, known, options))
 
 
 if __name__ == "__main__":
