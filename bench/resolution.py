@@ -17,7 +17,7 @@ from lesioncore.detectors import MAPDetector
 from lesioncore.evaluation import evaluate
 from lesioncore.subjects import find_subjects
 
-VOXEL_SIZES = (1.0, 1.5, 2.0, 3.0)
+VOXEL_SIZES = (1.0, 2.0, 3.0)
 
 
 def main() -> None:

@@ -32,7 +32,7 @@ from lesioncore.smoothing import smooth
 
 SEARCH_SLICES = 240
 EMBEDDED = "embedded"
-CHANGE_WEIGHTS = (0.5, 1.0, 3.0, 6.0, 12.0)
+CHANGE_WEIGHTS = (1.0, 3.0, 6.0, 12.0)
 CHANGE_SLICES = 16  # the paper's solver takes seconds for each
 
 
