@@ -125,8 +125,8 @@ def scores() -> list[str]:
     lines = [
         f"**What each part of the score is worth**: MAP on {first['patients']} simulated patients, each row with the"
         f" weight (and smoothing) from {first['healthy']} healthy people, one part added after the other"
-        f" (`python bench/scores.py`; {place(first)}). AUC (scores are told apart to .006 here, which is worth up to .003"
-        " AUC without smoothing); Dice at the 1 / 5 % limit.",
+        f" (`python bench/scores.py`; {place(first)}). AUC (scores are told apart to .006 here, worth up to .003 AUC"
+        " without smoothing); Dice at the 1 / 5 % limit.",
         "",
         "| prior | score | T2w: AUC | Dice | T1w: AUC | Dice |",
         "|---|---|---|---|---|---|",
