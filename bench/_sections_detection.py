@@ -171,21 +171,18 @@ def weights() -> list[str]:
 
 
 def changes() -> list[str]:
-    found = both("changes")
-    first = found["T2w"]
-    tried = sorted({row["tv_weight"] for row in first["rows"]})
+    facts = read("changes_T2w")
+    tried = sorted({row["tv_weight"] for row in facts["rows"]})
     lines = [
-        "**The paper's criterion** (Eq. 7): mean change ε(λ) of healthy images, one VAE,"
-        f" {first['slices']} slices, each alone (`python bench/weights.py --changes`; {place(first)}).",
+        "**The paper's criterion** (Eq. 7): mean change ε(λ) of healthy T2w images, one VAE,"
+        f" {facts['slices']} slices, each alone (`python bench/weights.py --changes`; {place(facts)}).",
         "",
-        "| | solver | " + " | ".join(f"λ = {weight:g}" for weight in tried) + " |",
-        "|---|---|" + "---|" * len(tried),
+        "| solver | " + " | ".join(f"λ = {weight:g}" for weight in tried) + " |",
+        "|---|" + "---|" * len(tried),
     ]
-    for contrast, facts in found.items():
-        for solver in ("paper", "prox", "em"):
-            values = {row["tv_weight"]: row["change"] for row in facts["rows"] if row["solver"] == solver}
-            cells = " | ".join(f"{values[weight]:.3f}" for weight in tried)
-            lines.append(f"| {contrast} | {solver} | {cells} |")
+    for solver in ("paper", "prox", "em"):
+        values = {row["tv_weight"]: row["change"] for row in facts["rows"] if row["solver"] == solver}
+        lines.append(f"| {solver} | " + " | ".join(f"{values[weight]:.3f}" for weight in tried) + " |")
     return lines
 
 

@@ -103,7 +103,7 @@ def judge(name: str, contrast: str, seed: int, solver: str, options: argparse.Na
     return found
 
 
-def changes(contrast: str, options: argparse.Namespace) -> list[dict]:
+def changes(contrast: str, options: argparse.Namespace) -> dict[str, Any]:
     """The paper's epsilon (Eq. 7) of one VAE, slice by slice, with the paper's solver and with the others."""
     prior = load("VAE", contrast, 0, options)
     stacks = search_part(healthy(prior, contrast), CHANGE_SLICES)
@@ -115,7 +115,7 @@ def changes(contrast: str, options: argparse.Namespace) -> list[dict]:
             (row,) = Changes(stacks, None)(weight, found)
             rows.append({"solver": solver, "tv_weight": weight, "change": round(row["change"], 5)})
             print(f"  {contrast} {solver} {weight:g}: {row['change']:.4f}", flush=True)
-    return rows
+    return {"slices": sum(len(stack.slices) for stack in stacks), "rows": rows}
 
 
 def main() -> None:
@@ -135,8 +135,8 @@ def main() -> None:
     facts = {**environment(options.device), "slices_seen": options.slices, "healthy_people": HEALTHY}
     for contrast in options.contrasts:
         if options.changes:
-            rows = changes(contrast, options)
-            write_json(options.out / f"changes_{contrast}.json", {**facts, "slices": CHANGE_SLICES, "rows": rows})
+            found = changes(contrast, options)
+            write_json(options.out / f"changes_{contrast}.json", {**facts, **found})
             continue
         wanted = [
             (name, seed, solver) for name in options.models for seed in options.seeds for solver in options.solvers
