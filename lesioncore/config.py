@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import InitVar, asdict, dataclass, field, replace
+from dataclasses import InitVar, asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from lesioncore.postprocess import PostProcessing
@@ -108,7 +108,10 @@ class RestoreConfig:
         for name, value in PROTOCOLS[protocol].items():
             given = getattr(self, name)
             if given not in (None, "auto", value):
-                raise ValueError(f"{name}: got {given}, but protocol {protocol!r} has {value}; leave one of them out")
+                mine, its = _told_apart(given, value)
+                raise ValueError(
+                    f"{name}: {mine} contradicts protocol {protocol!r}, which has {its}; leave one of them out"
+                )
             object.__setattr__(self, name, value)
 
     def for_prior(self, prior: Any) -> RestoreConfig:
@@ -127,7 +130,7 @@ class RestoreConfig:
     @property
     def solver_name(self) -> str:
         """Name of the solver, as in ``solver="prox"``."""
-        return next(name for name, kind in SOLVERS.items() if isinstance(self.decided_solver, kind))
+        return _name_of(self.decided_solver)
 
     @property
     def decided_solver(self) -> Solver:
@@ -153,3 +156,19 @@ class RestoreConfig:
             "latent": self.latent,
             "kl_weight": self.kl_weight,
         }
+
+
+def _name_of(solver: Solver) -> str:
+    return next(name for name, kind in SOLVERS.items() if isinstance(solver, kind))
+
+
+def _told_apart(given: Any, value: Any) -> tuple[str, str]:
+    """Two different values of an option for people: solvers by their names, or by the options that differ."""
+    if type(given) not in SOLVERS.values():
+        return repr(given), repr(value)
+    if type(given) is not type(value):
+        return repr(_name_of(given)), repr(_name_of(value))
+    names = [option.name for option in fields(value)]
+    differing = [name for name in names if getattr(given, name) != getattr(value, name)]
+    mine, its = (", ".join(f"{name}={getattr(one, name)!r}" for name in differing) for one in (given, value))
+    return mine, its

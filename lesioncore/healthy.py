@@ -16,7 +16,9 @@ from lesioncore.metrics import conformal_threshold, fpr_threshold
 LIMITS = tuple(np.unique(np.concatenate([np.geomspace(1e-4, 0.5, 60).round(6), [0.01, 0.05, 0.1]])).tolist())
 """False-positive-rate limits at which each subject's own threshold is kept."""
 
-_FEWEST_TO_COMPARE = 8
+FEWEST_TO_COMPARE = 8
+"""Healthy people below which no scan is called unlike them."""
+
 _UNUSUAL = 5.0  # standard deviations
 
 _SMALLEST, _LARGEST, _STEPS = -20, 10, 256
@@ -162,7 +164,7 @@ class HealthyScores:
             (bend, [subject.bend for subject in self.subjects], "to fit the reference its intensities are bent by"),
         ):
             known = [x for x in seen if x is not None]
-            if value is None or len(known) < _FEWEST_TO_COMPARE:
+            if value is None or len(known) < FEWEST_TO_COMPARE:
                 continue
             if abs(value - np.mean(known)) > _UNUSUAL * np.std(known, ddof=1):
                 remarks.append(

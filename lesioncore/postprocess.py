@@ -52,6 +52,15 @@ class PostProcessing:
         """Whether anything is done."""
         return self != PostProcessing()
 
+    def check_size(self, voxel_size: Sequence[float] | None) -> Sequence[float]:
+        """Return the voxels' size (mm), or raise ``ValueError`` if it is unknown."""
+        if voxel_size is None:
+            raise ValueError(
+                "postprocessing: its millimetres need the voxels' size, which slices [N, 1, H, W] and arrays without an"
+                f" affine lack; give a volume with its affine, or leave out {self}"
+            )
+        return voxel_size
+
     def clean(self, detected: Bools, brain: Bools, voxel_size: Sequence[float] | None) -> Bools:
         """Clean one volume's detection.
 
@@ -76,26 +85,22 @@ class PostProcessing:
         """
         if not self.active:
             return detected
-        if voxel_size is None:
-            raise ValueError(
-                "postprocessing: its millimetres need the voxels' size, which slices [N, 1, H, W] and arrays without an"
-                f" affine lack; give a volume with its affine, or leave out {self}"
-            )
+        size = self.check_size(voxel_size)
         cleaned = detected & brain
         if not cleaned.any():
             return cleaned
         (box,) = require_scipy("ndimage").find_objects(brain.astype(np.uint8))
         inside, kept = brain[box], cleaned[box]
         if self.erosion > 0:
-            ball = _ball(self.erosion, voxel_size)
+            ball = _ball(self.erosion, size)
             inside = _count(inside, ball) == np.count_nonzero(ball)
             kept = kept & inside
         if self.median > 0:
-            ball = _ball(self.median, voxel_size)
+            ball = _ball(self.median, size)
             kept = inside & (2 * _count(kept, ball) > _count(inside, ball))
         if self.min_volume > 0:
             # Rounded, since a header's voxel size is not exact.
-            voxels = math.ceil(round(self.min_volume / math.prod(voxel_size), 6))
+            voxels = math.ceil(round(self.min_volume / math.prod(size), 6))
             kept = number_components(kept, voxels, connectivity=3) > 0
         cleaned[box] = kept
         return cleaned

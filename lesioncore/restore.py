@@ -76,6 +76,9 @@ def restore(
     tv_weight, smoothing = weight_of(metadata, config), smoothing_of(metadata, config)
     calibration = _holding(metadata, config, tv_weight, smoothing)
     scans, several = prepare_all(volume, metadata, mask=mask, affine=affine, normalized=config.normalized)
+    if config.postprocessing.active:
+        for scan in scans:
+            config.postprocessing.check_size(scan.voxel_size)
     seed = None
     if config.latent == "sample":
         seed = 0 if generator is None else generator.initial_seed()

@@ -123,8 +123,8 @@ class Restoration:
         Raises
         ------
         ValueError
-            If the prior has no calibration that holds for this run, or `fpr` is out of its range; or masks are to be
-            cleaned, but the input was slices, whose size in millimetres is unknown.
+            If the prior has no calibration that holds for this run and this kind of input, or `fpr` is out of its
+            range.
         """
         return self.scan.like_input(self._mask(fpr, risk))
 
@@ -144,12 +144,19 @@ class Restoration:
         return self.scan.like_input(self._calibration().rank(self._score))
 
     def _calibration(self) -> Calibration:
-        if self.record.calibration is None:
+        record = self.record
+        if record.calibration is None:
+            found = record.metadata.calibration
+            if found is not None and found.holds(record.config.settings(), record.tv_weight, record.smoothing):
+                raise ValueError(
+                    f"mask: the thresholds of prior {record.metadata.name!r} are those of whole volumes and do not hold"
+                    " for slices without geometry; give restore a volume, or run lesioncore.calibrate on such slices"
+                )
             raise ValueError(
-                f"mask: prior {self.record.metadata.name!r} has no calibration for these settings; use the calibrated"
+                f"mask: prior {record.metadata.name!r} has no calibration for these settings; use the calibrated"
                 " ones or run lesioncore.calibrate on healthy scans"
             )
-        return self.record.calibration
+        return record.calibration
 
     def sidecar(self) -> dict[str, Any]:
         """What produced the result (JSON-able)."""

@@ -47,6 +47,28 @@ def test_scans_of_a_dataset(tmp_path):
     }
 
 
+def test_linked_folders_are_searched(tmp_path):
+    (far,) = touch(tmp_path, "store/sub-02/anat/sub-02_T2w.nii.gz")
+    (own,) = touch(tmp_path, "data/sub-01/anat/sub-01_T2w.nii.gz")
+    data = tmp_path / "data"
+    (data / "sub-02").symlink_to(far.parents[1])
+    linked = data / "sub-02" / "anat" / far.name
+    assert scans_in(data, "T2w")[0] == [own, linked]
+    (mask,) = touch(data, "derivatives/tool/sub-02/anat/sub-02_desc-brain_mask.nii.gz")
+    assert masks_of([linked], "desc-brain") == [mask]
+
+
+def test_each_folder_is_searched_once_however_many_links_lead_there(tmp_path):
+    touch(tmp_path, "sub-09_T2w.nii.gz")  # beyond the folder
+    (scan,) = touch(tmp_path, "data/sub-01/anat/sub-01_T2w.nii.gz")
+    data = tmp_path / "data"
+    (data / "alias").symlink_to(data / "sub-01")
+    (scan.parent / "itself").symlink_to(scan.parent)
+    (scan.parent / "root").symlink_to(data)
+    (scan.parent / "above").symlink_to(tmp_path)
+    assert scans_in(data, "T2w")[0] == [scan]
+
+
 def test_names():
     path = Path("ds/sub-01/anat/sub-01_acq-x_T1w.nii.gz")
     assert (subject_of(path), contrast_of(path)) == ("sub-01", "T1w")

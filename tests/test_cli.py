@@ -88,6 +88,7 @@ def test_options_reach_the_solver_and_masks_of_another_restoration_do_not_stay(t
     assert facts["detected_ml"] is None
     assert {Path(file) for file in facts["files"].values()} == set(out.iterdir())
     assert not list(out.glob("*fpr*"))
+    assert captured.err.startswith("the paper's solver takes 4 passes forward and backward for each slice; 500 are")
     (warning,) = [line for line in captured.err.splitlines() if line.startswith("warning: ")]
     assert "thresholds do not hold" in warning
     sidecar = json.loads(Path(facts["files"]["sidecar"]).read_text())
@@ -120,7 +121,8 @@ def test_one_bad_file_does_not_stop_the_others(tmp_path, prior, capsys):
     assert [one["input"] for one in facts["scans"]] == [str(path) for path in good]
     assert [one["input"] for one in facts["failed"]] == [str(junk), str(missing)]
     errors = [line for line in captured.err.splitlines() if line.startswith("error: ")]
-    assert [str(junk) in errors[0], str(missing) in errors[1], len(errors)] == [True, True, 2]
+    assert [str(junk) in errors[0], len(errors)] == [True, 2]
+    assert errors[1] == f"error: {missing}: no such file or folder"
     assert "Traceback" not in captured.err
 
 
@@ -131,7 +133,7 @@ def test_existing_results_are_kept_unless_overwriting(tmp_path, prior, capsys):
     before = {file: file.read_bytes() for file in out.iterdir()}
     scan(path, seed=5)
     assert main(command) == 1
-    assert "--overwrite" in capsys.readouterr().err
+    assert "give --overwrite or another --output" in capsys.readouterr().err
     assert {file: file.read_bytes() for file in out.iterdir()} == before
     other = scan(tmp_path / "sub-010_T2w.nii.gz")  # a name that begins the same
     assert main(["restore", str(other), "-o", str(out), "--prior", prior]) == 0
@@ -147,7 +149,10 @@ def test_another_contrast_of_the_same_subject_keeps_its_images(tmp_path, prior, 
     assert main(["restore", str(first), "-o", str(out), "--prior", prior]) == 0
     command = ["restore", str(second), "-o", str(out), "--prior", prior]
     assert main(command) == 1
-    assert "is a FLAIR image" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "is a FLAIR image" in said
+    assert f"{out} holds results of the same person's T2w scan" in said
+    assert "give another contrast an --output of its own" in said
     assert main([*command, "--overwrite", "--steps", "1"]) == 0
     assert (out / "sub-01_desc-restored_T2w.nii.gz").exists()
     assert not (out / "sub-01_label-L_desc-fpr05_mask.nii.gz").exists()

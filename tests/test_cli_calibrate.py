@@ -59,6 +59,18 @@ def test_a_copy_restores_with_thresholds_that_hold(prior, healthy, tmp_path, cap
     assert "choose another --output" in capsys.readouterr().err
 
 
+def test_few_people_are_remarked_on(prior, healthy, capsys, monkeypatch):
+    words = (healthy, "--prior", prior, "--tv-weight", 1.5, "--smoothing", 3, *OPTIONS)
+    assert run(*words) == 0
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert warning.startswith("warning: DATA: 3 healthy people, but scans unlike")
+    assert "remarked on from 8 on" in warning
+    assert "1 / r - 1, which are 19 for 0.05" in warning
+    monkeypatch.setattr("lesioncore.healthy.FEWEST_TO_COMPARE", 3)
+    assert run(*words) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_without_output_the_prior_itself_is_changed(prior, healthy, capsys):
     before = (prior / "model.safetensors").read_bytes()
     assert run(healthy, "--prior", prior, "--tv-weight", 1.5, "--smoothing", 3, *OPTIONS) == 0

@@ -166,11 +166,14 @@ def test_slices_without_geometry_have_no_millimetres():
     calibration = tiny_calibration(tv_dimensions=2)
     prior = tiny_vae(metadata=tiny_metadata(calibration))
     slices = lc.restore(VALUES, prior).scan.slices
-    config = lc.RestoreConfig(normalized=True, postprocessing=PostProcessing(erosion=2))
-    result = lc.restore(slices, prior, config=config)
-    assert result.score.shape == slices.shape
-    with pytest.raises(ValueError, match=r"slices \[N, 1, H, W\].* lack; give a volume"):
-        result.mask(0.05)
+    steps = []
+    for volume in (slices, [VALUES, slices]):
+        config = lc.RestoreConfig(normalized=True, postprocessing=PostProcessing(erosion=2))
+        with pytest.raises(ValueError, match=r"slices \[N, 1, H, W\].* lack; give a volume"):
+            lc.restore(volume, prior, config=config, progress=lambda *done: steps.append(done))
+    assert not steps  # said before anything is restored
+    plain = lc.restore(slices, prior, config=lc.RestoreConfig(normalized=True))
+    assert plain.mask(0.05).shape == slices.shape
 
 
 def test_a_configuration_takes_no_other_kind():

@@ -75,6 +75,8 @@ def test_slices_without_geometry_are_never_mixed():
     with pytest.warns(UserWarning, match="without geometry"):
         together = lc.restore(slices, prior, config=lc.RestoreConfig(FAST.solver))
     assert together.record.calibration is None
+    with pytest.raises(ValueError, match=r"whole volumes and do not hold for slices .* give restore a volume, or run"):
+        together.mask()
     middle = len(slices) // 2
     config = lc.RestoreConfig(FAST.solver, normalized=True)
     z = together.scan.slices

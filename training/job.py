@@ -50,7 +50,7 @@ class Job:
     device : str
         auto, cpu or cuda.
     calibrate : bool
-        Whether to find weight and thresholds on the validation scans.
+        Weight and thresholds are found on the validation scans; --no-calibrate leaves them out.
     resume : bool
         Go on with the interrupted run in the output folder.
     """
@@ -69,7 +69,7 @@ class Job:
     cache: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = None
     workers: int = 1
     device: str = "auto"
-    calibrate: bool = True
+    calibrate: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = True
     resume: bool = False
 
 

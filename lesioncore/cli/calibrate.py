@@ -65,6 +65,7 @@ class Calibrate:
         """Calibrate and write."""
         from lesioncore.calibrate import DEFAULT_WEIGHTS, calibrate
         from lesioncore.evaluation.scans import load
+        from lesioncore.healthy import FEWEST_TO_COMPARE
         from lesioncore.priors import embedded_priors, save_calibration
         from lesioncore.priors.base import metadata_of
         from lesioncore.scan import prepare
@@ -115,6 +116,12 @@ class Calibrate:
         for line in lines(found):
             output.say(line)
         output.say(f"written to {directory}")
+        if found.subjects < FEWEST_TO_COMPARE:
+            output.warn(
+                f"DATA: {found.subjects} healthy people, but scans unlike the healthy ones are remarked on from"
+                f" {FEWEST_TO_COMPARE} on, and limits that hold for people (mask with a risk r) take 1 / r - 1, which"
+                " are 19 for 0.05; give more"
+            )
         thresholds = {f"{limit:g}": found.threshold(limit) for limit in _LIMITS}
         return Report(
             {

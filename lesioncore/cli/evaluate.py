@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,9 +16,11 @@ from lesioncore.cli.output import CommandError, Output, Report, UsageError, bar
 if TYPE_CHECKING:
     from lesioncore.detectors import Detector
     from lesioncore.evaluation import Evaluation
+    from lesioncore.postprocess import PostProcessing
     from lesioncore.subjects import Subject
 
 _EXAMPLES = 3
+_WORDS = ("solver", "tv", "latent", "protocol")  # options of map
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,8 @@ class Evaluate:
     voxel_size : float
         Of simulated scans, mm, 0.5 to 8. Files keep their own.
     figures : bool
-        Whether to draw ROC curves, detection against the lesion's size, and, if the first method is map with thresholds
-        and without a sign, the scans that it detects worst, middling and best.
+        ROC curves and detection against the lesion's size are drawn, and, if the first method is map with thresholds
+        and without a sign, the scans that it detects worst, middling and best; --no-figures leaves them out.
     curves : bool
         Draw detection against the data-consistency weight and the solver's steps, if the first method is map. Restores
         slabs of up to eight scans of each kind some twenty times.
@@ -69,7 +72,7 @@ class Evaluate:
     limits: tuple[float, ...] = (0.01, 0.05, 0.10)
     modality: Annotated[str | None, tyro.conf.arg(metavar="SUFFIX", help_behavior_hint="")] = None
     voxel_size: float = 1.0
-    figures: bool = True
+    figures: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = True
     curves: bool = False
     device: str = "auto"
     json: bool = False
@@ -200,9 +203,7 @@ def open_detector(spec: str) -> tuple[str, Detector]:
     CommandError
         If there is no such model, or it does not offer the method.
     """
-    from lesioncore.config import RestoreConfig
     from lesioncore.detectors import load_detector
-    from lesioncore.postprocess import PostProcessing
 
     name, equals, rest = spec.partition("=")
     if not equals or ":" in name or "/" in name:  # an equals sign of an option or a path
@@ -212,26 +213,45 @@ def open_detector(spec: str) -> tuple[str, Detector]:
     if not name or not model:
         raise UsageError(f"--methods: got {spec!r}, expected [NAME=]MODEL[:METHOD[:OPTION=VALUE,...]]")
     options: dict[str, Any] = dict(_option(spec, part) for part in listed.split(",") if part)
-    cleaning = {field.name: options.pop(field.name) for field in fields(PostProcessing) if field.name in options}
     try:
-        postprocessing = PostProcessing(**cleaning)
-        if method == "map" and options:
-            sign = options.pop("sign", None)
-            options = {"sign": sign, "config": RestoreConfig(**options)}
-        else:
-            words = [key for key, value in options.items() if isinstance(value, str)]
-            if words:
-                raise ValueError(f"{words[0]}: got {options[words[0]]!r}, expected a number, true, false or none")
+        postprocessing, arguments = _arguments(method, options)
     except (TypeError, ValueError) as error:
         raise UsageError(f"--methods: {spec}: {error}") from error
     try:
-        detector = load_detector(model, method or None, **options)
+        detector = load_detector(model, method or None, **arguments)
     except TypeError as error:
-        raise UsageError(f"--methods: {spec}: {error}") from error
+        cleaning = f", and like every method {', '.join(_cleaning())}" if arguments else ""
+        raise UsageError(f"--methods: {spec}: {error}{cleaning}") from error
     except (FileNotFoundError, ValueError, ImportError, RuntimeError) as error:
         raise CommandError(f"--methods: {spec}: {str(error).removeprefix('name: ')}") from error
     detector.postprocessing = postprocessing
     return name, detector
+
+
+def _arguments(method: str, options: dict[str, Any]) -> tuple[PostProcessing, dict[str, Any]]:
+    """Sort options into the cleaning of masks and the arguments of the method's class."""
+    from lesioncore.config import RestoreConfig
+    from lesioncore.detectors.load import check_options
+    from lesioncore.postprocess import PostProcessing
+
+    if method == "map":
+        own = ["sign", *(name for name in signature(RestoreConfig).parameters if name != "postprocessing")]
+        check_options(method, options, [*own, *_cleaning()])
+    for key, value in options.items():
+        if isinstance(value, str) and not (method == "map" and key in _WORDS):
+            raise ValueError(f"{key}: got {value!r}, expected a number, true, false or none")
+    postprocessing = PostProcessing(**{key: options[key] for key in _cleaning() if key in options})
+    arguments = {key: value for key, value in options.items() if key not in _cleaning()}
+    if method == "map" and arguments:
+        arguments = {"sign": arguments.pop("sign", None), "config": RestoreConfig(**arguments)}
+    return postprocessing, arguments
+
+
+def _cleaning() -> list[str]:
+    """Options of every method."""
+    from lesioncore.postprocess import PostProcessing
+
+    return [field.name for field in fields(PostProcessing)]
 
 
 def _option(spec: str, part: str) -> tuple[str, Any]:

@@ -24,14 +24,16 @@ class RestoreOptions:
         paper restores as the paper does: its solver and steps, each slice alone, no smoothing. What contradicts it
         (--solver, --steps, --tv-dimensions, --smoothing) is refused.
     solver : str
-        Solver of the objective; auto is em for VAE and GMVAE priors, else prox.
+        Solver of the objective; auto is that of the prior's calibration, else em for priors that hold their latents'
+        posterior (VAE, GMVAE), else prox.
     steps : int, optional
-        Steps of the solver; its default when absent.
+        Steps of the solver. When absent, with --solver auto as the prior was calibrated, else the solver's default.
     tv_weight : float, optional
-        Weight of the total variation: larger changes less. The prior's calibrated one when absent.
+        Weight of the total variation: larger changes less. When absent the prior's calibrated one, which the command
+        calibrate searches for.
     smoothing : float, optional
-        Standard deviation in mm of the Gaussian that smooths the residual before it is scored; 0 for none. The prior's
-        calibrated one when absent.
+        Standard deviation in mm of the Gaussian that smooths the residual before it is scored; 0 for none. When absent
+        the prior's calibrated one, which the command calibrate searches for.
     tv : str
         Form of the total variation.
     tv_dimensions : int, optional
@@ -90,7 +92,12 @@ class RestoreOptions:
             ).for_prior(prior)
             if self.steps is not None:
                 solver = replace(config.decided_solver, steps=self.steps)
-                config = replace(config, solver=solver, protocol=self.protocol)
+                if self.protocol is not None and solver != config.solver:
+                    raise UsageError(
+                        f"--steps: {self.steps} contradicts --protocol {self.protocol}, which has"
+                        f" {config.decided_solver.steps}; leave one of them out"
+                    )
+                config = replace(config, solver=solver)
         except ValueError as error:
             raise UsageError(str(error)) from error
         try:

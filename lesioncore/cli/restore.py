@@ -11,7 +11,7 @@ import tyro
 
 from lesioncore.cli.options import RestoreOptions, open_prior
 from lesioncore.cli.output import NOTE, CommandError, Output, Report
-from lesioncore.cli.scans import Job, results_of, select
+from lesioncore.cli.scans import Job, other_results, results_of, select
 from lesioncore.data.bids import other_contrast
 from lesioncore.flat import Flat
 from lesioncore.postprocess import PostProcessing
@@ -66,6 +66,11 @@ class Restore:
             output.note(f"{count} left out: {reason}")
         if self.output.exists() and not self.output.is_dir():
             raise CommandError(f"{self.output}: exists and is no folder; choose another --output")
+        if config.solver_name == "paper":
+            output.note(
+                f"the paper's solver takes {config.decided_solver.steps} passes forward and backward for each slice;"
+                " 500 are minutes to tens of minutes for a scan on a CPU"
+            )
         done, failed = [], []
         for number, job in enumerate(selection.jobs, start=1):
             output.say(f"[{number}/{len(selection.jobs)}] {job.scan}")
@@ -90,7 +95,15 @@ class Restore:
 
         import lesioncore
 
+        if not job.scan.exists():
+            raise FileNotFoundError("no such file or folder")
         existing = results_of(job.scan, self.output)
+        others = other_results(job.scan, self.output)
+        if others and existing and not self.overwrite:
+            raise FileExistsError(
+                f"{self.output} holds results of the same person's {' and '.join(others)} scan, whose masks would have"
+                " the same names; give another contrast an --output of its own (--overwrite replaces the masks)"
+            )
         if existing and not self.overwrite:
             raise FileExistsError(f"results exist already ({existing[0]}); give --overwrite or another --output")
         start = time.perf_counter()

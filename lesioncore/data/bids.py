@@ -27,7 +27,7 @@ def scans_in(folder: Path, modality: str | None) -> tuple[list[Path], Counter[st
     """Find the scans in a folder and below.
 
     Every NIfTI file is one, but for masks and label maps, what lesioncore wrote, ``derivatives``, hidden files and
-    folders, and files whose BIDS suffix names another contrast.
+    folders, and files whose BIDS suffix names another contrast. Linked folders are searched as well, each once.
 
     Parameters
     ----------
@@ -152,9 +152,18 @@ def _fail(error: OSError) -> None:
 
 
 def _walk(folder: Path) -> list[Path]:
+    """NIfTI files below a folder, also in linked ones; each folder once, however many links lead there."""
     files = []
-    for root, folders, names in os.walk(folder, onerror=_fail):
+    seen = {str(parent) for parent in Path(os.path.realpath(folder)).parents}  # a link to one of them is a loop
+    for root, folders, names in os.walk(folder, onerror=_fail, followlinks=True):
+        real = os.path.realpath(root)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        # Links come last, so that what is there anyway keeps its own path.
         folders[:] = [name for name in folders if name != "derivatives" and not name.startswith(".")]
+        folders.sort(key=lambda name: (os.path.islink(os.path.join(root, name)), name))
         files += [Path(root, name) for name in names if NIFTI.search(name) and not name.startswith(".")]
     return sorted(files)
 

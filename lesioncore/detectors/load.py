@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from lesioncore.detectors.anogan import AnoGAN
@@ -71,12 +71,16 @@ def make_detector(model: Any, method: str | None = None, **options: Any) -> Dete
         raise ValueError(
             f"method: got {method!r}, expected one that {type(model).__name__} offers: {', '.join(offered)}"
         )
-    allowed = list(inspect.signature(offered[method]).parameters)[1:]
-    unknown = sorted(set(options) - set(allowed))
-    if unknown:
-        raise TypeError(f"options: {method!r} takes {', '.join(allowed)}, got {', '.join(unknown)}")
+    check_options(method, options, list(inspect.signature(offered[method]).parameters)[1:])
     what = getattr(model, "metadata", None) if method in ("intensity", "equalized") else model
     return offered[method](what, **options)
+
+
+def check_options(method: str, options: Iterable[str], allowed: Sequence[str]) -> None:
+    """Raise ``TypeError`` if a method does not take one of the options."""
+    unknown = sorted(set(options) - set(allowed))
+    if unknown:
+        raise TypeError(f"options: got {', '.join(unknown)}, but {method!r} takes {', '.join(allowed)}")
 
 
 def _offered(model: Any) -> dict[str, Callable[..., Detector]]:
