@@ -5,14 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from _bench import RESULTS, ROOT
-from _sections_detection import demos, postprocessing, quality, real_input, resolution, scores
+from _sections_detection import changes, demos, postprocessing, quality, real_input, resolution, scores
 from _sections_models import models, recipes, solvers, table_3
 from _sections_robustness import robustness
 from _sections_speed import operators, training_speed
 
 BEGIN, END = "<!-- measured: python bench/readme.py writes this -->", "<!-- end of measured -->"
 MAIN = (quality, operators, demos)
-REST = (models, table_3, scores, robustness, resolution, recipes, solvers, postprocessing, real_input, training_speed)
+REST = (
+    models,
+    table_3,
+    scores,
+    robustness,
+    changes,
+    resolution,
+    recipes,
+    solvers,
+    postprocessing,
+    real_input,
+    training_speed,
+)
 MORE = "More, with the paper's tables laid beside: [bench/results](bench/results/README.md)."
 INTRODUCTION = """# Results
 
