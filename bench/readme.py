@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from _bench import RESULTS, ROOT
-from _sections_detection import changes, demos, postprocessing, quality, real_input, resolution, scores
+from _sections_detection import changes, demos, postprocessing, quality, real_input, resolution, scores, weights
 from _sections_models import models, recipes, solvers, table_3
 from _sections_robustness import robustness
 from _sections_speed import operators, training_speed
@@ -17,6 +17,7 @@ REST = (
     table_3,
     scores,
     robustness,
+    weights,
     changes,
     resolution,
     recipes,
