@@ -85,6 +85,27 @@ def models() -> list[str]:
     return lines
 
 
+def longer() -> list[str]:
+    found = both("longer")
+    first = found["T2w"]
+    lines = [
+        f"The VAE after {first['slices_seen']} slices of training, otherwise as above (`python bench/models.py --models"
+        f" VAE --slices {first['slices_seen']} --name longer`; {place(first)}):",
+        "",
+        "| | method | AUC (95 % over patients) | of the seeds | above the projection |",
+        "|---|---|---|---|---|",
+    ]
+    for contrast, facts in found.items():
+        projection = facts["methods"]["VAE, projection"]["auc"]
+        for name, row in facts["methods"].items():
+            seeds = ", ".join(f"{auc:.3f}" for auc in row["auc_of_seeds"])
+            lines.append(
+                f"| {contrast} | {name} | {row['auc']:.3f} ({row['auc_low']:.3f}–{row['auc_high']:.3f}) | {seeds} |"
+                f" {row['auc'] - projection:+.3f} |"
+            )
+    return lines
+
+
 def table_3() -> list[str]:
     facts = read("table3_T2w")
     latents = (32, 64, 128)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from _bench import RESULTS, ROOT
 from _sections_detection import changes, demos, postprocessing, quality, real_input, resolution, scores, weights
-from _sections_models import models, recipes, solvers, table_3
+from _sections_models import longer, models, recipes, solvers, table_3
 from _sections_robustness import robustness
 from _sections_speed import operators, training_speed
 
@@ -14,6 +14,7 @@ BEGIN, END = "<!-- measured: python bench/readme.py writes this -->", "<!-- end 
 MAIN = (quality, operators, demos)
 REST = (
     models,
+    longer,
     table_3,
     scores,
     robustness,
