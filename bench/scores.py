@@ -23,19 +23,17 @@ import numpy as np
 import torch
 from _bench import RESULTS, environment, write_json
 from models import LESION, LIMITS, MODELS, SIGN, person, slug
-from weights import EMBEDDED, SEARCH_SLICES, load
+from weights import CPU, EMBEDDED, load, search
 
 import lesioncore as lc
-from lesioncore.calibrate import DEFAULT_WEIGHTS
 from lesioncore.detectors import MeanDistance, ProjectionDetector
 from lesioncore.healthy import HealthyScores, merged
 from lesioncore.metrics import ScoreHistogram, bootstrap_interval, dice
 from lesioncore.restore import solve_stacks
 from lesioncore.scan import Scan, prepare
-from lesioncore.search import Implants, choose, search_part
+from lesioncore.search import choose
 from lesioncore.smoothing import smooth
 
-CPU = torch.device("cpu")
 HEALTHY, SPREAD_OF = 20, 30
 PROJECTION, SLICEWISE, COUPLED, SMOOTHED = "projection", "MAP, each slice alone", "TV across slices", "+ smoothed"
 
@@ -64,11 +62,7 @@ class Ladder:
         self.spread = MeanDistance.fit(residuals, prior.metadata).model
 
     def _search(self, healthy: list[Scan], what: str, smoothing: float | None) -> tuple[float, float]:
-        implants = Implants(search_part(healthy, SEARCH_SLICES), smoothing, seed=0)
-        curve = []
-        for weight in DEFAULT_WEIGHTS:
-            curve += implants(weight, solve_stacks(implants.stacks, self.prior, self.config[what], weight, CPU))
-        best = choose(curve, "implant")
+        best = choose(search(self.prior, healthy, self.config[what], smoothing), "implant")
         return best["tv_weight"], best["smoothing"]
 
     def _residual(self, scan: Scan, what: str, weight: float, seed: int | None = None) -> torch.Tensor:

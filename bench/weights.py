@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +28,11 @@ from lesioncore.calibrate import DEFAULT_WEIGHTS
 from lesioncore.metrics import ScoreHistogram
 from lesioncore.priors import load_model
 from lesioncore.restore import solve_stacks
-from lesioncore.scan import prepare
-from lesioncore.search import SMOOTHINGS, Changes, Implants, choose, search_part
+from lesioncore.scan import Scan, prepare
+from lesioncore.search import SMOOTHINGS, Changes, Implants, search_part
 from lesioncore.smoothing import smooth
 
+CPU = torch.device("cpu")
 SEARCH_SLICES = 240
 EMBEDDED = "embedded"
 CHANGE_WEIGHTS = (1.0, 3.0, 6.0, 12.0)
@@ -42,64 +45,46 @@ def load(name: str, contrast: str, seed: int, options: argparse.Namespace) -> An
     return load_model(train_model(name, MODELS[name], contrast, seed, options) / "model")
 
 
-def searched(prior: Any, config: lc.RestoreConfig, contrast: str, options: argparse.Namespace) -> list[dict]:
-    """The curve of calibrate's search, without its thresholds."""
-    implants = Implants(search_part(healthy(prior, contrast), SEARCH_SLICES), None, seed=0)
+def search(prior: Any, scans: Sequence[Scan], config: lc.RestoreConfig, smoothing: float | None = None) -> list[dict]:
+    """The curve of calibrate's search, without its thresholds, on the CPU."""
+    implants = Implants(search_part(scans, SEARCH_SLICES), smoothing, seed=0)
     curve = []
     for weight in DEFAULT_WEIGHTS:
-        curve += implants(weight, solve_stacks(implants.stacks, prior, config, weight, torch.device(options.device)))
+        curve += implants(weight, solve_stacks(implants.stacks, prior, config, weight, CPU))
     return curve
 
 
-def on_patients(
-    prior: Any, config: lc.RestoreConfig, contrast: str, options: argparse.Namespace, tried: list[tuple[float, float]]
-) -> list[dict]:
+def on_patients(prior: Any, config: lc.RestoreConfig, contrast: str, patients: int) -> list[dict]:
     """Pooled AUC of ``|D|`` on the patients' own voxels for each weight and smoothing."""
-    histograms = {pair: ScoreHistogram(0.0, 10.0) for pair in tried}
-    for number in range(options.patients):
+    histograms = {pair: ScoreHistogram(0.0, 10.0) for pair in product(DEFAULT_WEIGHTS, SMOOTHINGS)}
+    for number in range(patients):
         patient = person(contrast, number, "test", LESION[contrast])
         scan = prepare(patient.image, prior.metadata, mask=patient.brain_mask, affine=patient.affine)
-        for weight in sorted({pair[0] for pair in tried}):
-            (found,) = solve_stacks([scan], prior, config, weight, torch.device(options.device))
-            for smoothing in [pair[1] for pair in tried if pair[0] == weight]:
+        for weight in DEFAULT_WEIGHTS:
+            (found,) = solve_stacks([scan], prior, config, weight, CPU)
+            for smoothing in SMOOTHINGS:
                 residual = smooth(scan.slices - found.restored, scan.mask, scan.voxel_size, smoothing)
                 score = np.abs(scan.residual(residual))
                 histograms[weight, smoothing].add(score, patient.lesion_mask, patient.brain_mask)
     return [{"tv_weight": w, "smoothing": s, "auc": round(h.auc(), 5)} for (w, s), h in histograms.items()]
 
 
-def judge(name: str, contrast: str, seed: int, solver: str, options: argparse.Namespace) -> dict:
+def judge(name: str, contrast: str, seed: int, options: argparse.Namespace) -> dict:
     """What the healthy people choose and what the patients would; from the work folder if it is there."""
-    done = options.work / contrast / f"weights-{slug(name)}-{seed}-{solver}-{options.patients}.json"
+    done = options.work / contrast / f"weights-{slug(name)}-{seed}-{options.patients}.json"
     if done.exists():
         return json.loads(done.read_text())
     prior = load(name, contrast, seed, options)
-    config = lc.RestoreConfig(solver=solver, tv_dimensions=3).for_prior(prior)
-    curve = searched(prior, config, contrast, options)
-    best = choose(curve, "implant")
-    chosen = best["tv_weight"], best["smoothing"]
-    everything = [(weight, smoothing) for weight in DEFAULT_WEIGHTS for smoothing in SMOOTHINGS]
-    # An exact solver takes too long for all of it.
-    rows = on_patients(prior, config, contrast, options, everything if solver == "em" else [chosen])
-    auc = {(row["tv_weight"], row["smoothing"]): row["auc"] for row in rows}
+    config = lc.RestoreConfig("em", tv_dimensions=3)
+    curve = search(prior, healthy(prior, contrast), config)
     found = {
         "model": name,
         "seed": seed,
-        "solver": solver,
-        "tv_weight": chosen[0],
-        "smoothing": chosen[1],
-        "implant_auc": round(best["implant_auc"], 5),
-        "auc": auc[chosen],
         "implants": [{**row, "implant_auc": round(row["implant_auc"], 5)} for row in curve],
-        "patients": rows,
+        "patients": on_patients(prior, config, contrast, options.patients),
     }
-    if solver == "em":
-        same = max((pair for pair in auc if pair[1] == chosen[1]), key=lambda pair: auc[pair])
-        other = max(auc, key=lambda pair: auc[pair])
-        found["best_weight"] = {"tv_weight": same[0], "auc": auc[same]}
-        found["best"] = {"tv_weight": other[0], "smoothing": other[1], "auc": auc[other]}
     write_json(done, found)
-    print(f"  {name} seed {seed} {solver}: {chosen} AUC {found['auc']:.4f}, best {found.get('best')}", flush=True)
+    print(f"  {name} seed {seed}", flush=True)
     return found
 
 
@@ -109,9 +94,9 @@ def changes(contrast: str, options: argparse.Namespace) -> dict[str, Any]:
     stacks = search_part(healthy(prior, contrast), CHANGE_SLICES)
     rows = []
     for solver in ("paper", "prox", "em"):
-        config = lc.RestoreConfig(solver=solver, tv_dimensions=2).for_prior(prior)
+        config = lc.RestoreConfig(solver=solver, tv_dimensions=2)
         for weight in CHANGE_WEIGHTS:
-            found = solve_stacks(stacks, prior, config, weight, torch.device(options.device))
+            found = solve_stacks(stacks, prior, config, weight, CPU)
             (row,) = Changes(stacks, None)(weight, found)
             rows.append({"solver": solver, "tv_weight": weight, "change": round(row["change"], 5)})
             print(f"  {contrast} {solver} {weight:g}: {row['change']:.4f}", flush=True)
@@ -124,12 +109,11 @@ def main() -> None:
     parser.add_argument("--contrasts", nargs="+", default=["T2w", "T1w"], choices=list(LESION))
     parser.add_argument("--models", nargs="+", default=["VAE", "GMVAE, c = 6"], choices=list(MODELS))
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2], help="none: the embedded prior alone")
-    parser.add_argument("--solvers", nargs="+", default=["em"], choices=["em", "prox"])
     parser.add_argument("--patients", type=int, default=8)
     parser.add_argument("--slices", type=int, default=28_000, help="slices that each model sees in training")
     parser.add_argument("--precision", default="bfloat16", choices=["float32", "bfloat16"], help="of the training")
     parser.add_argument("--changes", action="store_true", help="the paper's criterion instead")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="cpu", choices=["cpu"])
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     facts = {**environment(options.device), "slices_seen": options.slices, "healthy_people": HEALTHY}
@@ -138,15 +122,11 @@ def main() -> None:
             found = changes(contrast, options)
             write_json(options.out / f"changes_{contrast}.json", {**facts, **found})
             continue
-        wanted = [
-            (name, seed, solver) for name in options.models for seed in options.seeds for solver in options.solvers
-        ]
         rows = []
-        for name, seed, solver in [*wanted, (EMBEDDED, 0, "em")]:
-            rows.append(judge(name, contrast, seed, solver, options))
-            write_json(
-                options.out / f"weights_{contrast}.json", {**facts, "patients": options.patients, "priors": rows}
-            )
+        for name, seed in [*product(options.models, options.seeds), (EMBEDDED, 0)]:
+            rows.append(judge(name, contrast, seed, options))
+            found = {**facts, "patients": options.patients, "priors": rows}
+            write_json(options.out / f"weights_{contrast}.json", found)
 
 
 if __name__ == "__main__":
