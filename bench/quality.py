@@ -26,14 +26,14 @@ from lesioncore.detectors import Detector, IntensityThreshold, MeanDistance, Pro
 from lesioncore.detectors.base import Sign
 from lesioncore.evaluation import evaluate
 from lesioncore.scan import Scan, prepare
-from lesioncore.search import Implants, choose, search_part
+from lesioncore.search import choose, search, spread
 from lesioncore.solvers import Solution
 from lesioncore.subjects import Subject, find_subjects
 
 LESION = {"T2w": "glioma", "T1w": "stroke"}
 SIGN: dict[str, Sign] = {"T2w": 1, "T1w": -1}  # gliomas are bright in T2w, old strokes dark in T1w
 HEALTHY, NEW_HEALTHY, MEAN_OF = 20, 12, 30
-SEARCH_SLICES = 240
+SEARCH_SCANS = 8
 
 
 def scans(subjects: Sequence[Subject], metadata: lc.PriorMetadata, voxel_size: float) -> list[Scan]:
@@ -46,15 +46,17 @@ def scans(subjects: Sequence[Subject], metadata: lc.PriorMetadata, voxel_size: f
 
 def tuned_smoothing(detector: Callable[..., Any], healthy: Sequence[Scan]) -> float:
     """Smoothing of a detector that finds anomalies in healthy scans best, as ``calibrate`` finds MAP's."""
-    implants = Implants(search_part(healthy, SEARCH_SLICES), None, seed=0)
-    residuals = detector(smoothing=0.0).deviation_stacks(implants.stacks)
-    nothing = torch.zeros(0, 0)
-    found = [Solution(s.slices - r, nothing) for s, r in zip(implants.stacks, residuals, strict=True)]
-    return choose(implants(0.0, found), "implant")["smoothing"]
+
+    def solve(stacks: Sequence[Scan], *, tv_weight: float) -> list[Solution]:
+        residuals = detector(smoothing=0.0).deviation_stacks(stacks)
+        return [Solution(s.slices - r, torch.zeros(0, 0)) for s, r in zip(stacks, residuals, strict=True)]
+
+    curve = search(solve, spread(healthy, SEARCH_SCANS), [0.0], criterion="implant", coupled=False)
+    return choose(curve, "implant")["smoothing"]
 
 
 def map_calibration(prior: Any, healthy: Sequence[Scan], config: lc.RestoreConfig) -> Calibration:
-    return lc.calibrate(prior, healthy, config=config, search_slices=SEARCH_SLICES, device="cpu")
+    return lc.calibrate(prior, healthy, config=config, search_scans=SEARCH_SCANS, device="cpu")
 
 
 def detectors(contrast: str, options: argparse.Namespace) -> dict[str, Detector]:

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from _bench import RESULTS, environment, write_json
 from models import LESION, LIMITS, MODELS, SIGN, person, slug
-from weights import CPU, EMBEDDED, load, search
+from weights import CPU, EMBEDDED, curve, load
 
 import lesioncore as lc
 from lesioncore.detectors import MeanDistance, ProjectionDetector
@@ -62,7 +62,7 @@ class Ladder:
         self.spread = MeanDistance.fit(residuals, prior.metadata).model
 
     def _search(self, healthy: list[Scan], what: str, smoothing: float | None) -> tuple[float, float]:
-        best = choose(search(self.prior, healthy, self.config[what], smoothing), "implant")
+        best = choose(curve(self.prior, healthy, self.config[what], smoothing), "implant")
         return best["tv_weight"], best["smoothing"]
 
     def _residual(self, scan: Scan, what: str, weight: float, seed: int | None = None) -> torch.Tensor:

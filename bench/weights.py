@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,11 @@ from lesioncore.metrics import ScoreHistogram
 from lesioncore.priors import load_model
 from lesioncore.restore import solve_stacks
 from lesioncore.scan import Scan, prepare
-from lesioncore.search import SMOOTHINGS, Changes, Implants, search_part
+from lesioncore.search import SMOOTHINGS, search, spread, spread_slices
 from lesioncore.smoothing import smooth
 
 CPU = torch.device("cpu")
-SEARCH_SLICES = 240
+SEARCH_SCANS = 8
 EMBEDDED = "embedded"
 CHANGE_WEIGHTS = (1.0, 3.0, 6.0, 12.0)
 CHANGE_SLICES = 16  # the paper's solver takes seconds for each
@@ -45,13 +46,16 @@ def load(name: str, contrast: str, seed: int, options: argparse.Namespace) -> An
     return load_model(train_model(name, MODELS[name], contrast, seed, options) / "model")
 
 
-def search(prior: Any, scans: Sequence[Scan], config: lc.RestoreConfig, smoothing: float | None = None) -> list[dict]:
+def curve(prior: Any, scans: Sequence[Scan], config: lc.RestoreConfig, smoothing: float | None = None) -> list[dict]:
     """The curve of calibrate's search, without its thresholds, on the CPU."""
-    implants = Implants(search_part(scans, SEARCH_SLICES), smoothing, seed=0)
-    curve = []
-    for weight in DEFAULT_WEIGHTS:
-        curve += implants(weight, solve_stacks(implants.stacks, prior, config, weight, CPU))
-    return curve
+    return search(
+        partial(solve_stacks, prior=prior, config=config, device=CPU),
+        spread(scans, SEARCH_SCANS),
+        DEFAULT_WEIGHTS,
+        criterion="implant",
+        coupled=config.tv_dimensions == 3,
+        smoothing=smoothing,
+    )
 
 
 def on_patients(prior: Any, config: lc.RestoreConfig, contrast: str, patients: int) -> list[dict]:
@@ -76,11 +80,11 @@ def judge(name: str, contrast: str, seed: int, options: argparse.Namespace) -> d
         return json.loads(done.read_text())
     prior = load(name, contrast, seed, options)
     config = lc.RestoreConfig("em", tv_dimensions=3)
-    curve = search(prior, healthy(prior, contrast), config)
+    rows = curve(prior, healthy(prior, contrast), config)
     found = {
         "model": name,
         "seed": seed,
-        "implants": [{**row, "implant_auc": round(row["implant_auc"], 5)} for row in curve],
+        "implants": [{**row, "implant_auc": round(row["implant_auc"], 5)} for row in rows],
         "patients": on_patients(prior, config, contrast, options.patients),
     }
     write_json(done, found)
@@ -91,13 +95,13 @@ def judge(name: str, contrast: str, seed: int, options: argparse.Namespace) -> d
 def changes(contrast: str, options: argparse.Namespace) -> dict[str, Any]:
     """The paper's epsilon (Eq. 7) of one VAE, slice by slice, with the paper's solver and with the others."""
     prior = load("VAE", contrast, 0, options)
-    stacks = search_part(healthy(prior, contrast), CHANGE_SLICES)
+    stacks = spread_slices(healthy(prior, contrast), CHANGE_SLICES)
     rows = []
     for solver in ("paper", "prox", "em"):
         config = lc.RestoreConfig(solver=solver, tv_dimensions=2)
         for weight in CHANGE_WEIGHTS:
-            found = solve_stacks(stacks, prior, config, weight, CPU)
-            (row,) = Changes(stacks, None)(weight, found)
+            solve = partial(solve_stacks, prior=prior, config=config, device=CPU)
+            (row,) = search(solve, stacks, [weight], criterion="change", coupled=True)
             rows.append({"solver": solver, "tv_weight": weight, "change": round(row["change"], 5)})
             print(f"  {contrast} {solver} {weight:g}: {row['change']:.4f}", flush=True)
     return {"slices": sum(len(stack.slices) for stack in stacks), "rows": rows}

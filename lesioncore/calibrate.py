@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from lesioncore.healthy import HealthyScores, merged
 from lesioncore.priors.base import metadata_of
 from lesioncore.restore import resolve_device, solve_stacks
 from lesioncore.scan import SliceStack, Volume, check_several, prepare
-from lesioncore.search import Changes, Implants, choose, search_part
+from lesioncore.search import Criterion, choose, search, spread
 from lesioncore.smoothing import smooth
 
 DEFAULT_WEIGHTS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
@@ -30,8 +30,8 @@ def calibrate(
     config: RestoreConfig | None = None,
     masks: Sequence[Volume] | None = None,
     tv_weights: Sequence[float] = DEFAULT_WEIGHTS,
-    criterion: Literal["implant", "change"] | None = None,
-    search_slices: int | None = None,
+    criterion: Criterion | None = None,
+    search_scans: int = 8,
     seed: int = 0,
     device: str | torch.device = "auto",
     progress: Callable[[int, int], None] | None = None,
@@ -58,9 +58,9 @@ def calibrate(
         ever less as the weight grows. ``"implant"`` takes the weight and the smoothing that best find random anomalies
         implanted into the healthy images (:func:`lesioncore.implant.implant_anomalies`), by the AUC of all pixels.
         Default: ``"change"`` for the paper solver, else ``"implant"``.
-    search_slices : int, optional
-        About how many healthy slices the search uses, in slabs of 48 mm at different heights; the thresholds use all.
-        240 when absent, 64 for ``"change"``, whose solver takes hundreds of steps.
+    search_scans : int
+        How many of the healthy scans the search takes, evenly spread; the thresholds take all. ``"change"``, whose
+        solver takes hundreds of steps, takes 64 slices of them where the solver treats each alone.
     seed : int
         Of the implanted anomalies.
     device : str or torch.device
@@ -76,7 +76,7 @@ def calibrate(
     Raises
     ------
     ValueError
-        If there are no healthy scans, or the weights are not ascending numbers >= 0.
+        If there are no healthy scans, `search_scans` is not positive, or the weights are not ascending numbers >= 0.
     """
     given = config or RestoreConfig()
     config = given.for_prior(prior)
@@ -86,7 +86,9 @@ def calibrate(
         raise ValueError(f"tv_weights: got {list(tv_weights)}, expected ascending numbers >= 0")
     if criterion not in (None, "implant", "change"):
         raise ValueError(f"criterion: got {criterion!r}, expected 'implant' or 'change'")
-    chosen_by: str = criterion or ("change" if config.solver_name == "paper" else "implant")
+    if search_scans < 1:
+        raise ValueError(f"search_scans: got {search_scans}, expected at least 1")
+    criterion = criterion or ("change" if config.solver_name == "paper" else "implant")
     target = resolve_device(device)
     metadata = metadata_of(prior)
     scans = [
@@ -105,23 +107,25 @@ def calibrate(
     noise_seed = seed if config.latent == "sample" else None
     run = partial(solve_stacks, prior=prior, config=config, device=target, seed=noise_seed)
     if searching:
-        part = search_part(scans, search_slices or (64 if chosen_by == "change" else 240))
-        examine = Changes(part, smoothing) if chosen_by == "change" else Implants(part, smoothing, seed)
-        for i, weight in enumerate(tried):
-            curve += examine(weight, run(examine.stacks, tv_weight=weight))
-            if progress is not None:
-                progress(i + 1, rounds)
-        best = choose(curve, chosen_by)
+        curve = search(
+            run,
+            spread(scans, search_scans),
+            tried,
+            criterion=criterion,
+            coupled=config.tv_dimensions == 3,
+            smoothing=smoothing,
+            seed=seed,
+            progress=None if progress is None else lambda done: progress(done, rounds),
+        )
+        best = choose(curve, criterion)
         tv_weight, smoothing = best["tv_weight"], best["smoothing"]
-    else:
-        chosen_by = "given"
     assert tv_weight is not None
     assert smoothing is not None
     solutions = run(scans, tv_weight=tv_weight)
     summaries = []
     for scan, found in zip(scans, solutions, strict=True):
         residual = smooth(scan.slices - found.restored, scan.mask, scan.voxel_size, smoothing)
-        summaries.append(HealthyScores.of(np.abs(scan.in_brain(residual)), scan.bend))
+        summaries.append(HealthyScores.of(np.abs(scan.in_brain(residual)), scan.bend, scan.extent))
     if progress is not None:
         progress(rounds, rounds)
     return Calibration(
@@ -130,5 +134,5 @@ def calibrate(
         healthy=merged(summaries),
         smoothing=smoothing,
         curve=tuple(curve),
-        criterion=chosen_by,
+        criterion=criterion if searching else "given",
     )

@@ -79,9 +79,11 @@ class Calibration:
         """Fraction of the healthy pixels that score lower, in [0, 1], float32."""
         return self.healthy.rank(score)
 
-    def unusual(self, scores: np.ndarray, bend: float | None = None) -> list[str]:
+    def unusual(
+        self, scores: np.ndarray, bend: float | None = None, extent: tuple[float, float, float] | None = None
+    ) -> list[str]:
         """Say in what a scan is unlike the calibration's: see :meth:`lesioncore.healthy.HealthyScores.unusual`."""
-        return self.healthy.unusual(scores, bend)
+        return self.healthy.unusual(scores, bend, extent)
 
     def merge(self, other: Calibration) -> Calibration:
         """Thresholds of both calibrations' people, such as those of two sites; no scan is needed.

@@ -20,6 +20,7 @@ FEWEST_TO_COMPARE = 8
 """Healthy people below which no scan is called unlike them."""
 
 _UNUSUAL = 5.0  # standard deviations
+_SAME_SIZE = 0.1  # brains whose extents differ less than this share are alike, however alike the calibration's are
 
 _SMALLEST, _LARGEST, _STEPS = -20, 10, 256
 # Powers of two in steps of 0.27 %, either sign, as float32 values: comparing a float32 score with one is exact.
@@ -38,10 +39,14 @@ class HealthySubject:
         For each of `LIMITS`, the smallest threshold that at most this share of the person's brain voxels exceeds.
     bend : float or None
         How far the person's intensities had to be bent to fit the reference (:attr:`lesioncore.scan.SliceStack.bend`).
+    extent : tuple of float or None
+        How far the brain reaches from left to right, back to front and bottom to top, mm
+        (:attr:`lesioncore.scan.SliceStack.extent`).
     """
 
     thresholds: tuple[float, ...]
     bend: float | None = None
+    extent: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -67,14 +72,16 @@ class HealthyScores:
     subjects: tuple[HealthySubject, ...]
 
     @classmethod
-    def of(cls, scores: Array, bend: float | None = None) -> HealthyScores:
+    def of(
+        cls, scores: Array, bend: float | None = None, extent: tuple[float, float, float] | None = None
+    ) -> HealthyScores:
         """Summary of one person.
 
         Parameters
         ----------
         scores : numpy.ndarray or torch.Tensor
             Scores of the brain's voxels, any shape.
-        bend : float, optional
+        bend, extent : optional
             See :class:`HealthySubject`.
 
         Raises
@@ -83,7 +90,7 @@ class HealthyScores:
             If there are no scores, or one is NaN.
         """
         values = np.sort(to_numpy(scores, "scores").reshape(-1))  # which makes the order statistics quick
-        subject = HealthySubject(tuple(fpr_threshold(values, limit) for limit in LIMITS), bend)
+        subject = HealthySubject(tuple(fpr_threshold(values, limit) for limit in LIMITS), bend, extent)
         counts = np.bincount(np.searchsorted(_EDGES, values.astype(np.float32)), minlength=len(_EDGES) + 1)
         filled = np.flatnonzero(counts)
         return cls(int(filled[0]), tuple(counts[filled[0] : filled[-1] + 1].tolist()), (subject,))
@@ -142,40 +149,57 @@ class HealthyScores:
         bins = np.searchsorted(_EDGES, np.asarray(score, np.float32))
         return (self._below[bins] / self.pixels).astype(np.float32)
 
-    def unusual(self, scores: Array, bend: float | None = None) -> list[str]:
+    def unusual(
+        self, scores: Array, bend: float | None = None, extent: tuple[float, float, float] | None = None
+    ) -> list[str]:
         """Say in what a scan is unlike all of these people, as whole sentences.
 
-        Compared are the median score and the bend of the intensities; unusual is what lies more than five standard
-        deviations from the mean of at least eight people, which about one more healthy person in a thousand does if
-        these are eight (Student's t; fewer with more). A lesion that does not fill half of the brain hardly moves a
-        median; another contrast, orientation or preprocessing does.
+        Compared are the median score, the bend of the intensities and the brain's extent; unusual is what lies more
+        than five standard deviations from the mean of at least eight people, which about one more healthy person in a
+        thousand does if these are eight (Student's t; fewer with more), and an extent only if it differs by a tenth as
+        well. A lesion that does not fill half of the brain hardly moves a median; another contrast, orientation or
+        preprocessing does. A wrong voxel size and swapped axes change the extent.
 
         Parameters
         ----------
         scores : numpy.ndarray or torch.Tensor
             Scores of the brain's voxels.
-        bend : float, optional
+        bend, extent : optional
             See :class:`HealthySubject`.
         """
+        people = self.subjects
         median = fpr_threshold(scores, LIMITS[-1])
+        compared: list[tuple[float | None, list[float | None], str, float]] = [
+            (median, [one.thresholds[-1] for one in people], "the median score of its brain is {}", 0.0),
+            (bend, [one.bend for one in people], "to fit the reference its intensities are bent by {}", 0.0),
+        ]
+        for axis, way in enumerate(("from left to right", "from back to front", "from bottom to top")):
+            mine = None if extent is None else extent[axis]
+            theirs = [None if one.extent is None else one.extent[axis] for one in people]
+            compared.append((mine, theirs, f"its brain measures {{}} mm {way}", _SAME_SIZE))
         remarks = []
-        for value, seen, what in (
-            (median, [subject.thresholds[-1] for subject in self.subjects], "the median score of its brain is"),
-            (bend, [subject.bend for subject in self.subjects], "to fit the reference its intensities are bent by"),
-        ):
+        for value, seen, what, tolerance in compared:
             known = [x for x in seen if x is not None]
             if value is None or len(known) < FEWEST_TO_COMPARE:
                 continue
-            if abs(value - np.mean(known)) > _UNUSUAL * np.std(known, ddof=1):
+            allowed = max(_UNUSUAL * np.std(known, ddof=1), tolerance * abs(np.mean(known)))
+            if abs(value - np.mean(known)) > allowed:
                 remarks.append(
-                    f"{what} {value:.3g}, but {min(known):.3g} to {max(known):.3g} in the {len(known)} healthy scans of"
-                    " the calibration"
+                    f"{what.format(f'{value:.3g}')}, but {min(known):.3g} to {max(known):.3g} in the {len(known)}"
+                    " healthy scans of the calibration"
                 )
         return remarks
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form."""
-        rows = [{"thresholds": list(subject.thresholds), "bend": subject.bend} for subject in self.subjects]
+        rows = [
+            {
+                "thresholds": list(subject.thresholds),
+                "bend": subject.bend,
+                "extent": None if subject.extent is None else list(subject.extent),
+            }
+            for subject in self.subjects
+        ]
         return {"first": self.first, "counts": list(self.counts), "limits": list(LIMITS), "subjects": rows}
 
     @classmethod
@@ -189,7 +213,12 @@ class HealthyScores:
         """
         if tuple(values["limits"]) != LIMITS:
             raise ValueError("limits: the file has others than this version of lesioncore; calibrate again")
-        subjects = tuple(HealthySubject(tuple(row["thresholds"]), row["bend"]) for row in values["subjects"])
+        subjects = tuple(
+            HealthySubject(
+                tuple(row["thresholds"]), row["bend"], None if row.get("extent") is None else tuple(row["extent"])
+            )
+            for row in values["subjects"]
+        )
         return cls(int(values["first"]), tuple(values["counts"]), subjects)
 
 

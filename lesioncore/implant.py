@@ -13,17 +13,16 @@ RADIUS = (0.03, 0.12)
 SHIFT = (0.5, 3.0)
 """Range of the absolute intensity shift in z-scores, drawn uniformly; its sign is a coin's."""
 
-SLICES_EACH = 6
-"""Slices of a volume for each anomaly."""
-
 
 def implant_anomalies(
-    slices: Tensor, mask: Tensor, *, seed: int = 0, coupled: bool = False, depth_ratio: float = 1.0
+    slices: Tensor, mask: Tensor, *, seed: int = 0, voxel_size: tuple[float, float, float] | None = None
 ) -> tuple[Tensor, Tensor]:
     """Add random anomalies: blobs of random size, shape, texture and sign of intensity shift.
 
     The draws are broad and know no disease, so that what is tuned on them is tuned on healthy images alone. Mildly
-    textured smooth-edged ellipses, their outline perturbed by smooth noise, centred on a random brain pixel.
+    textured smooth-edged ellipses, their outline perturbed by smooth noise, centred on a random brain pixel. A volume
+    has few of them, as patients have: one for each diameter of the largest along its brain's height. Many would touch
+    each other, and where signs alternate, smoothing would look worse than it is.
 
     Parameters
     ----------
@@ -31,11 +30,9 @@ def implant_anomalies(
         ``[N, 1, H, W]`` z-scores and brain (bool).
     seed : int
         Every draw follows from it and the anomaly's index.
-    coupled : bool
-        The slices are neighbours in one volume: anomalies are three-dimensional, one for each six slices. Otherwise
-        each slice has one of its own.
-    depth_ratio : float
-        In-plane pixel size over the distance of the slices.
+    voxel_size : tuple of float, optional
+        Pixel size along H and W and the distance of the slices, mm: they are neighbours in one volume, and anomalies
+        are three-dimensional. Without it each slice has an anomaly of its own.
 
     Returns
     -------
@@ -50,10 +47,12 @@ def implant_anomalies(
     if not mask.any():
         raise ValueError("mask: no pixel is brain, so there is nowhere to implant an anomaly")
     changed, truth = slices.clone(), torch.zeros_like(mask)
-    if coupled:
-        units = [(changed[:, 0], mask[:, 0], truth[:, 0])] * max(1, round(len(slices) / SLICES_EACH))
-    else:
+    if voxel_size is None:
+        depth_ratio = 1.0
         units = [(changed[i], mask[i], truth[i]) for i in range(len(slices))]
+    else:
+        depth_ratio = voxel_size[0] / voxel_size[2]
+        units = [(changed[:, 0], mask[:, 0], truth[:, 0])] * anomalies_in(mask, depth_ratio)
     for index, (image, brain, label) in enumerate(units):
         rng = np.random.default_rng([seed, index])
         places = brain.nonzero()
@@ -64,6 +63,12 @@ def implant_anomalies(
         image += blob * shift
         label |= blob > 0.5
     return changed, truth
+
+
+def anomalies_in(mask: Tensor, depth_ratio: float) -> int:
+    """Anomalies of a volume with brain `mask`; `depth_ratio` is the pixels' size over the distance of the slices."""
+    largest = 2.0 * RADIUS[1] * max(mask.shape[2:]) * depth_ratio
+    return max(1, round(int(mask.flatten(1).any(1).sum()) / largest))
 
 
 def _blob(

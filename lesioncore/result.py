@@ -137,7 +137,7 @@ class Restoration:
     def remarks(self) -> list[str]:
         if self.record.calibration is None:
             return []
-        return self.record.calibration.unusual(self._score[self.scan.brain()], self.scan.bend)
+        return self.record.calibration.unusual(self._score[self.scan.brain()], self.scan.bend, self.scan.extent)
 
     def rank(self) -> Any:
         """Fraction of the calibration's healthy brain pixels that score lower, in [0, 1]; needs a calibration."""

@@ -47,6 +47,20 @@ class SliceStack:
     voxel_size: tuple[float, float, float] | None
     bend: float | None = field(default=None, kw_only=True)
 
+    @property
+    def extent(self) -> tuple[float, float, float] | None:
+        """How far the brain reaches from left to right, back to front and bottom to top, mm; None when unknown.
+
+        Half a per cent of it beyond either end does not count, so that stray voxels of a mask do not.
+        """
+        if self.voxel_size is None or not self.mask.any():
+            return None
+        lengths = []
+        for axis, size in zip((1, 2, 0), self.voxel_size, strict=True):
+            share = self.mask[:, 0].movedim(axis, 0).flatten(1).sum(1).cumsum(0) / self.mask.sum()
+            lengths.append(int(((share > 0.005) & (share < 0.995)).sum() + 1) * size)
+        return lengths[0], lengths[1], lengths[2]
+
     def in_brain(self, slices: Tensor) -> np.ndarray:
         """The brain's values of a residual ``[N, 1, H, W]``, flat: those of the mask's pixels."""
         return slices[self.mask].numpy()

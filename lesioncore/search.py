@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -18,8 +19,62 @@ from lesioncore.solvers import Solution
 SMOOTHINGS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
 """Smoothing tried, mm."""
 
-_SLAB = 48.0
-"""Height, mm, of the slab of neighbouring slices that each scan gives to the search."""
+Criterion = Literal["implant", "change"]
+"""How a weight is chosen: see :func:`lesioncore.calibrate`."""
+
+_CHANGE_SLICES = 64
+"""Slices for the criterion "change", whose solver takes hundreds of steps for each."""
+
+
+class Solve(Protocol):
+    """Restores stacks with a weight: ``lesioncore.restore.solve_stacks`` with its other arguments given."""
+
+    def __call__(self, stacks: Sequence[SliceStack], *, tv_weight: float) -> list[Solution]: ...
+
+
+def search(
+    solve: Solve,
+    scans: Sequence[SliceStack],
+    tv_weights: Sequence[float],
+    *,
+    criterion: Criterion,
+    coupled: bool,
+    smoothing: float | None = None,
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> list[dict[str, float]]:
+    """Try each weight on healthy scans: one row for each, and with ``"implant"`` for each smoothing.
+
+    Parameters
+    ----------
+    solve : callable
+        Restores stacks with a weight.
+    scans : sequence of SliceStack
+        Healthy scans.
+    tv_weights : sequence of float
+        Weights to try.
+    criterion : {"implant", "change"}
+        What is measured: the AUC of implanted anomalies, or the mean change of the images as they are.
+    coupled : bool
+        The solver couples neighbouring slices. ``"change"`` takes single slices of all scans where it does not.
+    smoothing : float, optional
+        The only smoothing (mm) to try; all of `SMOOTHINGS` for ``"implant"`` and none for ``"change"`` when absent.
+    seed : int
+        Of the anomalies.
+    progress : callable, optional
+        Called as ``progress(weights_done)``.
+    """
+    examine: _Changes | _Implants
+    if criterion == "change":
+        examine = _Changes(scans if coupled else spread_slices(scans, _CHANGE_SLICES), smoothing)
+    else:
+        examine = _Implants(scans, smoothing, seed)
+    curve = []
+    for done, weight in enumerate(tv_weights, start=1):
+        curve += examine(weight, solve(examine.stacks, tv_weight=weight))
+        if progress is not None:
+            progress(done)
+    return curve
 
 
 def choose(curve: Sequence[dict[str, float]], criterion: str) -> dict[str, float]:
@@ -42,26 +97,31 @@ def choose(curve: Sequence[dict[str, float]], criterion: str) -> dict[str, float
     return best
 
 
-def search_part(scans: Sequence[SliceStack], count: int) -> list[SliceStack]:
-    """About `count` slices: slabs of neighbouring ones of some scans, at heights from top to bottom."""
-    slabs = []
-    for scan in scans:
-        rows = scan.mask.flatten(1).any(1).nonzero()[:, 0]
-        if len(rows):
-            thick = len(rows) if scan.voxel_size is None else max(1, round(_SLAB / scan.voxel_size[2]))
-            slabs.append((scan, int(rows[0]), len(rows), min(thick, len(rows))))
-    wanted = max(1, round(count / max(1.0, sum(slab[3] for slab in slabs) / len(slabs))))
-    chosen = [slabs[i] for i in np.unique(np.linspace(0, len(slabs) - 1, min(wanted, len(slabs))).round().astype(int))]
-    part = []
-    for i, (scan, first, rows_, thick) in enumerate(chosen):
-        # Heights in the golden ratio's order are spread evenly whatever their number.
-        start = first + round((rows_ - thick) * ((i * 0.618034 + 0.5) % 1.0))
-        keep = slice(start, start + thick)
-        part.append(SliceStack(scan.slices[keep], scan.mask[keep], scan.voxel_size))
-    return part
+def spread(scans: Sequence[SliceStack], count: int) -> list[SliceStack]:
+    """At most `count` of the scans, evenly spread over all that have brain."""
+    filled = [scan for scan in scans if scan.mask.any()]
+    return [filled[i] for i in _evenly(len(filled), count)]
 
 
-class Changes:
+def spread_slices(scans: Sequence[SliceStack], count: int) -> list[SliceStack]:
+    """At most `count` slices with brain, evenly spread over the scans and their heights, as single slices."""
+    places = [(scan, int(row)) for scan in scans for row in scan.mask.flatten(1).any(1).nonzero()[:, 0]]
+    chosen = [places[i] for i in _evenly(len(places), count)]
+    return [
+        SliceStack(
+            torch.stack([scan.slices[row] for scan, row in chosen]),
+            torch.stack([scan.mask[row] for scan, row in chosen]),
+            None,
+        )
+    ]
+
+
+def _evenly(length: int, count: int) -> list[int]:
+    """Up to `count` different indices below `length`, as evenly spread as can be."""
+    return np.unique(np.linspace(0, length - 1, min(count, length)).round().astype(int)).tolist()
+
+
+class _Changes:
     """The paper's epsilon: how much healthy images change."""
 
     def __init__(self, healthy: Sequence[SliceStack], smoothing: float | None) -> None:
@@ -73,21 +133,14 @@ class Changes:
         return [{"tv_weight": weight, "smoothing": self.smoothing, "change": float(torch.cat(changes).double().mean())}]
 
 
-class Implants:
+class _Implants:
     """How well implanted anomalies are found, with each smoothing or the one that is given."""
 
     def __init__(self, healthy: Sequence[SliceStack], smoothing: float | None, seed: int) -> None:
         self.smoothings = SMOOTHINGS if smoothing is None else (smoothing,)
         self.stacks, self.truths = [], []
         for i, stack in enumerate(healthy):
-            size = stack.voxel_size
-            slices, truth = implant_anomalies(
-                stack.slices,
-                stack.mask,
-                seed=seed + i,
-                coupled=size is not None,
-                depth_ratio=1.0 if size is None else size[0] / size[2],
-            )
+            slices, truth = implant_anomalies(stack.slices, stack.mask, seed=seed + i, voxel_size=stack.voxel_size)
             self.stacks.append(replace(stack, slices=slices))
             self.truths.append(truth)
 

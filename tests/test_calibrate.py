@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
 import torch
 from models import GaussianPrior, head, scan_values, tiny_metadata, tiny_vae
 
 import lesioncore as lc
-from lesioncore.implant import implant_anomalies
+from lesioncore.implant import anomalies_in, implant_anomalies
 from lesioncore.metrics import fpr_threshold
-from lesioncore.scan import SliceStack, prepare
-from lesioncore.search import SMOOTHINGS, choose, search_part
+from lesioncore.scan import SliceStack
+from lesioncore.search import SMOOTHINGS, choose, search, spread, spread_slices
+from lesioncore.solvers import Solution
 
 BRAIN = head((22, 18, 10))
 HEALTHY = [scan_values(BRAIN, seed=s) for s in range(3)]
@@ -76,21 +76,45 @@ def test_paper_criterion_takes_the_smallest_within_one_percent():
         assert choose(curve[:2], "change")["tv_weight"] == 2
 
 
-def test_search_takes_slabs_of_neighbours_at_several_heights():
-    metadata = tiny_metadata()
-    scans = [prepare(x, metadata, affine=np.diag([4.0, 4, 4, 1])) for x in 6 * HEALTHY[:1]]
-    tall = [SliceStack(s.slices.repeat(4, 1, 1, 1), s.mask.repeat(4, 1, 1, 1), s.voxel_size) for s in scans]
-    for stack in tall:
-        stack.slices[:, 0, 0, 0] = torch.arange(len(stack.slices))
-    part = search_part(tall, 36)
-    assert [len(stack.slices) for stack in part] == [12, 12, 12]  # 48 mm
-    heights = [stack.slices[:, 0, 0, 0].tolist() for stack in part]
-    assert all(np.diff(rows).tolist() == [1.0] * 11 for rows in heights)
-    assert len({rows[0] for rows in heights}) == 3
-    assert len(search_part(tall, 10_000)) == 6
-    # Without geometry there is no height: all slices with brain are taken.
-    loose = [SliceStack(s.slices, s.mask, None) for s in tall]
-    assert [len(stack.slices) for stack in search_part(loose, 1)] == [int(tall[0].mask.flatten(1).any(1).sum())]
+def numbered(scans: int, height: int = 10) -> list[SliceStack]:
+    """Stacks whose slices hold the stack's number plus a hundredth of their own; brain everywhere but in the first."""
+    stacks = []
+    for number in range(scans):
+        slices = (number + 0.01 * torch.arange(height)).view(-1, 1, 1, 1).expand(-1, 1, 22, 18).clone()
+        mask = torch.ones(slices.shape, dtype=torch.bool)
+        mask[0] = False
+        stacks.append(SliceStack(slices, mask, (4.0, 4.0, 4.0)))
+    return stacks
+
+
+def test_search_takes_whole_scans_spread_over_all():
+    stacks = numbered(7)
+    assert [int(stack.slices.max()) for stack in spread(stacks, 3)] == [0, 3, 6]
+    assert spread(stacks, 10) == stacks
+    stacks[0].mask[:] = False
+    assert [int(stack.slices.max()) for stack in spread(stacks, 2)] == [1, 6]
+
+
+def test_slices_of_the_search_come_from_all_scans_and_have_no_neighbours():
+    (part,) = spread_slices(numbered(4), 12)
+    assert part.voxel_size is None
+    assert part.mask.flatten(1).all()
+    assert sorted(set(part.slices[:, 0, 0, 0].int().tolist())) == [0, 1, 2, 3]
+    assert len(part.slices) == len(part.slices[:, 0, 0, 0].unique()) == 12
+    assert len(spread_slices(numbered(4), 1000)[0].slices) == 36
+
+
+@pytest.mark.parametrize(("criterion", "coupled", "whole"), [("change", False, False), ("change", True, True)])
+def test_change_is_measured_on_neighbours_only_where_the_solver_couples_them(criterion, coupled, whole):
+    seen = []
+
+    def solve(stacks, *, tv_weight):
+        seen.extend(stacks)
+        return [Solution(stack.slices + tv_weight, torch.zeros(1, 1)) for stack in stacks]
+
+    curve = search(solve, numbered(3), (0.5, 2.0), criterion=criterion, coupled=coupled)
+    assert [row["change"] for row in curve] == pytest.approx([0.5, 2.0], abs=1e-5)
+    assert all((stack.voxel_size is not None) == whole for stack in seen)
 
 
 def test_paper_solver_is_calibrated_by_the_papers_criterion():
@@ -154,14 +178,14 @@ def test_bad_arguments_are_named(arguments, message):
         lc.calibrate(tiny_vae(metadata=tiny_metadata()), call.pop("healthy"), **call)
 
 
-@pytest.mark.parametrize("coupled", [False, True])
-def test_anomalies_lie_in_the_brain_and_repeat(coupled):
+@pytest.mark.parametrize("voxel_size", [None, (4.0, 4.0, 4.0)])
+def test_anomalies_lie_in_the_brain_and_repeat(voxel_size):
     mask = BRAIN.permute(2, 0, 1)[:, None]
     slices = torch.where(mask, 0.0, -3.5)
-    changed, truth = implant_anomalies(slices, mask, seed=3, coupled=coupled)
-    again, _ = implant_anomalies(slices, mask, seed=3, coupled=coupled)
+    changed, truth = implant_anomalies(slices, mask, seed=3, voxel_size=voxel_size)
+    again, _ = implant_anomalies(slices, mask, seed=3, voxel_size=voxel_size)
     assert torch.equal(changed, again)
-    assert not torch.equal(changed, implant_anomalies(slices, mask, seed=4, coupled=coupled)[0])
+    assert not torch.equal(changed, implant_anomalies(slices, mask, seed=4, voxel_size=voxel_size)[0])
     assert torch.equal(changed[~mask], slices[~mask])
     assert not (truth & ~mask).any()
     assert 0 < truth.sum() < mask.sum() / 2
@@ -171,10 +195,21 @@ def test_anomalies_lie_in_the_brain_and_repeat(coupled):
 
 
 def test_anomalies_are_as_thick_as_wide_whatever_the_distance_of_the_slices():
-    mask = torch.ones(6, 1, 60, 60, dtype=torch.bool)  # one anomaly
-    slices = {ratio: [] for ratio in (1.0, 0.1)}
-    for seed in range(20):
-        for ratio, extent in slices.items():
-            _, truth = implant_anomalies(torch.zeros(mask.shape), mask, seed=seed, coupled=True, depth_ratio=ratio)
-            extent.append(int(truth.flatten(1).any(1).sum()))
-    assert sum(slices[0.1]) < 0.5 * sum(slices[1.0])
+    extents = {}
+    for distance, height in ((1.0, 14), (7.0, 2)):  # one anomaly each
+        mask = torch.ones(height, 1, 60, 60, dtype=torch.bool)
+        extents[distance] = 0
+        for seed in range(20):
+            _, truth = implant_anomalies(torch.zeros(mask.shape), mask, seed=seed, voxel_size=(1.0, 1.0, distance))
+            extents[distance] += int(truth.flatten(1).any(1).sum())
+    assert 20 <= extents[7.0] < 0.4 * extents[1.0]
+
+
+@pytest.mark.parametrize(
+    ("height", "pixels", "depth_ratio", "count"),
+    [(70, 50, 1.0, 6), (140, 100, 1.0, 6), (35, 100, 0.25, 6), (2, 50, 1.0, 1)],
+)
+def test_a_volume_has_as_many_anomalies_at_any_resolution(height, pixels, depth_ratio, count):
+    mask = torch.zeros(height + 6, 1, pixels, pixels, dtype=torch.bool)
+    mask[3:-3, 0, 10, 10] = True
+    assert anomalies_in(mask, depth_ratio) == count  # one for each 24 % of the slice's side

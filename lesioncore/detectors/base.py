@@ -139,7 +139,7 @@ class Detector(ABC):
         if calibration is not None:
             for scan, score in zip(scans, scores, strict=True):
                 warn_of_slices(scan, calibration, stacklevel=3)
-                remarks = calibration.unusual(score[scan.brain()], scan.bend)
+                remarks = calibration.unusual(score[scan.brain()], scan.bend, scan.extent)
                 warn_unusual(remarks, scan, self.metadata, stacklevel=3)
         found = [scan.like_input(score) for scan, score in zip(scans, scores, strict=True)]
         return found if several else found[0]
@@ -194,7 +194,7 @@ class Detector(ABC):
                 values = score[stack.brain()]
             else:
                 values = self.score_stacks([stack], device=target)[0][stack.mask].numpy()
-            summaries.append(HealthyScores.of(values, stack.bend))
+            summaries.append(HealthyScores.of(values, stack.bend, stack.extent))
             if progress is not None:
                 progress(i + 1, len(healthy))
         return Calibration(self.settings(), self.tv_weight, merged(summaries), self.smoothing)

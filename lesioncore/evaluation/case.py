@@ -162,7 +162,7 @@ def score_case(
     histogram = score_histogram(score, truth, brain, bounded=detector.bounded)
     at_limit, remarks = {}, []
     if detector.calibration is not None:
-        remarks = detector.calibration.unusual(score[brain], scan.bend)
+        remarks = detector.calibration.unusual(score[brain], scan.bend, scan.extent)
         for limit in limits:
             above = (score > detector.calibration.threshold(limit)) & brain
             detected = detector.postprocessing.clean(above, brain, size)
