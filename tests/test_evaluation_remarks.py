@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from evaluations import KNOWN, Counting
-from patients import HEAD, scan, write
+from patients import HEAD, scan, write, write_healthy
 
 from lesioncore.detectors import IntensityThreshold
 from lesioncore.evaluation import CaseScore, Evaluation, evaluate
@@ -19,8 +19,9 @@ from lesioncore.subjects import FileSubject
 
 
 @pytest.fixture(scope="module")
-def calibration():
-    return IntensityThreshold(KNOWN, sign=1).thresholds([scan(seed) for seed in range(20, 30)])
+def calibration(tmp_path_factory):
+    folder = write_healthy(tmp_path_factory.mktemp("calibration"), range(20, 30))
+    return IntensityThreshold(KNOWN, sign=1).thresholds(sorted(folder.iterdir()))
 
 
 @pytest.fixture(scope="module")
