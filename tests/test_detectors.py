@@ -129,8 +129,8 @@ def test_thresholds_hold_exactly_on_the_healthy_scans(name):
         assert torch.equal(detected, healthy > threshold)
         assert exact <= threshold <= exact + max(2e-6, 0.003 * abs(exact))
     stacks = [slices_of(values, detector) for values in HEALTHY]
-    pixels = [detector.score_stacks([s])[0][s.mask] for s in stacks]
-    assert detector.thresholds(stacks).healthy == merged([HealthyScores.of(p) for p in pixels])
+    alone = [HealthyScores.of(detector.score_stacks([s])[0][s.mask], extent=s.extent) for s in stacks]
+    assert detector.thresholds(stacks).healthy == merged(alone)
 
 
 def test_mask_is_of_the_scores_kind_and_wants_thresholds_for_these_settings():

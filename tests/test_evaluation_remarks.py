@@ -9,12 +9,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from evaluations import KNOWN, Counting
 from patients import HEAD, scan, write, write_healthy
+from scans import AFFINE
 
 from lesioncore.detectors import IntensityThreshold
 from lesioncore.evaluation import CaseScore, Evaluation, evaluate
 from lesioncore.evaluation.tables import markdown, subjects_csv
+from lesioncore.scan import SliceStack
 from lesioncore.subjects import FileSubject
 
 
@@ -48,6 +51,24 @@ def test_a_scan_has_the_remarks_that_detecting_in_it_warns_of(found, calibration
     assert not any(case.remarks for case in usual)
     assert not any(case.remarks for case in found.healthy["plain"])
     assert CaseScore.from_dict(json.loads(json.dumps(odd.to_dict()))).remarks == odd.remarks
+
+
+def test_a_wrong_voxel_size_is_remarked(calibration):
+    detector = IntensityThreshold(KNOWN.with_calibration(calibration), sign=1)
+    larger = AFFINE @ np.diag([1.0, 1.0, 1.6, 1.0])
+    with pytest.warns(UserWarning, match="its brain measures .* mm from bottom to top, but"):
+        detector.detect(scan(3), affine=larger)
+
+
+def test_stray_voxels_do_not_change_a_brains_extent():
+    mask = torch.zeros(40, 1, 30, 50, dtype=torch.bool)
+    mask[5:35, 0, 10:20, 4:46] = True
+    stack = SliceStack(torch.zeros(mask.shape), mask.clone(), (2.0, 1.0, 3.0))
+    assert stack.extent == (20.0, 42.0, 90.0)
+    stack.mask[0, 0, 0, 0] = stack.mask[-1, 0, -1, -1] = True
+    assert stack.extent == (20.0, 42.0, 90.0)
+    assert SliceStack(stack.slices, mask, None).extent is None
+    assert SliceStack(stack.slices, torch.zeros_like(mask), (2.0, 1.0, 3.0)).extent is None
 
 
 def test_tables_name_the_scans(found):

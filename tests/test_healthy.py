@@ -23,7 +23,9 @@ def people(count: int, seed: int = 0) -> HealthyScores:
     """People whose scores are |normal|, each of a spread of their own."""
     rng = np.random.default_rng(seed)
     spread = rng.uniform(0.8, 1.2, count)
-    return merged([HealthyScores.of(np.abs(rng.normal(size=2000)) * s, bend=0.1 * s) for s in spread])
+    return merged(
+        [HealthyScores.of(np.abs(rng.normal(size=2000)) * s, 0.1 * s, (140 * s, 170 + s, 130 + s)) for s in spread]
+    )
 
 
 @given(SCORES, st.floats(0, 0.99))
@@ -112,3 +114,30 @@ def test_unusual_scans_are_remarked():
     assert "bent" in remark
     assert summary.unusual(usual) == []
     assert people(7).unusual(9 * usual, bend=9.0) == []  # too few to tell
+
+
+def test_brains_of_another_extent_are_remarked():
+    summary = people(12)
+    scores = np.abs(np.random.default_rng(5).normal(size=2000))
+    usual = (140.0, 171.0, 131.0)
+    assert summary.unusual(scores, extent=usual) == []
+    (remark,) = summary.unusual(scores, extent=(140.0, 131.0, 131.0))
+    assert "131 mm from back to front, but 171 to 171 in the 12 healthy scans" in remark
+    assert summary.unusual(scores, extent=(140.0, 160.0, 131.0)) == []  # less than a tenth shorter
+    wrong_size = summary.unusual(scores, extent=tuple(2 * length for length in usual))
+    assert [remark.split(" mm ")[1].split(",")[0] for remark in wrong_size] == [
+        "from left to right",
+        "from back to front",
+        "from bottom to top",
+    ]
+    assert summary.unusual(scores, extent=None) == []
+
+
+def test_summary_of_an_older_version_has_no_extents():
+    values = json.loads(json.dumps(people(10).to_dict()))
+    for row in values["subjects"]:
+        del row["extent"]
+    older = HealthyScores.from_dict(values)
+    assert {subject.extent for subject in older.subjects} == {None}
+    assert older.threshold(0.05) == people(10).threshold(0.05)
+    assert older.unusual(np.ones(9), extent=(1.0, 1.0, 1.0)) == older.unusual(np.ones(9))
