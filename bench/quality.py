@@ -26,14 +26,13 @@ from lesioncore.detectors import Detector, IntensityThreshold, MeanDistance, Pro
 from lesioncore.detectors.base import Sign
 from lesioncore.evaluation import evaluate
 from lesioncore.scan import Scan, prepare
-from lesioncore.search import choose, search, spread
+from lesioncore.search import choose, search
 from lesioncore.solvers import Solution
 from lesioncore.subjects import Subject, find_subjects
 
 LESION = {"T2w": "glioma", "T1w": "stroke"}
 SIGN: dict[str, Sign] = {"T2w": 1, "T1w": -1}  # gliomas are bright in T2w, old strokes dark in T1w
 HEALTHY, NEW_HEALTHY, MEAN_OF = 20, 12, 30
-SEARCH_SCANS = 8
 
 
 def scans(subjects: Sequence[Subject], metadata: lc.PriorMetadata, voxel_size: float) -> list[Scan]:
@@ -51,12 +50,12 @@ def tuned_smoothing(detector: Callable[..., Any], healthy: Sequence[Scan]) -> fl
         residuals = detector(smoothing=0.0).deviation_stacks(stacks)
         return [Solution(s.slices - r, torch.zeros(0, 0)) for s, r in zip(stacks, residuals, strict=True)]
 
-    curve = search(solve, spread(healthy, SEARCH_SCANS), [0.0], criterion="implant", coupled=False)
+    curve = search(solve, healthy, [0.0], criterion="implant", coupled=False)
     return choose(curve, "implant")["smoothing"]
 
 
 def map_calibration(prior: Any, healthy: Sequence[Scan], config: lc.RestoreConfig) -> Calibration:
-    return lc.calibrate(prior, healthy, config=config, search_scans=SEARCH_SCANS, device="cpu")
+    return lc.calibrate(prior, healthy, config=config, device="cpu")
 
 
 def detectors(contrast: str, options: argparse.Namespace) -> dict[str, Detector]:

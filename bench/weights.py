@@ -30,11 +30,10 @@ from lesioncore.metrics import ScoreHistogram
 from lesioncore.priors import load_model
 from lesioncore.restore import solve_stacks
 from lesioncore.scan import Scan, prepare
-from lesioncore.search import SMOOTHINGS, search, spread, spread_slices
+from lesioncore.search import SMOOTHINGS, search, spread_slices
 from lesioncore.smoothing import smooth
 
 CPU = torch.device("cpu")
-SEARCH_SCANS = 8
 EMBEDDED = "embedded"
 CHANGE_WEIGHTS = (1.0, 3.0, 6.0, 12.0)
 CHANGE_SLICES = 16  # the paper's solver takes seconds for each
@@ -50,7 +49,7 @@ def curve(prior: Any, scans: Sequence[Scan], config: lc.RestoreConfig, smoothing
     """The curve of calibrate's search, without its thresholds, on the CPU."""
     return search(
         partial(solve_stacks, prior=prior, config=config, device=CPU),
-        spread(scans, SEARCH_SCANS),
+        scans,
         DEFAULT_WEIGHTS,
         criterion="implant",
         coupled=config.tv_dimensions == 3,

@@ -31,7 +31,7 @@ def calibrate(
     masks: Sequence[Volume] | None = None,
     tv_weights: Sequence[float] = DEFAULT_WEIGHTS,
     criterion: Criterion | None = None,
-    search_scans: int = 8,
+    search_scans: int = 20,
     seed: int = 0,
     device: str | torch.device = "auto",
     progress: Callable[[int, int], None] | None = None,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.quasirandom import SobolEngine
 
 RADIUS = (0.03, 0.12)
 """Range of an anomaly's mean radius, as a share of the slice's longer side; drawn log-uniformly."""
@@ -15,14 +18,20 @@ SHIFT = (0.5, 3.0)
 
 
 def implant_anomalies(
-    slices: Tensor, mask: Tensor, *, seed: int = 0, voxel_size: tuple[float, float, float] | None = None
+    slices: Tensor,
+    mask: Tensor,
+    *,
+    seed: int = 0,
+    first: int = 0,
+    voxel_size: tuple[float, float, float] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Add random anomalies: blobs of random size, shape, texture and sign of intensity shift.
 
     The draws are broad and know no disease, so that what is tuned on them is tuned on healthy images alone. Mildly
     textured smooth-edged ellipses, their outline perturbed by smooth noise, centred on a random brain pixel. A volume
     has few of them, as patients have: one for each diameter of the largest along its brain's height. Many would touch
-    each other, and where signs alternate, smoothing would look worse than it is.
+    each other, and where signs alternate, smoothing would look worse than it is. Sizes and shifts are no independent
+    draws but a scrambled Sobol sequence, which covers their ranges evenly from few anomalies on.
 
     Parameters
     ----------
@@ -30,6 +39,8 @@ def implant_anomalies(
         ``[N, 1, H, W]`` z-scores and brain (bool).
     seed : int
         Every draw follows from it and the anomaly's index.
+    first : int
+        Index of the first anomaly here: volumes that share a seed go on where the last one stopped.
     voxel_size : tuple of float, optional
         Pixel size along H and W and the distance of the slices, mm: they are neighbours in one volume, and anomalies
         are three-dimensional. Without it each slice has an anomaly of its own.
@@ -48,34 +59,44 @@ def implant_anomalies(
         raise ValueError("mask: no pixel is brain, so there is nowhere to implant an anomaly")
     changed, truth = slices.clone(), torch.zeros_like(mask)
     if voxel_size is None:
-        depth_ratio = 1.0
         units = [(changed[i], mask[i], truth[i]) for i in range(len(slices))]
     else:
-        depth_ratio = voxel_size[0] / voxel_size[2]
-        units = [(changed[:, 0], mask[:, 0], truth[:, 0])] * anomalies_in(mask, depth_ratio)
-    for index, (image, brain, label) in enumerate(units):
+        units = [(changed[:, 0], mask[:, 0], truth[:, 0])] * anomalies_in(mask, voxel_size)
+    depth_ratio = _depth_ratio(voxel_size)
+    draws = SobolEngine(2, scramble=True, seed=seed).fast_forward(first).draw(len(units)).tolist()
+    for index, ((image, brain, label), draw) in enumerate(zip(units, draws, strict=True), start=first):
         rng = np.random.default_rng([seed, index])
         places = brain.nonzero()
         if len(places) == 0:
             continue
-        blob, shift = _blob(places[rng.integers(len(places))], tuple(image.shape), depth_ratio, rng)
+        blob, shift = _blob(places[rng.integers(len(places))], tuple(image.shape), depth_ratio, draw, rng)
         blob = blob * brain
         image += blob * shift
         label |= blob > 0.5
     return changed, truth
 
 
-def anomalies_in(mask: Tensor, depth_ratio: float) -> int:
-    """Anomalies of a volume with brain `mask`; `depth_ratio` is the pixels' size over the distance of the slices."""
-    largest = 2.0 * RADIUS[1] * max(mask.shape[2:]) * depth_ratio
+def anomalies_in(mask: Tensor, voxel_size: tuple[float, float, float] | None) -> int:
+    """How many anomalies :func:`implant_anomalies` draws for the brain `mask`."""
+    if voxel_size is None:
+        return len(mask)
+    largest = 2.0 * RADIUS[1] * max(mask.shape[2:]) * _depth_ratio(voxel_size)
     return max(1, round(int(mask.flatten(1).any(1).sum()) / largest))
 
 
+def _depth_ratio(voxel_size: tuple[float, float, float] | None) -> float:
+    """Size of the pixels over the distance of the slices."""
+    return 1.0 if voxel_size is None else voxel_size[0] / voxel_size[2]
+
+
 def _blob(
-    centre: Tensor, shape: tuple[int, ...], depth_ratio: float, rng: np.random.Generator
+    centre: Tensor, shape: tuple[int, ...], depth_ratio: float, draw: Sequence[float], rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Membership in [0, 1] and textured intensity shift of one anomaly, each of `shape` [S, H, W]."""
-    radius = np.exp(rng.uniform(*np.log(RADIUS))) * max(shape[1:])
+    """Membership in [0, 1] and textured intensity shift of one anomaly, each of `shape` [S, H, W].
+
+    `draw` gives its size and signed shift, as quantiles.
+    """
+    radius = RADIUS[0] * (RADIUS[1] / RADIUS[0]) ** draw[0] * max(shape[1:])
     radii = radius * np.exp(rng.normal(0.0, 0.25, 3)) * np.array([1.0, 1.0, depth_ratio])
     turn = rng.uniform(0, np.pi)
     z, y, x = (
@@ -88,7 +109,8 @@ def _blob(
     distance = distance + 0.3 * _smooth_noise(shape, radius, rng)
     edge = rng.uniform(0.05, 0.3)
     membership = torch.sigmoid((1.0 - distance) / edge)
-    shift = rng.choice([-1.0, 1.0]) * rng.uniform(*SHIFT)
+    side = 2.0 * draw[1] - 1.0
+    shift = np.copysign(SHIFT[0] + (SHIFT[1] - SHIFT[0]) * abs(side), side)
     return membership, shift * (1.0 + 0.25 * _smooth_noise(shape, 0.5 * radius, rng))
 
 

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 import numpy as np
 import torch
 
-from lesioncore.implant import implant_anomalies
+from lesioncore.implant import anomalies_in, implant_anomalies
 from lesioncore.metrics import ScoreHistogram
 from lesioncore.scan import SliceStack
 from lesioncore.smoothing import smooth
@@ -139,8 +139,12 @@ class _Implants:
     def __init__(self, healthy: Sequence[SliceStack], smoothing: float | None, seed: int) -> None:
         self.smoothings = SMOOTHINGS if smoothing is None else (smoothing,)
         self.stacks, self.truths = [], []
-        for i, stack in enumerate(healthy):
-            slices, truth = implant_anomalies(stack.slices, stack.mask, seed=seed + i, voxel_size=stack.voxel_size)
+        first = 0
+        for stack in healthy:
+            slices, truth = implant_anomalies(
+                stack.slices, stack.mask, seed=seed, first=first, voxel_size=stack.voxel_size
+            )
+            first += anomalies_in(stack.mask, stack.voxel_size)
             self.stacks.append(replace(stack, slices=slices))
             self.truths.append(truth)
 

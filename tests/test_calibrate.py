@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from models import GaussianPrior, head, scan_values, tiny_metadata, tiny_vae
@@ -194,6 +195,17 @@ def test_anomalies_lie_in_the_brain_and_repeat(voxel_size):
         implant_anomalies(slices, torch.zeros_like(mask))
 
 
+def test_anomalies_of_several_volumes_cover_the_range_evenly():
+    """Each four in a row have two of either sign, whatever the seed; independent draws would stray."""
+    mask = torch.ones(1, 1, 64, 64, dtype=torch.bool)
+    for seed in range(4):
+        bright = []
+        for first in range(16):
+            changed, truth = implant_anomalies(torch.zeros(mask.shape), mask, seed=seed, first=first)
+            bright.append(bool(changed[truth].mean() > 0))
+        assert np.reshape(bright, (4, 4)).sum(axis=1).tolist() == [2, 2, 2, 2]
+
+
 def test_anomalies_are_as_thick_as_wide_whatever_the_distance_of_the_slices():
     extents = {}
     for distance, height in ((1.0, 14), (7.0, 2)):  # one anomaly each
@@ -212,4 +224,4 @@ def test_anomalies_are_as_thick_as_wide_whatever_the_distance_of_the_slices():
 def test_a_volume_has_as_many_anomalies_at_any_resolution(height, pixels, depth_ratio, count):
     mask = torch.zeros(height + 6, 1, pixels, pixels, dtype=torch.bool)
     mask[3:-3, 0, 10, 10] = True
-    assert anomalies_in(mask, depth_ratio) == count  # one for each 24 % of the slice's side
+    assert anomalies_in(mask, (1.0, 1.0, 1.0 / depth_ratio)) == count  # one for each 24 % of the slice's side
