@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import InitVar, asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
+from lesioncore.batches import check_batch_size
 from lesioncore.postprocess import PostProcessing
 from lesioncore.priors.base import metadata_of
 from lesioncore.solvers import SOLVERS, PaperSolver, Solver, TotalVariation
@@ -41,8 +42,8 @@ class RestoreConfig:
     kl_weight : float
         Weight of the ELBO's costs (KL divergences) against its log-likelihood. 1 is the ELBO; 0 leaves the likelihood
         of the prior's reconstruction alone. Not for the em solver, whose steps it would not change.
-    batch_size : int
-        Slices in one pass through the network; bounds memory.
+    batch_size : int, optional
+        Slices in one pass through the network; bounds memory. What suits the device when absent.
     normalized : bool
         The values are the prior's z-scores already.
     postprocessing : PostProcessing
@@ -66,7 +67,7 @@ class RestoreConfig:
     tv_dimensions: Literal[2, 3] | None = None
     latent: Literal["mean", "sample"] = "mean"
     kl_weight: float = 1.0
-    batch_size: int = 32
+    batch_size: int | None = None
     normalized: bool = False
     postprocessing: PostProcessing = field(default_factory=PostProcessing)
     protocol: InitVar[Literal["paper"] | None] = None
@@ -89,8 +90,7 @@ class RestoreConfig:
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}: got {getattr(self, name)!r}, expected one of {allowed}")
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size: got {self.batch_size}, expected at least 1")
+        check_batch_size(self.batch_size)
         for name in ("tv_weight", "smoothing", "kl_weight"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < float("inf"):

@@ -8,7 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lesioncore.batches import batch_size_for, check_batch_size, in_batches
 from lesioncore.priors.base import elbo_of_terms
+
+
+def backend_of(prior: Any) -> str:
+    """What computes a prior's gradient: ``"fused"`` blocks, or ``"autograd"`` for a prior without ``folded()``."""
+    return "fused" if hasattr(prior, "folded") else "autograd"
 
 
 class ElboGradient:
@@ -19,8 +25,9 @@ class ElboGradient:
     prior : Prior
         The model; an ``nn.Module`` is put into evaluation mode, so that batch statistics never enter. One with a method
         ``folded()`` is asked for its faster equivalent first.
-    batch_size : int
-        Slices in one forward and backward pass; bounds the memory, never changes the mathematics.
+    batch_size : int, optional
+        Slices in one forward and backward pass; bounds the memory, never changes the mathematics. What suits the device
+        when absent. Halved for good where the device runs out of memory.
     noise_seeds : sequence of int, optional
         One for each slice: each call draws a fresh reparameterised latent sample from that slice's own stream. The
         latent mean when absent.
@@ -40,13 +47,11 @@ class ElboGradient:
         self,
         prior: Any,
         *,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         noise_seeds: Sequence[int] | None = None,
         kl_weight: float = 1.0,
         hold_posterior: bool = False,
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size: got {batch_size}, expected at least 1")
         if noise_seeds is not None and not hasattr(prior, "noise_shape"):
             raise ValueError(
                 f"latent: got 'sample', but {type(prior).__name__} has no noise_shape and cannot sample; use 'mean'"
@@ -62,7 +67,7 @@ class ElboGradient:
         if isinstance(prior, torch.nn.Module):
             prior.eval()
         self.prior = prior.folded() if hasattr(prior, "folded") else prior
-        self.batch_size = batch_size
+        self.batch_size = check_batch_size(batch_size)
         self.kl_weight = kl_weight
         self.hold_posterior = hold_posterior
         # Streams are drawn on the CPU so that CPU and GPU runs see the same samples.
@@ -90,11 +95,12 @@ class ElboGradient:
         """
         elbo = x.new_empty(len(x))
         gradient = torch.empty_like(x, memory_format=torch.contiguous_format)
-        for start in range(0, len(x), self.batch_size):
-            batch = slice(start, min(start + self.batch_size, len(x)))
+        noise = None if self._streams is None else self._noise()
+
+        def run(batch: slice) -> None:
             leaf = x[batch].detach().requires_grad_(True)
             with torch.enable_grad():
-                value = self._value(leaf) if self._streams is None else self._value(leaf, self._noise(batch, leaf))
+                value = self._value(leaf) if noise is None else self._value(leaf, noise[batch].to(leaf))
                 if value.shape != (len(leaf),):
                     raise ValueError(
                         f"prior.elbo: returned shape {tuple(value.shape)} for {len(leaf)} slices, expected"
@@ -102,6 +108,8 @@ class ElboGradient:
                     )
                 (gradient[batch],) = torch.autograd.grad(value.sum(), leaf)
             elbo[batch] = value.detach()
+
+        self.batch_size = in_batches(run, len(x), self.batch_size or batch_size_for(x, x.device))
         return elbo, gradient
 
     def _value(self, *arguments: Tensor) -> Tensor:
@@ -111,8 +119,7 @@ class ElboGradient:
             return self.prior.elbo(*arguments)
         return elbo_of_terms(self.prior.elbo_terms(*arguments), self.kl_weight)
 
-    def _noise(self, batch: slice, like: Tensor) -> Tensor:
+    def _noise(self) -> Tensor:
         """Standard normal noise whose values depend on the slice and the call, never on the batch."""
         assert self._streams is not None
-        noise = [torch.randn(self.prior.noise_shape, generator=stream) for stream in self._streams[batch]]
-        return torch.stack(noise).to(like)
+        return torch.stack([torch.randn(self.prior.noise_shape, generator=stream) for stream in self._streams])

@@ -14,7 +14,7 @@ import torch
 from lesioncore import _ops
 from lesioncore.calibration import Calibration
 from lesioncore.config import RestoreConfig
-from lesioncore.engine import ElboGradient
+from lesioncore.engine import ElboGradient, backend_of
 from lesioncore.priors.base import PriorMetadata, metadata_of
 from lesioncore.result import Restoration, RunRecord
 from lesioncore.scan import Scan, SliceStack, Volume, prepare_all
@@ -86,7 +86,17 @@ def restore(
     with progress_bar(progress, "restoring") as report:
         solutions = solve_stacks(scans, prior, config, tv_weight, target, seed=seed, progress=report)
     seconds = time.perf_counter() - start
-    record = RunRecord(metadata, config, tv_weight, smoothing, calibration, str(target), seed, seconds / len(scans))
+    record = RunRecord(
+        metadata,
+        config,
+        tv_weight,
+        smoothing,
+        calibration,
+        str(target),
+        backend_of(prior),
+        seed,
+        seconds / len(scans),
+    )
     results = []
     for scan, found in zip(scans, solutions, strict=True):
         holds = calibration is None or not warn_of_slices(scan, calibration, stacklevel=3)

@@ -34,6 +34,7 @@ class RunRecord:
     smoothing: float
     calibration: Calibration | None
     device: str
+    backend: str
     seed: int | None
     seconds: float
 
@@ -178,6 +179,7 @@ class Restoration:
             "Remarks": self.remarks,
             "Seed": record.seed,
             "Device": record.device,
+            "Backend": record.backend,
             "Seconds": round(record.seconds, 3),
             "Objective": [round(value, 3) for value in self.objective],
             "Units": {

@@ -5,12 +5,12 @@ from __future__ import annotations
 from copy import deepcopy
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from lesioncore.detectors.adversarial import AdversarialConfig, image_to_latent, latent_to_image
 from lesioncore.priors.base import PriorMetadata
-from lesioncore.priors.networks import check_slices, fold_batch_norms
+from lesioncore.priors.fused import fuse
+from lesioncore.priors.networks import check_slices
 from lesioncore.priors.registry import register_model
 
 
@@ -60,11 +60,11 @@ class AAE(nn.Module):
         return self.decode(self.encode(x))
 
     def folded(self) -> AAE:
-        """A copy for detection: each batch normalisation folded into the convolution before it, weights frozen."""
-        copy = deepcopy(self).eval().requires_grad_(False)
+        """A copy for detection, with frozen weights: see :func:`lesioncore.priors.fused.fuse`."""
+        copy = deepcopy(self)
         copy.metadata = None
-        fold_batch_norms(copy)
-        return copy.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        fuse(copy)
+        return copy
 
 
 register_model("aae", AAE, AAEConfig)

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from lesioncore.detectors.adversarial import AdversarialConfig, image_to_latent, latent_to_image
 from lesioncore.priors.base import PriorMetadata
-from lesioncore.priors.networks import NetworkConfig, check_slices, fold_batch_norms, make_encoder
+from lesioncore.priors.fused import fuse
+from lesioncore.priors.networks import NetworkConfig, check_slices, make_encoder
 from lesioncore.priors.registry import register_model
 
 
@@ -228,11 +229,11 @@ class AnoGAN(nn.Module):
         return (1 - feature_weight) * residual + feature_weight * mismatch
 
     def folded(self) -> AnoGAN:
-        """A copy for detection: each batch normalisation folded into the convolution before it, weights frozen."""
-        copy = deepcopy(self).eval().requires_grad_(False)
+        """A copy for detection, with frozen weights: see :func:`lesioncore.priors.fused.fuse`."""
+        copy = deepcopy(self)
         copy.metadata = None
-        fold_batch_norms(copy)
-        return copy.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        fuse(copy)
+        return copy
 
 
 register_model("anogan", AnoGAN, AnoGANConfig)

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lesioncore.batches import check_batch_size
 from lesioncore.config import RestoreConfig
 from lesioncore.detectors.anogan import AnoGAN, LatentSearch
 from lesioncore.detectors.base import Progress, Sign
 from lesioncore.detectors.deviation import DeviationDetector
-from lesioncore.detectors.slices import check_batch_size, map_slices
+from lesioncore.detectors.slices import map_slices
 from lesioncore.priors.base import PriorMetadata, metadata_of
 from lesioncore.restore import resolve_device, smoothing_of, solve_stacks, weight_of
 from lesioncore.scan import SliceStack
@@ -84,8 +85,8 @@ class ProjectionDetector(DeviationDetector):
         As for :class:`~lesioncore.detectors.DeviationDetector`.
     sign : {1, -1}, optional
         As for :class:`~lesioncore.detectors.DeviationDetector`.
-    batch_size : int
-        Slices in one pass through the model; bounds memory.
+    batch_size : int, optional
+        Slices in one pass through the model; bounds memory. What suits the device when absent.
 
     Raises
     ------
@@ -97,7 +98,9 @@ class ProjectionDetector(DeviationDetector):
 
     name = "projection"
 
-    def __init__(self, model: nn.Module, *, smoothing: float = 0.0, sign: Sign = None, batch_size: int = 32) -> None:
+    def __init__(
+        self, model: nn.Module, *, smoothing: float = 0.0, sign: Sign = None, batch_size: int | None = None
+    ) -> None:
         super().__init__(sign, smoothing)
         if not callable(getattr(model, "reconstruct", None)):
             raise TypeError(f"model: got {type(model).__name__}, expected a model with a reconstruct(x) method")
@@ -151,7 +154,7 @@ class AnoGANDetector(ProjectionDetector):
         search: LatentSearch | None = None,
         smoothing: float = 0.0,
         sign: Sign = None,
-        batch_size: int = 32,
+        batch_size: int | None = None,
     ) -> None:
         super().__init__(model, smoothing=smoothing, sign=sign, batch_size=batch_size)
         if search is not None and model.encoder is not None:

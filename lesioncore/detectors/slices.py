@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from lesioncore.batches import batch_size_for, in_batches
 from lesioncore.detectors.base import Progress
 from lesioncore.restore import resolve_device
 from lesioncore.scan import SliceStack
@@ -18,7 +19,7 @@ def map_slices(
     model: nn.Module,
     *,
     device: str | torch.device,
-    batch_size: int,
+    batch_size: int | None,
     progress: Progress | None,
 ) -> list[Tensor]:
     """Apply a function of a model to every slice with brain, without gradients.
@@ -33,8 +34,8 @@ def map_slices(
         Put into evaluation mode and moved to the device.
     device : str or torch.device
         As for :func:`lesioncore.restore`.
-    batch_size : int
-        Slices in one call of `function`; bounds memory.
+    batch_size : int, optional
+        Slices in one call of `function`; bounds memory. What suits the device when absent.
     progress : callable, optional
         Called as ``progress(slices done, all)`` after each batch.
 
@@ -50,22 +51,17 @@ def map_slices(
     masks = torch.cat([stack.mask[keep] for stack, keep in zip(stacks, rows, strict=True)])
     found = torch.zeros_like(slices)
     with torch.no_grad():
-        for start in range(0, len(slices), batch_size):
-            batch = slice(start, start + batch_size)
+
+        def run(batch: slice) -> None:
             mask = masks[batch].to(target)
             found[batch] = torch.where(mask, function(slices[batch].to(target), mask), 0.0).cpu()
             if progress is not None:
-                progress(min(start + batch_size, len(slices)), len(slices))
+                progress(batch.stop, len(slices))
+
+        in_batches(run, len(slices), batch_size or batch_size_for(slices, target))
     results = []
     for stack, keep, piece in zip(stacks, rows, found.split([int(keep.sum()) for keep in rows]), strict=True):
         result = torch.zeros_like(stack.slices)
         result[keep] = piece
         results.append(result)
     return results
-
-
-def check_batch_size(batch_size: int) -> int:
-    """Return `batch_size`, or raise ``ValueError`` if it is below 1."""
-    if batch_size < 1:
-        raise ValueError(f"batch_size: got {batch_size}, expected at least 1")
-    return batch_size

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lesioncore.batches import check_batch_size
 from lesioncore.detectors.base import Detector, Progress
-from lesioncore.detectors.slices import check_batch_size, map_slices
+from lesioncore.detectors.slices import map_slices
 from lesioncore.priors.base import PriorMetadata
 from lesioncore.priors.networks import NetworkConfig, UpBlock, check_slices, make_encoder
 from lesioncore.priors.registry import register_model
@@ -83,14 +84,14 @@ class UNetDetector(Detector):
     ----------
     model : UNet
         From :func:`lesioncore.load_detector`, or trained.
-    batch_size : int
-        Slices in one pass through the model; bounds memory.
+    batch_size : int, optional
+        Slices in one pass through the model; bounds memory. What suits the device when absent.
     """
 
     name = "unet"
     bounded = True
 
-    def __init__(self, model: UNet, *, batch_size: int = 32) -> None:
+    def __init__(self, model: UNet, *, batch_size: int | None = None) -> None:
         self.model = model
         self.batch_size = check_batch_size(batch_size)
         self.metadata = model.metadata or PriorMetadata(self.name)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from lesioncore.priors.base import PriorMetadata, elbo_of_terms
-from lesioncore.priors.networks import NetworkConfig, check_slices, fold_batch_norms, make_decoder, make_encoder
+from lesioncore.priors.fused import fuse
+from lesioncore.priors.networks import NetworkConfig, check_slices, make_decoder, make_encoder
 
 PIXEL_LOG_VARIANCE = (-6.0, 4.0)
 """Range of a learned pixel log-variance: standard deviations from 0.05 (finer than a scan's noise) to 7.4 z-scores.
@@ -152,11 +153,11 @@ class LatentModel(nn.Module, ABC):
         return elbo_of_terms(self.elbo_terms(x, noise, encoded=x.detach()))
 
     def folded(self: ModelT) -> ModelT:
-        """A copy for restoration: each batch normalisation folded into the convolution before it, weights frozen."""
-        copy = deepcopy(self).eval().requires_grad_(False)
+        """A copy for restoration, with frozen weights: see :func:`lesioncore.priors.fused.fuse`."""
+        copy = deepcopy(self)
         copy.metadata = None
-        fold_batch_norms(copy)
-        return copy.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        fuse(copy)
+        return copy
 
     def _output(self, z: Tensor) -> Tensor:
         return self.output(self.decoder(self.expand(z))).to(z.dtype)

@@ -1,0 +1,207 @@
+"""Residual blocks of a frozen model: fused forward passes, and backward passes that give the input's gradient alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from lesioncore.priors.networks import DownBlock, UpBlock, fold_batch_norms
+
+
+def fuse(module: nn.Module) -> None:
+    """Prepare a copy of a model for restoration, in place.
+
+    Its weights are frozen, batch normalisations are folded into the convolutions before them, channels lie last, and
+    each residual block becomes a fused one: the same function to within rounding, whose backward pass keeps the signs
+    of its activations and gives the gradient of its input alone. It can be differentiated once.
+    """
+    module.eval().requires_grad_(False)
+    fold_batch_norms(module)
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, DownBlock):
+                setattr(parent, name, FusedDownBlock(child))
+            elif isinstance(child, UpBlock):
+                setattr(parent, name, FusedUpBlock(child))
+
+
+class FrozenConv(nn.Module):
+    """A convolution of fixed weights with what surrounds it: a sum, the leaky-ReLU, the gradient of its input.
+
+    On CPUs in single precision these are oneDNN's fused convolutions, their weights reordered once; elsewhere PyTorch's
+    own. A unit stride's gradient is a convolution as well, with the kernel turned round and its channels exchanged.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    turned: Tensor
+
+    def __init__(self, conv: nn.Conv2d, negative_slope: float) -> None:
+        super().__init__()
+        self.register_buffer("weight", conv.weight.detach())
+        self.register_buffer("bias", None if conv.bias is None else conv.bias.detach())
+        self.stride: list[int] = list(conv.stride)
+        self.padding: list[int] = list(conv.padding)  # type: ignore[arg-type]
+        self.negative_slope = negative_slope
+        turned = conv.weight.detach().flip(2, 3).transpose(0, 1)
+        self.register_buffer("turned", turned.contiguous(memory_format=torch.channels_last))
+        self.packed: dict[str, Tensor] = {}
+
+    def forward(self, x: Tensor, *, activate: bool = False, add: Tensor | None = None) -> Tensor:
+        """``act(conv(x) + add)``."""
+        if not _onednn_takes(x):
+            out = F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
+            if add is not None:
+                out += add
+        else:
+            fused = activate and add is None
+            out = self._onednn(x, "weight", self.bias, self.stride, self.padding, add=add, activate=fused)
+            activate = activate and not fused  # oneDNN has no leaky-ReLU behind a sum here
+        return F.leaky_relu_(out, self.negative_slope) if activate else out
+
+    def input_gradient(self, gradient: Tensor, shape: torch.Size, add: Tensor | None = None) -> Tensor:
+        """Gradient of an input of `shape` from that of the output, plus `add`."""
+        if self.stride == [1, 1] and _onednn_takes(gradient):
+            padding = [size - 1 - pad for size, pad in zip(self.weight.shape[2:], self.padding, strict=True)]
+            return self._onednn(gradient, "turned", None, [1, 1], padding, add=add)
+        like = gradient.new_empty(shape).to(memory_format=torch.channels_last)  # its values are not read
+        found: Tensor = torch.ops.aten.convolution_backward(
+            gradient,
+            like,
+            self.weight,
+            None,
+            self.stride,
+            self.padding,
+            [1, 1],
+            False,
+            [0, 0],
+            1,
+            [True, False, False],
+        )[0]
+        return found if add is None else found.add_(add)
+
+    def _onednn(
+        self,
+        x: Tensor,
+        which: str,
+        bias: Tensor | None,
+        stride: list[int],
+        padding: list[int],
+        *,
+        add: Tensor | None = None,
+        activate: bool = False,
+    ) -> Tensor:
+        ops = torch.ops.mkldnn
+        if which not in self.packed:
+            weight = getattr(self, which)
+            self.packed[which] = ops._reorder_convolution_weight(weight, padding, stride, [1, 1], 1, list(x.shape))
+        common = (bias, padding, stride, [1, 1], 1)
+        if add is not None:
+            return ops._convolution_pointwise.binary(x, add, self.packed[which], *common, "add", 1.0, None, [], None)
+        name, slope = ("leaky_relu", [self.negative_slope]) if activate else ("none", [])
+        return ops._convolution_pointwise(x, self.packed[which], *common, name, slope, "")
+
+
+def _onednn_takes(x: Tensor) -> bool:
+    """Whether oneDNN's fused convolutions take a tensor."""
+    usable = torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
+    return usable and x.device.type == "cpu" and x.dtype == torch.float32
+
+
+class FusedDownBlock(nn.Module):
+    """A :class:`DownBlock` for restoration."""
+
+    def __init__(self, block: DownBlock) -> None:
+        super().__init__()
+        self.conv, self.down, self.skip = (
+            FrozenConv(conv, block.negative_slope) for conv in (block.conv, block.down, block.skip)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _Down.apply(x, self)
+
+
+class FusedUpBlock(nn.Module):
+    """An :class:`UpBlock` for restoration."""
+
+    def __init__(self, block: UpBlock) -> None:
+        super().__init__()
+        self.conv, self.up, self.skip = (
+            FrozenConv(conv, block.negative_slope) for conv in (block.conv, block.up, block.skip)
+        )
+        self.size = block.size
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _Up.apply(x, self)
+
+
+class _Down(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, block: FusedDownBlock) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
+        h = block.conv(x, activate=True)
+        skip = block.skip(_centres(x).contiguous(memory_format=torch.channels_last))
+        out: Tensor = block.down(h, activate=True, add=skip)
+        ctx.block, ctx.shape = block, x.shape
+        ctx.save_for_backward(h, out)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        block: FusedDownBlock = ctx.block
+        h, out = ctx.saved_tensors
+        gradient = _through_activation(gradient, out, block.down.negative_slope)
+        inner = _through_activation(block.down.input_gradient(gradient, h.shape), h, block.conv.negative_slope)
+        found = block.conv.input_gradient(inner, ctx.shape)
+        centres = _centres(found)
+        centres += block.skip.input_gradient(gradient, centres.shape)
+        return found, None
+
+
+class _Up(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, block: FusedUpBlock) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
+        h = block.conv(x, activate=True)
+        out: Tensor = block.up(_enlarged(h, block.size), activate=True, add=_enlarged(block.skip(x), block.size))
+        ctx.block, ctx.shape = block, x.shape
+        ctx.save_for_backward(h, out)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        block: FusedUpBlock = ctx.block
+        h, out = ctx.saved_tensors
+        gradient = _through_activation(gradient, out, block.up.negative_slope)
+        inner = _adjoint_of_enlarged(block.up.input_gradient(gradient, gradient.shape), h.shape)
+        inner = _through_activation(inner, h, block.conv.negative_slope)
+        skip = block.skip.input_gradient(_adjoint_of_enlarged(gradient, h.shape), ctx.shape)
+        return block.conv.input_gradient(inner, ctx.shape, add=skip), None
+
+
+def _centres(x: Tensor) -> Tensor:
+    """The pixels on which the unpadded 3 x 3 kernels of stride 2 are centred."""
+    return x[..., 1:-1:2, 1:-1:2]
+
+
+def _through_activation(gradient: Tensor, result: Tensor, negative_slope: float) -> Tensor:
+    """Gradient before a leaky-ReLU from that behind it; the sign of its result is that of its input."""
+    gradient = gradient.contiguous(memory_format=torch.channels_last)
+    return torch.ops.aten.leaky_relu_backward(gradient, result, negative_slope, True)
+
+
+def _enlarged(x: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+
+
+def _adjoint_of_enlarged(gradient: Tensor, shape: torch.Size) -> Tensor:
+    return torch.ops.aten.upsample_bilinear2d_backward(
+        gradient, list(gradient.shape[2:]), list(shape), False, None, None
+    )

@@ -1,0 +1,56 @@
+"""Batches: their size, and what happens when memory runs out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from models import tiny_vae
+
+from lesioncore.batches import batch_size_for, in_batches
+from lesioncore.engine import ElboGradient
+
+
+class Crowded:
+    """A prior whose device has memory for a few slices."""
+
+    def __init__(self, model, most):
+        self.model, self.most, self.sizes = model, most, []
+        self.noise_shape = model.noise_shape
+
+    def elbo(self, x, *noise):
+        self.sizes.append(len(x))
+        if len(x) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self.model.elbo(x, *noise)
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_running_out_of_memory_halves_the_batch_and_changes_nothing(sampled):
+    model = tiny_vae().eval()
+    x = torch.randn(11, 1, 24, 20)
+    seeds = list(range(11)) if sampled else None
+    prior = Crowded(model, most=3)
+    crowded, roomy = (ElboGradient(one, batch_size=8, noise_seeds=seeds) for one in (prior, model))
+    for _ in range(2):
+        for a, b in zip(crowded(x), roomy(x), strict=True):
+            assert torch.allclose(a, b, rtol=1e-4, atol=1e-5)
+    assert prior.sizes[:3] == [8, 4, 2]
+    assert max(prior.sizes[3:]) == 2  # remembered
+
+
+def test_memory_for_no_slice_at_all_is_an_error():
+    with pytest.raises(torch.OutOfMemoryError):
+        ElboGradient(Crowded(tiny_vae(), most=0))(torch.zeros(3, 1, 24, 20))
+
+
+def test_every_slice_once():
+    seen = []
+    assert in_batches(lambda batch: seen.extend(range(11)[batch]), 11, 4) == 4
+    assert seen == list(range(11))
+    assert in_batches(seen.append, 0, 4) == 4
+    assert len(seen) == 11
+
+
+@pytest.mark.parametrize(("size", "count"), [(10, 1600), (100, 16), (200, 4), (1000, 1)])
+def test_size_on_a_cpu(size, count):
+    assert batch_size_for(torch.empty(3, 1, size, size), torch.device("cpu")) == count

@@ -1,0 +1,95 @@
+"""Fused residual blocks: the same function and input gradient as the blocks that they replace."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from lesioncore.priors.fused import fuse
+from lesioncore.priors.networks import DownBlock, UpBlock
+
+
+def random_block(kind, channels, size, *, seed=0, norm=True):
+    torch.manual_seed(seed)
+    if kind == "down":
+        block = DownBlock(*channels, 0.2, norm=norm)
+    else:
+        block = UpBlock(*channels, tuple(2 * n + 1 + n % 2 for n in size), 0.2)
+    for module in block.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0.0, 0.3)
+            module.running_var.uniform_(0.5, 2.0)
+            nn.init.normal_(module.weight)
+            nn.init.normal_(module.bias)
+    return nn.Sequential(block.eval())
+
+
+def fused(block, **kwargs):
+    copy = deepcopy(block)
+    fuse(copy)
+    return copy
+
+
+def value_and_gradient(module, x, cotangent):
+    x = x.detach().requires_grad_(True)
+    out = module(x)
+    return out, torch.autograd.grad(out, x, cotangent.to(out.dtype))[0]
+
+
+def assert_same(block, x, *, tolerance):
+    exact_block = deepcopy(block).double()
+    cotangent = torch.randn_like(exact_block(x.double()))
+    exact = value_and_gradient(exact_block, x.double(), cotangent)
+    found = value_and_gradient(fused(block.to(x.dtype)), x, cotangent)
+    for a, b in zip(exact, found, strict=True):
+        assert b.dtype == x.dtype
+        assert (a - b).norm() <= tolerance * a.norm()
+
+
+@given(
+    kind=st.sampled_from(["down", "up"]),
+    channels=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    size=st.tuples(st.integers(3, 17), st.integers(3, 17)),
+    batch=st.integers(1, 3),
+    norm=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_any_block(kind, channels, size, batch, norm, seed):
+    block = random_block(kind, channels, size, seed=seed, norm=norm)
+    x = torch.randn(batch, channels[0], *size)
+    assert_same(block, x, tolerance=1e-4)
+    assert_same(block, x.double(), tolerance=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["down", "up"])
+def test_without_onednn(kind, monkeypatch):
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert_same(random_block(kind, (3, 5), (9, 8)), torch.randn(2, 3, 9, 8), tolerance=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["down", "up"])
+def test_one_block_for_several_batch_sizes_and_layouts(kind):
+    """oneDNN's weights are reordered for the first shape and serve the others."""
+    block = random_block(kind, (8, 16), (12, 11))
+    ready = fused(block)
+    for batch in (4, 1, 7):
+        for layout in (torch.contiguous_format, torch.channels_last):
+            x = torch.randn(batch, 8, 12, 11).to(memory_format=layout)
+            assert torch.allclose(ready(x), block(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.needs_cuda
+@pytest.mark.parametrize("kind", ["down", "up"])
+def test_on_cuda(kind):
+    block = random_block(kind, (8, 16), (24, 21))
+    x, (ready, slow) = torch.randn(2, 8, 24, 21), (fused(block).cuda(), deepcopy(block).double())
+    cotangent = torch.randn_like(slow(x.double()))
+    exact = value_and_gradient(slow, x.double(), cotangent)
+    found = value_and_gradient(ready, x.cuda(), cotangent.cuda())
+    for a, b in zip(exact, found, strict=True):
+        assert (a - b.cpu()).norm() <= 2e-3 * a.norm()
