@@ -37,6 +37,10 @@ class Timing:
     def __str__(self) -> str:
         return f"{self.median:8.2f} [{self.low:.2f}, {self.high:.2f}]"
 
+    def per(self, count: int) -> Timing:
+        """The time of one of `count` equal parts."""
+        return Timing(self.median / count, self.low / count, self.high / count, self.rounds)
+
 
 def synchronize(device: str) -> None:
     if torch.device(device).type == "cuda":

@@ -1,12 +1,13 @@
-// lesioncore._C: facts about this build, for `lesioncore info`. It links neither torch nor CUDA and always imports.
+// lesioncore._C: facts about this build, for `lesioncore info`, and the host's memory. It links neither torch nor CUDA and always imports.
 #include <pybind11/pybind11.h>
 
 #include "cpu_level.h"
+#include "host_memory.h"
 
 namespace py = pybind11;
 
 PYBIND11_MODULE(_C, m) {
-  m.doc() = "Facts about the native build of lesioncore.";
+  m.doc() = "Facts about the native build of lesioncore, and the host's memory.";
   m.def(
       "build_info",
       [] {
@@ -26,4 +27,6 @@ PYBIND11_MODULE(_C, m) {
   m.def(
       "cpu_level", [] { return lesioncore::cpu_level_name(lesioncore::cpu_level()); },
       "Instruction set the CPU kernels use in this process: 'avx512', 'avx2' or 'baseline'.");
+  m.def("keep_freed_memory", &lesioncore::keep_freed_memory, py::arg("keep"),
+        "Whether the C library keeps freed host memory for the next allocation (glibc only).");
 }

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from lesioncore import _ops
+from lesioncore.batches import kept_memory
 from lesioncore.calibration import Calibration
 from lesioncore.config import RestoreConfig
 from lesioncore.engine import ElboGradient, backend_of
@@ -148,7 +149,8 @@ def solve_stacks(
         hold_posterior=solver.holds_posterior,
     )
     objective = Objective(elbo, tv_weight, config.total_variation(stacks[0].voxel_size))
-    found = solver.solve(y, mask, objective, progress)
+    with kept_memory():
+        found = solver.solve(y, mask, objective, progress)
     solutions = []
     counts = [int(rows.sum()) for rows in keep]
     pieces = found.restored.cpu().split(counts)

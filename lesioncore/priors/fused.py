@@ -16,8 +16,8 @@ def fuse(module: nn.Module) -> None:
     """Prepare a copy of a model for restoration, in place.
 
     Its weights are frozen, batch normalisations are folded into the convolutions before them, channels lie last, and
-    each residual block becomes a fused one: the same function to within rounding, whose backward pass keeps the signs
-    of its activations and gives the gradient of its input alone. It can be differentiated once.
+    residual blocks and other convolutions become fused ones: the same functions to within rounding, whose backward
+    passes give the gradient of the input alone. They can be differentiated once.
     """
     module.eval().requires_grad_(False)
     fold_batch_norms(module)
@@ -28,6 +28,8 @@ def fuse(module: nn.Module) -> None:
                 setattr(parent, name, FusedDownBlock(child))
             elif isinstance(child, UpBlock):
                 setattr(parent, name, FusedUpBlock(child))
+            elif isinstance(child, nn.Conv2d) and not isinstance(parent, (DownBlock, UpBlock)):
+                setattr(parent, name, FusedConv(child))
 
 
 class FrozenConv(nn.Module):
@@ -41,7 +43,7 @@ class FrozenConv(nn.Module):
     bias: Tensor | None
     turned: Tensor
 
-    def __init__(self, conv: nn.Conv2d, negative_slope: float) -> None:
+    def __init__(self, conv: nn.Conv2d, negative_slope: float = 1.0) -> None:
         super().__init__()
         self.register_buffer("weight", conv.weight.detach())
         self.register_buffer("bias", None if conv.bias is None else conv.bias.detach())
@@ -113,6 +115,17 @@ def _onednn_takes(x: Tensor) -> bool:
     return usable and x.device.type == "cpu" and x.dtype == torch.float32
 
 
+class FusedConv(nn.Module):
+    """A convolution for restoration that stands alone."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.conv = FrozenConv(conv)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _Conv.apply(x, self.conv)
+
+
 class FusedDownBlock(nn.Module):
     """A :class:`DownBlock` for restoration."""
 
@@ -138,6 +151,19 @@ class FusedUpBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return _Up.apply(x, self)
+
+
+class _Conv(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, conv: FrozenConv) -> Tensor:
+        ctx.conv, ctx.shape = conv, x.shape
+        out: Tensor = conv(x.contiguous(memory_format=torch.channels_last))
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return ctx.conv.input_gradient(gradient.contiguous(memory_format=torch.channels_last), ctx.shape), None
 
 
 class _Down(torch.autograd.Function):

@@ -1,0 +1,252 @@
+"""The restoration loop against PyTorch ports of the method, and whole volumes.
+
+    python bench/restore_speed.py [--device cuda] [--threads N] [--quick]
+
+A step of the paper's solver (gradient of the ELBO, subgradient of TV, clipped update) at the paper's full size, all in
+float32, interleaved in one process, in batches of the same size:
+  backward      as public ports do it: one loss, `loss.backward()`, the gradients of the weights with it
+  grad          the same network and loss, `torch.autograd.grad` for the image alone
+  folded        grad with batch normalisation folded and channels last
+  compiled      torch.compile of folded, on CUDA with graphs; not with --quick
+  lesioncore    the engine and the native step
+and a step of the em solver (a forward pass and the TV prox) against the same in eager torch on the plain network. Each
+port's step is checked against float64. Then whole volumes through `lesioncore.restore` with the default solver, each in
+a process of its own, with its peak memory. Writes ``restore_speed_<device>.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from _bench import RESULTS, environment, time_interleaved, write_json
+from op_speed import SLICED, prox_iteration, torch_prox, torch_value
+from torch import Tensor, nn
+
+import lesioncore as lc
+from lesioncore import _ops
+from lesioncore.batches import batch_size_for
+from lesioncore.engine import ElboGradient
+from lesioncore.priors.networks import fold_batch_norms
+
+WEIGHT, STEP_SIZE, CLIP = 3.0, 5e-3, 50.0
+SHAPE = (200, 200)
+VOLUMES = {"paper's VAE": (150, *SHAPE), "embedded prior": None}
+Step = Callable[[Tensor], Tensor]
+
+
+def paper_vae() -> lc.VAE:
+    """The paper's network with random weights; batch statistics that are not the trivial ones."""
+    torch.manual_seed(0)
+    model = lc.VAE(lc.VAEConfig(SHAPE))
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0.0, 0.1)  # type: ignore[union-attr]
+            module.running_var.uniform_(0.5, 1.5)  # type: ignore[union-attr]
+    return model.eval()
+
+
+def folded(model: lc.VAE) -> lc.VAE:
+    copy = deepcopy(model).requires_grad_(False)
+    fold_batch_norms(copy)
+    return copy.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def ported_step(elbo: Callable[[Tensor], Tensor], y: Tensor, mask: Tensor, batch: int, parameters: Any = None) -> Step:
+    """The paper's step with TV by autograd, a batch at a time; with `parameters` their gradients are made as well."""
+
+    def step(x: Tensor) -> Tensor:
+        pieces = []
+        for part, seen, brain in zip(x.split(batch), y.split(batch), mask.split(batch), strict=True):
+            leaf = part.detach().requires_grad_()
+            d = leaf - seen
+            tv = d.diff(dim=-1).abs().sum((1, 2, 3)) + d.diff(dim=-2).abs().sum((1, 2, 3))
+            objective = (elbo(leaf) - WEIGHT * tv).sum()
+            if parameters is None:
+                (gradient,) = torch.autograd.grad(objective, leaf)
+            else:
+                for parameter in parameters:
+                    parameter.grad = None
+                objective.backward()
+                gradient = leaf.grad
+            pieces.append(part + STEP_SIZE * brain * gradient.clamp(-CLIP, CLIP))
+        return torch.cat(pieces)
+
+    return step
+
+
+def own_step(model: lc.VAE, y: Tensor, mask: Tensor, batch: int) -> Step:
+    engine = ElboGradient(model, batch_size=batch)
+    size, weight, out = y.new_tensor([STEP_SIZE]), y.new_tensor([WEIGHT]), torch.empty_like(y)
+
+    def step(x: Tensor) -> Tensor:
+        _, gradient = engine(x)
+        return _ops.restore_step_(x, y, gradient, mask, size, weight, out=out, clip=CLIP)
+
+    return step
+
+
+def ported_em_step(model: lc.VAE, y: Tensor, mask: Tensor, batch: int) -> Step:
+    """Projection, TV prox, objective: in eager torch."""
+    weight = y.new_full((len(y), 1, 1, 1), 0.5 * WEIGHT)
+
+    def iteration(*arguments: Any) -> Any:
+        return prox_iteration(*arguments, isotropic=False, form=SLICED)
+
+    @torch.no_grad()
+    def step(x: Tensor) -> Tensor:
+        projected = torch.cat([model.reconstruct(part) for part in x.split(batch)])
+        torch_value(x, y, isotropic=False, form=SLICED)
+        return y - torch_prox(y - projected, mask, weight, iteration)
+
+    return step
+
+
+def own_em_step(model: lc.VAE, y: Tensor, mask: Tensor, batch: int) -> Step:
+    engine = ElboGradient(model, batch_size=batch, hold_posterior=True)
+    weight, out = y.new_full((1,), 0.5 * WEIGHT), torch.empty_like(y)
+
+    def step(x: Tensor) -> Tensor:
+        _, gradient = engine(x)
+        _ops.tv_value(x, y)
+        d = (y - x) - 0.5 * gradient
+        return y - _ops.tv_prox_(d, mask, weight, _ops.dual_like(y), out=out, iterations=30)
+
+    return step
+
+
+def compiled(build: Callable[[Any], Step], model: lc.VAE, x: Tensor) -> Step | None:
+    mode = "reduce-overhead" if x.device.type == "cuda" else "default"
+    step = build(torch.compile(model.elbo, mode=mode))
+    try:
+        step(x)
+    except Exception as error:  # every backend fails in its own way; the benchmark goes on without it
+        warnings.warn(f"torch.compile does not work here: {str(error).splitlines()[0]}", stacklevel=2)
+        return None
+    return step
+
+
+def steps(device: str, quick: bool) -> dict[str, Any]:
+    model = paper_vae().to(device)
+    count = 8 if device == "cpu" else 150
+    generator = torch.Generator().manual_seed(1)
+    y = torch.randn(count, 1, *SHAPE, generator=generator).to(device)
+    x = y + 0.1 * torch.randn(y.shape, generator=generator).to(device)
+    mask = (torch.rand(y.shape, generator=generator) < 0.6).to(device)
+    batch = min(count, batch_size_for(y, y.device))
+    fast, slow = folded(model), deepcopy(model).double().requires_grad_(False)
+    paper: dict[str, Step | None] = {
+        "backward": ported_step(model.elbo, y, mask, batch, list(model.parameters())),
+        "grad": ported_step(model.elbo, y, mask, batch),
+        "folded": ported_step(fast.elbo, y, mask, batch),
+        "compiled": None if quick else compiled(lambda elbo: ported_step(elbo, y, mask, batch), fast, x),
+        "lesioncore": own_step(model, y, mask, batch),
+    }
+    em: dict[str, Step | None] = {
+        "eager": ported_em_step(model, y, mask, batch),
+        "lesioncore": own_em_step(model, y, mask, batch),
+    }
+    few = slice(0, 2)
+    exact = {
+        "paper": ported_step(slow.elbo, y[few].double(), mask[few], 2)(x[few].double()),
+        "em": ported_em_step(slow, y[few].double(), mask[few], 2)(x[few].double()),
+    }
+    found: dict[str, Any] = {"slices": count, "batch_size": batch}
+    for solver, ports in {"paper": paper, "em": em}.items():
+        working = {name: step for name, step in ports.items() if step is not None}
+        moved = (exact[solver] - x[few]).norm()
+        errors = {name: float((step(x)[few] - exact[solver]).norm() / moved) for name, step in working.items()}
+        calls = {name: lambda step=step: step(x) for name, step in working.items()}
+        times = time_interleaved(calls, device, 5 if quick else 15)
+        found[solver] = {
+            name: {"ms_per_slice": times[name].per(count), "relative_error": errors[name]} for name in working
+        }
+        own = times["lesioncore"].median
+        for name, timing in times.items():
+            print(
+                f"{solver:6} {name:10} {timing.per(count)} ms a slice  {timing.median / own:5.2f}x"
+                f"  error {errors[name]:.1e}",
+                flush=True,
+            )
+    return found
+
+
+# ---- Whole volumes: in a process of their own, for the peak of its memory -------------------------------------------
+
+
+def volume(name: str, device: str, threads: int) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--volume", name, "--device", device, "--threads", str(threads)]
+    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    print(f"{name}: {found['seconds']['median']:.1f} s, {found['peak_gb']:.2f} GB", flush=True)
+    return found
+
+
+def restore_volume(name: str, device: str) -> dict[str, Any]:
+    """Seconds of the whole call, from array to restored array, and the peak memory of the process or the device."""
+    shape = VOLUMES[name]
+    if shape is None:
+        from lesioncore.phantom import simulate
+
+        prior: Any = lc.load_prior("phantom-t2")
+        subject = simulate(0, contrast="T2w", voxel_size=1.0)
+        values, options = subject.image, {"mask": subject.brain_mask, "affine": subject.affine}
+        config = lc.RestoreConfig()
+    else:
+        prior = paper_vae()
+        values = torch.randn(shape, generator=torch.Generator().manual_seed(1))[:, None]
+        options = {"mask": torch.ones(values.shape, dtype=torch.bool)}
+        config = lc.RestoreConfig(tv_weight=WEIGHT, normalized=True)
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        result = lc.restore(values, prior, config=config, device=device, **options)
+        if device != "cpu":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    if device == "cpu":
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    else:
+        peak = torch.cuda.max_memory_allocated() / 1e9
+    return {
+        "shape": list(result.scan.brain().shape) if shape is None else list(shape),
+        "solver": result.record.config.solver_name,
+        "seconds": {"median": sorted(seconds)[1], "all": [round(one, 3) for one in seconds]},
+        "peak_gb": round(peak, 3),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of torch on the CPU")
+    parser.add_argument("--quick", action="store_true", help="no torch.compile, few rounds, the embedded prior alone")
+    parser.add_argument("--volume", choices=list(VOLUMES), help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for restore_speed_DEVICE.json")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.volume:
+        print(json.dumps(restore_volume(options.volume, options.device)))
+        return
+    facts = environment(options.device)
+    print(", ".join(f"{name} {value}" for name, value in facts.items()))
+    found = {"environment": facts, "steps": steps(options.device, options.quick)}
+    names = ["embedded prior"] if options.quick else list(VOLUMES)
+    found["volumes"] = {name: volume(name, options.device, options.threads) for name in names}
+    path = options.out / f"restore_speed_{torch.device(options.device).type}{'_quick' * options.quick}.json"
+    write_json(path, found)
+    print(f"written to {path}")
+
+
+if __name__ == "__main__":
+    main()
