@@ -48,9 +48,13 @@ struct MarchPass {
 
 // What a thread keeps in registers: one pixel here, and the same pixel in the slice behind.
 struct MarchPixel {
+  int64_t behind;  // offset in the volume
+  unsigned flags;  // it exists, and so do its neighbours in the slice; D or p is not zero somewhere
   Triple<float> p, before, p_behind, before_behind;
   float d, d_behind;
-  bool live;
+
+  static constexpr unsigned kExists = 1, kRight = 2, kLower = 4, kLeft = 8, kAbove = 16, kLive = 32;
+  LC_INLINE bool has(unsigned flag) const { return (flags & flag) != 0; }
 };
 
 struct MarchPlace {
@@ -72,52 +76,52 @@ static LC_INLINE bool on_slice(const Pixel& p, const Shape& s) {
   return p.row < s.height && p.column < s.width;
 }
 
-// Makes D of `slice`, which lies behind the present one.
-static LC_INLINE void advance(const MarchPass& pass, const MarchPlace& place, float* d_of_slice, int64_t slice,
-                              bool with_halo, int thread, float weight, MarchPixel& m) {
-  const Problem& problem = pass.problem;
-  const Shape& s = problem.shape;
-  const int x = thread % kColumnWidth, y = thread / kColumnWidth;
-  const Pixel here = march_pixel(place, s, slice, x, y);
-  if (on_slice(here, s)) {
-    Triple<float> p_around = pass.p.before<false>(here, s), before_around = pass.before.before<false>(here, s);
-    p_around.z = m.p_behind.z;  // of the slice before this one
-    before_around.z = m.before_behind.z;
-    m.p_behind = pass.p.at<true>(here, s);
-    m.before_behind = pass.before.at<true>(here, s);
-    const float a = adjoint<true>(p_around, m.p_behind, problem.depth_weight);
-    const float b = adjoint<true>(before_around, m.before_behind, problem.depth_weight);
-    const bool inside = problem.mask[here.offset];
-    m.d_behind = prox_primal(problem.v[here.offset], a, b, inside, weight, pass.momentum);
-    m.live |= inside || any_nonzero(m.p_behind);
-    d_of_slice[y * kMarchPitch + x] = m.d_behind;
-  }
-  if (!with_halo || thread >= kHaloThreads) return;
-  const int halo_x = thread < kColumnWidth ? thread : kColumnWidth;
-  const int halo_y = thread < kColumnWidth ? kColumnHeight : thread - kColumnWidth;
-  const Pixel next = march_pixel(place, s, slice, halo_x, halo_y);
-  if (!on_slice(next, s)) return;
-  const bool inside = problem.mask[next.offset];
-  float d = 0.0f;
-  if (inside)  // else not even read
-    d = prox_primal(problem.v[next.offset], pass.p.adjoint_at<true>(next, s, problem.depth_weight),
-                    pass.before.adjoint_at<true>(next, s, problem.depth_weight), true, weight, pass.momentum);
-  m.live |= inside;
-  d_of_slice[halo_y * kMarchPitch + halo_x] = d;
+// (K^T f) at the pixel behind, whose f goes to `own`: it comes in as that of the pixel here, in front.
+static LC_INLINE float advance_field(const DualField& field, const Shape& s, const MarchPixel& m, bool not_last,
+                                     float depth_weight, Triple<float>& own) {
+  const float *x = field.data + m.behind, *y = x + field.component;
+  const Triple<float> around = {m.has(m.kLeft) ? x[-1] : 0.0f, m.has(m.kAbove) ? y[-s.width] : 0.0f, own.z};
+  own = {m.has(m.kRight) ? x[0] : 0.0f, m.has(m.kLower) ? y[0] : 0.0f, not_last ? y[field.component] : 0.0f};
+  return adjoint<true>(around, own, depth_weight);
 }
 
+// Makes D of the slice behind, which becomes `slice`.
+static LC_INLINE void advance(const MarchPass& pass, const MarchPlace& place, float* d_of_slice, int64_t slice,
+                              bool not_last, bool with_halo, int thread, float weight, MarchPixel& m) {
+  const Problem& problem = pass.problem;
+  const Shape& s = problem.shape;
+  if (m.has(m.kExists)) {
+    const bool inside = problem.mask[m.behind];
+    const float v = problem.v[m.behind];
+    const float a = advance_field(pass.p, s, m, not_last, problem.depth_weight, m.p_behind);
+    const float b = advance_field(pass.before, s, m, not_last, problem.depth_weight, m.before_behind);
+    m.d_behind = prox_primal(v, a, b, inside, weight, pass.momentum);
+    if (inside || any_nonzero(m.p_behind)) m.flags |= m.kLive;
+    d_of_slice[thread / kColumnWidth * kMarchPitch + thread % kColumnWidth] = m.d_behind;
+  }
+  if (!with_halo || thread >= kHaloThreads) return;
+  const int x = thread < kColumnWidth ? thread : kColumnWidth;
+  const int y = thread < kColumnWidth ? kColumnHeight : thread - kColumnWidth;
+  const Pixel next = march_pixel(place, s, slice, x, y);
+  if (!on_slice(next, s)) return;
+  float d = 0.0f;
+  if (problem.mask[next.offset]) {  // else not even read
+    d = prox_primal(problem.v[next.offset], pass.p.adjoint_at<true>(next, s, problem.depth_weight),
+                    pass.before.adjoint_at<true>(next, s, problem.depth_weight), true, weight, pass.momentum);
+    m.flags |= m.kLive;
+  }
+  d_of_slice[y * kMarchPitch + x] = d;
+}
+
+// The next p here, `here` its offset.
 template <bool kIsotropic>
-static LC_INLINE void march_dual(const MarchPass& pass, const MarchPlace& place, const float* d_of_slice, int64_t slice,
+static LC_INLINE void march_dual(const MarchPass& pass, const float* d_of_slice, int64_t here, bool has_behind,
                                  int thread, float step, const MarchPixel& m) {
-  const Shape& s = pass.problem.shape;
-  const int x = thread % kColumnWidth, y = thread / kColumnWidth;
-  const Pixel here = march_pixel(place, s, slice, x, y);
-  if (!on_slice(here, s)) return;
-  const float* d = d_of_slice + y * kMarchPitch + x;
-  const Triple<float> k = {here.column + 1 < s.width ? d[1] - m.d : 0.0f,
-                           here.row + 1 < s.height ? d[kMarchPitch] - m.d : 0.0f,
-                           slice + 1 < s.depth ? pass.problem.depth_weight * (m.d_behind - m.d) : 0.0f};
-  write_dual<true>(pass.next, pass.p.component, here.offset,
+  if (!m.has(m.kExists)) return;
+  const float* d = d_of_slice + thread / kColumnWidth * kMarchPitch + thread % kColumnWidth;
+  const Triple<float> k = {m.has(m.kRight) ? d[1] - m.d : 0.0f, m.has(m.kLower) ? d[kMarchPitch] - m.d : 0.0f,
+                           has_behind ? pass.problem.depth_weight * (m.d_behind - m.d) : 0.0f};
+  write_dual<true>(pass.next, pass.p.component, here,
                    prox_dual<kIsotropic, true>(m.p, m.before, k, pass.momentum, step));
 }
 
@@ -133,31 +137,40 @@ LC_INLINE void march_program(const MarchPass& pass, int64_t block_index, float* 
   if (!first && pass.idle[block_index] != 0.0f) return;
   const float step = problem.step_for(weight);
   float* const any_live = memory + 3 * kMarchSlice;
-  auto d_of = [&](int64_t slice) { return memory + slice % 3 * kMarchSlice; };
+  // Slices are counted from the block's first on, and take turns in shared memory.
+  const int slices = static_cast<int>(place.last_slice - place.first_slice);
+  const int64_t to_the_end = s.depth - place.first_slice;
+  const int left = static_cast<int>(to_the_end < (1 << 30) ? to_the_end : 1 << 30);  // of the stack's slices
+  auto d_of = [&](int k) { return memory + k % 3 * kMarchSlice; };
 
   block.phase([&](int thread, MarchPixel& m) {
+    const Pixel at = march_pixel(place, s, place.first_slice, thread % kColumnWidth, thread / kColumnWidth);
+    const bool exists = on_slice(at, s);
     m = MarchPixel{};
-    const Pixel here = march_pixel(place, s, place.first_slice, thread % kColumnWidth, thread / kColumnWidth);
-    if (place.first_slice > 0 && on_slice(here, s)) {
-      m.p_behind.z = pass.p.z(in_front_of(here, s), s);
-      m.before_behind.z = pass.before.z(in_front_of(here, s), s);
+    m.behind = at.offset;
+    m.flags = (exists ? m.kExists : 0u) | (at.column + 1 < s.width ? m.kRight : 0u) |
+              (at.row + 1 < s.height ? m.kLower : 0u) | (at.column > 0 ? m.kLeft : 0u) | (at.row > 0 ? m.kAbove : 0u);
+    if (place.first_slice > 0 && exists) {
+      m.p_behind.z = pass.p.z(in_front_of(at, s), s);
+      m.before_behind.z = pass.before.z(in_front_of(at, s), s);
     }
-    advance(pass, place, d_of(place.first_slice), place.first_slice, true, thread, weight, m);
+    advance(pass, place, d_of(0), place.first_slice, left > 1, true, thread, weight, m);
     if (thread == 0) *any_live = 0.0f;
   });
-  for (int64_t slice = place.first_slice; slice <= place.last_slice; ++slice)
+  for (int k = 0; k <= slices; ++k)  // p' in slice k - 1, D in slice k + 1
     block.phase([&](int thread, MarchPixel& m) {
-      if (slice > place.first_slice) march_dual<kIsotropic>(pass, place, d_of(slice - 1), slice - 1, thread, step, m);
-      if (slice == place.last_slice) return;
+      if (k > 0) march_dual<kIsotropic>(pass, d_of(k - 1), m.behind - s.slice(), k < left, thread, step, m);
+      if (k == slices) return;
       m.p = m.p_behind;
       m.before = m.before_behind;
       m.d = m.d_behind;
-      if (slice + 1 < s.depth)
-        advance(pass, place, d_of(slice + 1), slice + 1, slice + 1 < place.last_slice, thread, weight, m);
+      m.behind += s.slice();
+      if (k + 1 < left)
+        advance(pass, place, d_of(k + 1), place.first_slice + k + 1, k + 2 < left, k + 1 < slices, thread, weight, m);
     });
   if (!first) return;
   block.phase([&](int, MarchPixel& m) {
-    if (m.live) *any_live = 1.0f;  // whoever comes: all write the same
+    if (m.has(m.kLive)) *any_live = 1.0f;  // whoever comes: all write the same
   });
   block.phase([&](int thread, MarchPixel&) {
     const bool idle = *any_live == 0.0f;

@@ -98,34 +98,50 @@ static LC_INLINE void load_strip(const TilePass& pass, const TilePlace& place, c
                                  Strip& s) {
   const Shape& shape = pass.problem.shape;
   const int width = pass.grid.width, own_column = thread % width, own_row = thread / width * kStripRows;
-  const int64_t column = place.column + own_column;
-  const bool right = own_column + 1 < width && column + 1 < shape.width;
-  bool busy = false;
+  const int64_t column = place.column + own_column, row = place.row + own_row;
+  const bool right = column + 1 < shape.width;
+  const bool look_right = right && own_column + 1 < width;
+  // Pixels of the strip that exist, and how many rows of the slice and of the tile there are from its first on.
+  const int rows = column < shape.width ? static_cast<int>(shape.height - row < 255 ? shape.height - row : 255) : 0;
+  const int rows_of_tile = rows < pass.grid.height() - own_row ? rows : pass.grid.height() - own_row;
+  const Pixel start{(place.slice * shape.height + row) * shape.width + column, 0, row, column};
+  const int64_t component = pass.p.component;
+  const float *p = pass.p.data + start.offset, *before = pass.before.data + start.offset;
+  const float* v = pass.problem.v + start.offset;
+  const bool* mask = pass.problem.mask + start.offset;
+
+  float before_above = rows > 0 && row > 0 ? pass.before.y(above(start, shape), shape) : 0.0f;
   s.first = own_row * width + own_column;
-  s.flags = (right ? Strip::kRight : 0u) | (own_column > 0 ? Strip::kLeft : 0u) | (own_row > 0 ? Strip::kAbove : 0u);
+  bool busy = false;
+  unsigned inside = 0, lower = 0;
   LC_UNROLL
   for (int r = 0; r < kStripRows; ++r) {
-    const int64_t row = place.row + own_row + r;
     s.p[r] = s.before[r] = {0.0f, 0.0f, 0.0f};
     s.v[r] = s.adjoint_before[r] = 0.0f;
-    if (row < shape.height && column < shape.width) {
-      const Pixel at{(place.slice * shape.height + row) * shape.width + column, 0, row, column};
-      const bool lower = row + 1 < shape.height && own_row + r + 1 < pass.grid.height();
-      s.p[r] = pass.p.at<false>(at, shape);
-      s.before[r] = pass.before.at<false>(at, shape);
-      s.adjoint_before[r] = pass.before.adjoint_at<false>(at, shape, 0.0f);
-      s.v[r] = pass.problem.v[at.offset];
-      const bool inside = pass.problem.mask[at.offset];
-      s.flags |= static_cast<unsigned>(inside) << r | static_cast<unsigned>(lower) << (8 + r);
-      // K D is not zero where D is not zero here, to the right or below.
-      busy |= inside || (right && pass.problem.mask[at.offset + 1]) ||
-              (lower && pass.problem.mask[at.offset + shape.width]) || any_nonzero(s.p[r]) || any_nonzero(s.before[r]);
+    if (r < rows) {
+      const bool not_last = r + 1 < rows;
+      if (right) s.p[r].x = p[0], s.before[r].x = before[0];
+      if (not_last) s.p[r].y = p[component], s.before[r].y = before[component];
+      const float before_left = column > 0 ? before[-1] : 0.0f;
+      s.adjoint_before[r] = adjoint<false>(Triple<float>{before_left, before_above, 0.0f}, s.before[r], 0.0f);
+      before_above = s.before[r].y;
+      s.v[r] = v[0];
+      inside |= static_cast<unsigned>(mask[0]) << r;
+      lower |= static_cast<unsigned>(r + 1 < rows_of_tile) << r;
+      busy |= (look_right && mask[1]) || any_nonzero(s.p[r]) || any_nonzero(s.before[r]);
+      p += shape.width;
+      before += shape.width;
+      v += shape.width;
+      mask += shape.width;
     }
     shared.d[s.first + r * width] = 0.0f;  // stays so for idle threads: they have nothing in the mask
     shared.x[s.first + r * width] = s.p[r].x;
   }
+  // K D is not zero where D is not zero here, to the right or below.
+  busy |= inside != 0 || (kStripRows < rows_of_tile && mask[0]);
+  s.flags = inside | lower << 8 | (look_right ? Strip::kRight : 0u) | (own_column > 0 ? Strip::kLeft : 0u) |
+            (own_row > 0 ? Strip::kAbove : 0u) | (busy ? Strip::kBusy : 0u);
   shared.last_y[thread] = s.p[kStripRows - 1].y;
-  if (busy) s.flags |= Strip::kBusy;
   if (thread == 0) *shared.any_busy = 0.0f;
 }
 
@@ -170,12 +186,14 @@ template <typename F>
 static LC_INLINE void for_written(const TilePass& pass, const TilePlace& place, int thread, const F& f) {
   const Shape& shape = pass.problem.shape;
   const int64_t column = place.column + thread % pass.grid.width;
-  const int64_t first = place.row + thread / pass.grid.width * kStripRows;
+  const int64_t row = place.row + thread / pass.grid.width * kStripRows;
   if (column < place.first_column || column >= place.last_column) return;
+  const int first = static_cast<int>(place.first_row - row < 255 ? place.first_row - row : 255);
+  const int last = static_cast<int>(place.last_row - row < 255 ? place.last_row - row : 255);
+  int64_t offset = (place.slice * shape.height + row) * shape.width + column;
   LC_UNROLL
-  for (int r = 0; r < kStripRows; ++r)
-    if (first + r >= place.first_row && first + r < place.last_row)
-      f((place.slice * shape.height + first + r) * shape.width + column, r);
+  for (int r = 0; r < kStripRows; ++r, offset += shape.width)
+    if (r >= first && r < last) f(offset, r);
 }
 
 // All of one block. `memory` is its shared memory, grid.shared_floats() long.
