@@ -10,6 +10,8 @@
 // A weight that is negative or NaN gives NaN in the mask: looking at it here would cost a synchronisation.
 #include <torch/csrc/stable/library.h>
 
+#include <limits>
+
 #include "cuda_common.cuh"
 #include "tv_prox_schedule.h"
 
@@ -81,6 +83,10 @@ void tv_prox_cuda(const Tensor& v, const Tensor& mask, const Tensor& weight, con
                   double depth_weight, bool isotropic, int64_t iterations) {
   const TvProxCall call = check_tv_prox(v, mask, weight, dual, out, depth_weight, iterations);
   if (call.shape.numel() == 0) return;
+  if (call.coupled && call.shape.numel() > std::numeric_limits<int>::max())
+    Checks("tv_prox_")
+        .fail("v", "has ", call.shape.numel(), " values, expected fewer than 2^31 on CUDA where slices are ",
+              "coupled: pass fewer stacks per call");
   const torch::stable::accelerator::DeviceGuard guard(v.get_device_index());
   int processors = 0;
   STD_CUDA_CHECK(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, v.get_device_index()));

@@ -48,7 +48,7 @@ struct MarchPass {
 
 // What a thread keeps in registers: one pixel here, and the same pixel in the slice behind.
 struct MarchPixel {
-  int64_t behind;  // offset in the volume
+  int behind;      // offset in the volume, which is smaller than 2^31: 64-bit addresses would cost more than the rest
   unsigned flags;  // it exists, and so do its neighbours in the slice; D or p is not zero somewhere
   Triple<float> p, before, p_behind, before_behind;
   float d, d_behind;
@@ -77,11 +77,12 @@ static LC_INLINE bool on_slice(const Pixel& p, const Shape& s) {
 }
 
 // (K^T f) at the pixel behind, whose f goes to `own`: it comes in as that of the pixel here, in front.
-static LC_INLINE float advance_field(const DualField& field, const Shape& s, const MarchPixel& m, bool not_last,
+static LC_INLINE float advance_field(const DualField& field, int width, const MarchPixel& m, bool not_last,
                                      float depth_weight, Triple<float>& own) {
-  const float *x = field.data + m.behind, *y = x + field.component;
-  const Triple<float> around = {m.has(m.kLeft) ? x[-1] : 0.0f, m.has(m.kAbove) ? y[-s.width] : 0.0f, own.z};
-  own = {m.has(m.kRight) ? x[0] : 0.0f, m.has(m.kLower) ? y[0] : 0.0f, not_last ? y[field.component] : 0.0f};
+  const float *x = field.data, *y = x + field.component, *z = y + field.component;
+  const Triple<float> around = {m.has(m.kLeft) ? x[m.behind - 1] : 0.0f, m.has(m.kAbove) ? y[m.behind - width] : 0.0f,
+                                own.z};
+  own = {m.has(m.kRight) ? x[m.behind] : 0.0f, m.has(m.kLower) ? y[m.behind] : 0.0f, not_last ? z[m.behind] : 0.0f};
   return adjoint<true>(around, own, depth_weight);
 }
 
@@ -93,8 +94,9 @@ static LC_INLINE void advance(const MarchPass& pass, const MarchPlace& place, fl
   if (m.has(m.kExists)) {
     const bool inside = problem.mask[m.behind];
     const float v = problem.v[m.behind];
-    const float a = advance_field(pass.p, s, m, not_last, problem.depth_weight, m.p_behind);
-    const float b = advance_field(pass.before, s, m, not_last, problem.depth_weight, m.before_behind);
+    const int width = static_cast<int>(s.width);
+    const float a = advance_field(pass.p, width, m, not_last, problem.depth_weight, m.p_behind);
+    const float b = advance_field(pass.before, width, m, not_last, problem.depth_weight, m.before_behind);
     m.d_behind = prox_primal(v, a, b, inside, weight, pass.momentum);
     if (inside || any_nonzero(m.p_behind)) m.flags |= m.kLive;
     d_of_slice[thread / kColumnWidth * kMarchPitch + thread % kColumnWidth] = m.d_behind;
@@ -115,8 +117,8 @@ static LC_INLINE void advance(const MarchPass& pass, const MarchPlace& place, fl
 
 // The next p here, `here` its offset.
 template <bool kIsotropic>
-static LC_INLINE void march_dual(const MarchPass& pass, const float* d_of_slice, int64_t here, bool has_behind,
-                                 int thread, float step, const MarchPixel& m) {
+static LC_INLINE void march_dual(const MarchPass& pass, const float* d_of_slice, int here, bool has_behind, int thread,
+                                 float step, const MarchPixel& m) {
   if (!m.has(m.kExists)) return;
   const float* d = d_of_slice + thread / kColumnWidth * kMarchPitch + thread % kColumnWidth;
   const Triple<float> k = {m.has(m.kRight) ? d[1] - m.d : 0.0f, m.has(m.kLower) ? d[kMarchPitch] - m.d : 0.0f,
@@ -141,13 +143,14 @@ LC_INLINE void march_program(const MarchPass& pass, int64_t block_index, float* 
   const int slices = static_cast<int>(place.last_slice - place.first_slice);
   const int64_t to_the_end = s.depth - place.first_slice;
   const int left = static_cast<int>(to_the_end < (1 << 30) ? to_the_end : 1 << 30);  // of the stack's slices
+  const int slice_size = static_cast<int>(s.slice());
   auto d_of = [&](int k) { return memory + k % 3 * kMarchSlice; };
 
   block.phase([&](int thread, MarchPixel& m) {
     const Pixel at = march_pixel(place, s, place.first_slice, thread % kColumnWidth, thread / kColumnWidth);
     const bool exists = on_slice(at, s);
     m = MarchPixel{};
-    m.behind = at.offset;
+    m.behind = static_cast<int>(at.offset);
     m.flags = (exists ? m.kExists : 0u) | (at.column + 1 < s.width ? m.kRight : 0u) |
               (at.row + 1 < s.height ? m.kLower : 0u) | (at.column > 0 ? m.kLeft : 0u) | (at.row > 0 ? m.kAbove : 0u);
     if (place.first_slice > 0 && exists) {
@@ -159,12 +162,12 @@ LC_INLINE void march_program(const MarchPass& pass, int64_t block_index, float* 
   });
   for (int k = 0; k <= slices; ++k)  // p' in slice k - 1, D in slice k + 1
     block.phase([&](int thread, MarchPixel& m) {
-      if (k > 0) march_dual<kIsotropic>(pass, d_of(k - 1), m.behind - s.slice(), k < left, thread, step, m);
+      if (k > 0) march_dual<kIsotropic>(pass, d_of(k - 1), m.behind - slice_size, k < left, thread, step, m);
       if (k == slices) return;
       m.p = m.p_behind;
       m.before = m.before_behind;
       m.d = m.d_behind;
-      m.behind += s.slice();
+      m.behind += slice_size;
       if (k + 1 < left)
         advance(pass, place, d_of(k + 1), place.first_slice + k + 1, k + 2 < left, k + 1 < slices, thread, weight, m);
     });
