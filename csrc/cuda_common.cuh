@@ -13,6 +13,7 @@
 #include <cstdint>
 
 #include "checks.h"
+#include "pixel.h"
 #include "tv.h"
 
 namespace lesioncore {
@@ -36,11 +37,6 @@ inline dim3 tile_block() {
   return dim3(kTileWidth, kTileHeight);
 }
 
-// Where a pixel is: linear offset in the volume, and its coordinates for the boundary tests.
-struct Pixel {
-  int64_t offset, slice, row, column;  // slice within its stack
-};
-
 // Calls f(pixel, stack) for the pixels of this thread.
 template <typename F>
 __device__ __forceinline__ void for_pixels(const Shape& s, const F& f) {
@@ -62,16 +58,6 @@ __device__ __forceinline__ Triple<T> forward_differences(const Z& z, const Pixel
                  p.row + 1 < s.height ? z(p.offset + s.width) - here : T(0), T(0)};
   if constexpr (kCoupled) k.z = p.slice + 1 < s.depth ? depth_weight * (z(p.offset + s.slice()) - here) : T(0);
   return k;
-}
-
-__device__ __forceinline__ Pixel left_of(const Pixel& p) {
-  return {p.offset - 1, p.slice, p.row, p.column - 1};
-}
-__device__ __forceinline__ Pixel above(const Pixel& p, const Shape& s) {
-  return {p.offset - s.width, p.slice, p.row - 1, p.column};
-}
-__device__ __forceinline__ Pixel in_front_of(const Pixel& p, const Shape& s) {
-  return {p.offset - s.slice(), p.slice - 1, p.row, p.column};
 }
 
 // K^T f(K z) at one pixel. The components of f that are not used are not computed.

@@ -1,161 +1,105 @@
 // tv_prox_: out = argmin_D 1/2 |D - v|^2 + weight[n] TV(D) subject to D = 0 outside the mask, by accelerated projected
 // gradient on the dual (FGP: Beck & Teboulle, IEEE TIP 2009):
 //   D(q) = mask * (v - weight K^T q),  p' = project(q + K D(q) / (L weight)),  q' = p' + momentum (p' - p).
-// Formulas in tv.h; the CPU twin is tv_prox_cpu.cpp.
+// Formulas in tv.h; the CPU twin is tv_prox_cpu.cpp, whose bits these kernels give.
 //
 // Boundary: differences across the far edge of an axis are zero, no wrap-around; the dual is zero there.
-// Storage: p, the previous p and the next p rotate through `dual` and two scratch fields, since neighbours read the
-// first two while the third is written. The momentum is a sequence known on the host: a captured graph replays exactly.
-// Thread map: one launch per iteration, one thread per pixel in tiles of 32 x 8; a thread forms D at its pixel and at
-// the next one along each axis from p and the previous p, through L1. One launch more for the result.
-// Bytes per pixel and iteration (2-D): 21 read + 8 written.
+// Kernels, each with its thread map, bytes per pixel and reasons in its header: uncoupled slices take several iterations
+// per launch (tv_prox_tile.h), coupled ones one (tv_prox_march.h); one launch more for the result (tv_prox_problem.h).
+// tv_prox_schedule.h decides on launches and buffers.
 // A weight that is negative or NaN gives NaN in the mask: looking at it here would cost a synchronisation.
 #include <torch/csrc/stable/library.h>
 
+#include <limits>
+
 #include "cuda_common.cuh"
+#include "tv_prox_schedule.h"
 
 namespace lesioncore {
 namespace {
 
-// A dual field as the kernels read it: 0 where no difference exists, whatever is stored there.
-struct DualField {
-  const float* data;
-  int64_t component;  // elements per component
+// One thread of a block as the programs see it: its registers, and a barrier after each phase.
+template <typename State>
+struct CudaBlock {
+  State state;
 
-  template <bool kCoupled>
-  __device__ __forceinline__ Triple<float> at(const Pixel& p, const Shape& s) const {
-    return {x(p, s), y(p, s), kCoupled ? z(p, s) : 0.0f};
-  }
-  __device__ __forceinline__ float x(const Pixel& p, const Shape& s) const {
-    return p.column + 1 < s.width ? data[p.offset] : 0.0f;
-  }
-  __device__ __forceinline__ float y(const Pixel& p, const Shape& s) const {
-    return p.row + 1 < s.height ? data[component + p.offset] : 0.0f;
-  }
-  __device__ __forceinline__ float z(const Pixel& p, const Shape& s) const {
-    return p.slice + 1 < s.depth ? data[2 * component + p.offset] : 0.0f;
-  }
-
-  template <bool kCoupled>
-  __device__ __forceinline__ float adjoint_at(const Pixel& p, const Shape& s, float depth_weight) const {
-    Triple<float> before = {p.column > 0 ? x(left_of(p), s) : 0.0f, p.row > 0 ? y(above(p, s), s) : 0.0f, 0.0f};
-    if constexpr (kCoupled) before.z = p.slice > 0 ? z(in_front_of(p, s), s) : 0.0f;
-    return adjoint<kCoupled>(before, at<kCoupled>(p, s), depth_weight);
+  template <typename F>
+  __device__ __forceinline__ void phase(const F& f) {
+    f(static_cast<int>(threadIdx.x), state);
+    __syncthreads();
   }
 };
 
-struct Problem {
-  Shape shape;
-  const float* v;
-  const bool* mask;
-  const float* weight;
-  int64_t weight_stride;
-  const float* step;  // [N], made by step_kernel
-  float depth_weight;
-};
-
-__global__ void step_kernel(Problem problem, float* step) {
-  for (int64_t n = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; n < problem.shape.stacks;
-       n += static_cast<int64_t>(gridDim.x) * blockDim.x)
-    step[n] = static_cast<float>(dual_step(static_cast<double>(problem.weight[n * problem.weight_stride]),
-                                           static_cast<double>(problem.depth_weight)));
+template <bool kIsotropic>
+__global__ void __launch_bounds__(kMaxTileThreads) tile_kernel(const __grid_constant__ TilePass pass) {
+  extern __shared__ float memory[];
+  CudaBlock<Strip> block;
+  tile_program<kIsotropic>(pass, blockIdx.x, memory, block);
 }
 
-template <bool kIsotropic, bool kCoupled>
-__global__ void __launch_bounds__(kTileWidth* kTileHeight)
-    iteration_kernel(Problem problem, DualField field, DualField before, float* next, float momentum) {
-  const Shape& s = problem.shape;
-  for_pixels(s, [&](const Pixel& p, int64_t stack) {
-    const float weight = problem.weight[stack * problem.weight_stride];
-    if (!(weight > 0.0f)) return;  // result_kernel sees to it
-    auto primal = [&](const Pixel& at) {
-      return prox_primal(problem.v[at.offset], field.adjoint_at<kCoupled>(at, s, problem.depth_weight),
-                         before.adjoint_at<kCoupled>(at, s, problem.depth_weight), problem.mask[at.offset], weight,
-                         momentum);
-    };
-    const float here = primal(p);
-    Triple<float> k = {0.0f, 0.0f, 0.0f};
-    if (p.column + 1 < s.width) k.x = primal({p.offset + 1, p.slice, p.row, p.column + 1}) - here;
-    if (p.row + 1 < s.height) k.y = primal({p.offset + s.width, p.slice, p.row + 1, p.column}) - here;
-    if constexpr (kCoupled)
-      if (p.slice + 1 < s.depth)
-        k.z = problem.depth_weight * (primal({p.offset + s.slice(), p.slice + 1, p.row, p.column}) - here);
-    const Triple<float> result = prox_dual<kIsotropic, kCoupled>(field.at<kCoupled>(p, s), before.at<kCoupled>(p, s), k,
-                                                                 momentum, problem.step[stack]);
-    next[p.offset] = result.x;
-    next[field.component + p.offset] = result.y;
-    if constexpr (kCoupled) next[2 * field.component + p.offset] = result.z;
-  });
+template <bool kIsotropic>
+__global__ void __launch_bounds__(kColumnThreads, 2) march_kernel(const __grid_constant__ MarchPass pass) {
+  __shared__ float memory[kMarchFloats];
+  CudaBlock<MarchPixel> block;
+  march_program<kIsotropic>(pass, blockIdx.x, memory, block);
 }
 
-// out = D(field), and the field into `dual`, far edges cleared. weight 0: out = mask * v and a dual of zero.
-// `dual` may be the field itself: then only far edges are written, which no thread reads.
 template <bool kCoupled>
 __global__ void __launch_bounds__(kTileWidth* kTileHeight)
     result_kernel(Problem problem, DualField field, float* dual, float* out) {
-  const Shape& s = problem.shape;
-  for_pixels(s, [&](const Pixel& p, int64_t stack) {
-    const float weight = problem.weight[stack * problem.weight_stride];
-    const bool inside = problem.mask[p.offset];
-    Triple<float> own = {0.0f, 0.0f, 0.0f};
-    if (weight > 0.0f) {
-      const float a = field.adjoint_at<kCoupled>(p, s, problem.depth_weight);
-      out[p.offset] = prox_primal(problem.v[p.offset], a, a, inside, weight, 0.0f);
-      own = field.at<kCoupled>(p, s);
-    } else {
-      out[p.offset] = inside ? (weight == 0.0f ? problem.v[p.offset] : __int_as_float(0x7fc00000)) : 0.0f;
-    }
-    const bool copy = field.data != dual || !(weight > 0.0f);
-    if (copy || p.column + 1 == s.width) dual[p.offset] = own.x;
-    if (copy || p.row + 1 == s.height) dual[field.component + p.offset] = own.y;
-    if constexpr (kCoupled)
-      if (copy || p.slice + 1 == s.depth) dual[2 * field.component + p.offset] = own.z;
-  });
+  for_pixels(problem.shape,
+             [&](const Pixel& p, int64_t stack) { result_pixel<kCoupled>(problem, field, dual, out, p, stack); });
 }
+
+struct CudaLauncher {
+  Problem problem;
+  bool isotropic, coupled;
+  float *dual, *out;
+  cudaStream_t stream;
+
+  void tile(const TilePass& pass, int64_t blocks) const {
+    auto* kernel = isotropic ? tile_kernel<true> : tile_kernel<false>;
+    const auto bytes = static_cast<int>(pass.grid.shared_floats() * sizeof(float));
+    // Above 48 KB shared memory must be asked for; the setting belongs to the kernel, not to a stream.
+    STD_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
+    kernel<<<static_cast<unsigned>(blocks), pass.grid.threads(), bytes, stream>>>(pass);
+    STD_CUDA_KERNEL_LAUNCH_CHECK();
+  }
+
+  void march(const MarchPass& pass, int64_t blocks) const {
+    auto* kernel = isotropic ? march_kernel<true> : march_kernel<false>;
+    kernel<<<static_cast<unsigned>(blocks), kColumnThreads, 0, stream>>>(pass);
+    STD_CUDA_KERNEL_LAUNCH_CHECK();
+  }
+
+  void result(const DualField& field) const {
+    auto* kernel = coupled ? result_kernel<true> : result_kernel<false>;
+    kernel<<<tile_grid(problem.shape), tile_block(), 0, stream>>>(problem, field, dual, out);
+    STD_CUDA_KERNEL_LAUNCH_CHECK();
+  }
+};
 
 void tv_prox_cuda(const Tensor& v, const Tensor& mask, const Tensor& weight, const Tensor& dual, const Tensor& out,
                   double depth_weight, bool isotropic, int64_t iterations) {
   const TvProxCall call = check_tv_prox(v, mask, weight, dual, out, depth_weight, iterations);
-  const Shape shape = call.shape;
-  if (shape.numel() == 0) return;
+  if (call.shape.numel() == 0) return;
+  if (call.coupled && call.shape.numel() > std::numeric_limits<int>::max())
+    Checks("tv_prox_")
+        .fail("v", "has ", call.shape.numel(), " values, expected fewer than 2^31 on CUDA where slices are ",
+              "coupled: pass fewer stacks per call");
   const torch::stable::accelerator::DeviceGuard guard(v.get_device_index());
-  const cudaStream_t stream = current_stream(v);
-  const int64_t numel = shape.numel(), size = numel * (call.coupled ? 3 : 2);
-  const int64_t scratch_size[] = {2 * size + shape.stacks};
+  int processors = 0;
+  STD_CUDA_CHECK(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, v.get_device_index()));
+
+  const Problem problem{call.shape,         data<float>(v),
+                        data<bool>(mask),   data<float>(weight),
+                        call.weight_stride, call.coupled ? static_cast<float>(depth_weight) : 0.0f};
+  const ProxSchedule schedule(problem, call.coupled, iterations, processors);
+  const int64_t scratch_size[] = {schedule.scratch_floats()};
   const Tensor scratch = torch::stable::new_empty(v, {scratch_size, 1});
-  float* fields[3] = {mutable_data<float>(dual), mutable_data<float>(scratch), mutable_data<float>(scratch) + size};
-  float* step = mutable_data<float>(scratch) + 2 * size;
-  const Problem problem{shape,
-                        data<float>(v),
-                        data<bool>(mask),
-                        data<float>(weight),
-                        call.weight_stride,
-                        step,
-                        call.coupled ? static_cast<float>(depth_weight) : 0.0f};
-
-  constexpr int kBlock = 256;
-  const auto step_blocks = static_cast<unsigned>(std::min<int64_t>((shape.stacks + kBlock - 1) / kBlock, 1024));
-  step_kernel<<<step_blocks, kBlock, 0, stream>>>(problem, step);
-  STD_CUDA_KERNEL_LAUNCH_CHECK();
-
-  double t = 1.0, momentum = 0.0;
-  for (int64_t k = 0; k < iterations; ++k) {
-    // Nothing precedes the first iteration: its momentum is 0 and the field stands in for the scratch.
-    const DualField field{fields[k % 3], numel}, before{fields[k == 0 ? 0 : (k - 1) % 3], numel};
-    float* next = fields[(k + 1) % 3];
-    for_variant(isotropic, call.coupled, [&](auto iso, auto coupled) {
-      iteration_kernel<decltype(iso)::value, decltype(coupled)::value>
-          <<<tile_grid(shape), tile_block(), 0, stream>>>(problem, field, before, next, static_cast<float>(momentum));
-    });
-    STD_CUDA_KERNEL_LAUNCH_CHECK();
-    momentum = next_momentum(t);
-  }
-  const DualField last{fields[iterations % 3], numel};
-  for_variant(isotropic, call.coupled, [&](auto, auto coupled) {
-    result_kernel<decltype(coupled)::value><<<tile_grid(shape), tile_block(), 0, stream>>>(
-        problem, last, mutable_data<float>(dual), mutable_data<float>(out));
-  });
-  STD_CUDA_KERNEL_LAUNCH_CHECK();
+  const CudaLauncher launcher{
+      problem, isotropic, call.coupled, mutable_data<float>(dual), mutable_data<float>(out), current_stream(v)};
+  schedule.run(launcher.dual, mutable_data<float>(scratch), launcher);
 }
 
 }  // namespace
