@@ -24,6 +24,66 @@ def operators() -> list[str]:
     return lines
 
 
+def restoring() -> list[str]:
+    facts = read("restore_speed_cpu")
+    found, volumes = facts["steps"], facts["volumes"]
+    named = {
+        "backward": "plain port, `loss.backward()`",
+        "grad": "plain port, `autograd.grad`",
+        "folded": "the same, batch normalisation folded, channels last",
+        "compiled": "torch.compile of that",
+        "eager": "plain port",
+    }
+    lines = [
+        "**The restoration loop** at the paper's full size (200 x 200, six blocks, 512 latent channels), float32,"
+        f" batches of {found['batch_size']}: milliseconds for a slice and step, median and quartiles of one"
+        " interleaved run, and the error of a step relative to its length in float64 (`python bench/restore_speed.py`;"
+        f" {place(facts['environment'])}):",
+        "",
+        "| solver | by | ms | times lesioncore | error |",
+        "|---|---|---|---|---|",
+    ]
+    for solver in ("paper", "em"):
+        own = found[solver]["lesioncore"]["ms_per_slice"]["median"]
+        for name, row in found[solver].items():
+            ms = row["ms_per_slice"]
+            lines.append(
+                f"| `{solver}` | {named.get(name, name)} | {ms['median']:.1f} ({ms['low']:.1f}–{ms['high']:.1f}) |"
+                f" {ms['median'] / own:.2f} | {row['relative_error']:.0e} |"
+            )
+    lines += [
+        "",
+        "Whole volumes with the default solver, from array to array:",
+        "",
+        "| | seconds | peak memory, GB |",
+        "|---|---|---|",
+    ]
+    for name, row in volumes.items():
+        shape = " x ".join(map(str, row["shape"]))
+        lines.append(f"| {name}, {shape} | {row['seconds']['median']:.1f} | {row['peak_gb']:.2f} |")
+    return lines
+
+
+def scaling() -> list[str]:
+    facts = read("scaling_cpu")
+    lines = [
+        "**Scaling** of a restoration with the paper's network and the default solver: exponent of time against each of"
+        " them, and how far it is off a straight line (`python bench/scaling.py`;"
+        f" {place(facts['environment'])}; [plot](scaling_cpu.png)):",
+        "",
+        "| against | points | seconds | exponent | off the line | peak memory, GB |",
+        "|---|---|---|---|---|---|",
+    ]
+    for axis, found in facts["axes"].items():
+        points, seconds, peaks = (
+            " / ".join(f"{row[key]:{form}}" for row in found["rows"])
+            for key, form in ((axis, "g"), ("seconds", ".1f"), ("peak_gb", ".2f"))
+        )
+        off = 100 * found["off_the_line"]
+        lines.append(f"| {axis} | {points} | {seconds} | {found['exponent']:.2f} | {off:.0f} % | {peaks} |")
+    return lines
+
+
 def training_speed() -> list[str]:
     facts = read("training_speed_cpu")
     lines = [

@@ -8,10 +8,10 @@ from _bench import RESULTS, ROOT
 from _sections_detection import changes, demos, postprocessing, quality, real_input, resolution, scores, weights
 from _sections_models import longer, models, recipes, solvers, table_3
 from _sections_robustness import robustness
-from _sections_speed import operators, training_speed
+from _sections_speed import operators, restoring, scaling, training_speed
 
 BEGIN, END = "<!-- measured: python bench/readme.py writes this -->", "<!-- end of measured -->"
-MAIN = (quality, operators, demos)
+MAIN = (quality, restoring, demos)
 REST = (
     models,
     longer,
@@ -25,6 +25,8 @@ REST = (
     solvers,
     postprocessing,
     real_input,
+    operators,
+    scaling,
     training_speed,
 )
 MORE = "More, with the paper's tables laid beside: [bench/results](bench/results/README.md)."

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import subprocess
 import sys
 import time
@@ -190,6 +191,13 @@ def volume(name: str, device: str, threads: int) -> dict[str, Any]:
     return found
 
 
+def peak_gb(device: str) -> float:
+    """Peak memory of this process, or what it had of the device."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.max_memory_allocated() / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
 def restore_volume(name: str, device: str) -> dict[str, Any]:
     """Seconds of the whole call, from array to restored array, and the peak memory of the process or the device."""
     shape = VOLUMES[name]
@@ -212,17 +220,11 @@ def restore_volume(name: str, device: str) -> dict[str, Any]:
         if device != "cpu":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
-    if device == "cpu":
-        import resource
-
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    else:
-        peak = torch.cuda.max_memory_allocated() / 1e9
     return {
         "shape": list(result.scan.brain().shape) if shape is None else list(shape),
         "solver": result.record.config.solver_name,
         "seconds": {"median": sorted(seconds)[1], "all": [round(one, 3) for one in seconds]},
-        "peak_gb": round(peak, 3),
+        "peak_gb": round(peak_gb(device), 3),
     }
 
 

@@ -1,0 +1,127 @@
+"""Time and peak memory of a restoration against slices, resolution, width of the network and number of volumes.
+
+    python bench/scaling.py [--device cuda] [--threads N] [--quick]
+
+The paper's network with random weights and the default solver, each point in a process of its own, median of three
+calls. Writes ``scaling_<device>.json`` with the fitted exponent of each axis, and ``scaling_<device>.png``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from _bench import RESULTS, environment, write_json
+from restore_speed import WEIGHT, peak_gb
+
+import lesioncore as lc
+
+CHANNELS = (16, 32, 64, 128, 256, 512)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One measured case; `width` multiplies the paper's channels."""
+
+    slices: int = 48
+    pixels: int = 200
+    width: float = 1.0
+    volumes: int = 1
+
+
+AXES = {
+    "slices": [Point(slices=n) for n in (24, 48, 96, 144)],
+    "pixels": [Point(pixels=n) for n in (100, 144, 200, 256)],
+    "width": [Point(width=w) for w in (0.5, 1.0, 1.5)],
+    "volumes": [Point(volumes=n) for n in (1, 2, 4)],
+}
+
+
+def measure(point: Point, device: str, calls: int) -> dict[str, Any]:
+    torch.manual_seed(0)
+    channels = tuple(round(point.width * count) for count in CHANNELS)
+    prior = lc.VAE(lc.VAEConfig((point.pixels, point.pixels), channels, channels[-1]))
+    shape = (point.slices, 1, point.pixels, point.pixels)
+    scans = [torch.randn(shape) for _ in range(point.volumes)]
+    masks = [torch.ones(shape, dtype=torch.bool) for _ in scans]
+    config = lc.RestoreConfig(tv_weight=WEIGHT, normalized=True)
+    seconds = []
+    for _ in range(calls):
+        start = time.perf_counter()
+        lc.restore(scans, prior, mask=masks, config=config, device=device)
+        seconds.append(time.perf_counter() - start)
+    return {"seconds": round(float(np.median(seconds)), 3), "peak_gb": round(peak_gb(device), 3)}
+
+
+def apart(point: Point, options: argparse.Namespace) -> dict[str, Any]:
+    """A point in a process of its own, for the peak of its memory."""
+    command = [sys.executable, __file__, "--point", json.dumps(asdict(point))]
+    command += ["--device", options.device, "--threads", str(options.threads)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def fit(axis: str, rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Exponent of time against the axis, and the largest relative distance from the line of least squares."""
+    x, y = (np.array([row[key] for row in rows], dtype=float) for key in (axis, "seconds"))
+    slope, offset = np.polyfit(x, y, 1)
+    return {
+        "exponent": round(float(np.polyfit(np.log(x), np.log(y), 1)[0]), 3),
+        "off_the_line": round(float(np.abs(y / (slope * x + offset) - 1).max()), 3),
+    }
+
+
+def plot(axes: dict[str, Any], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, len(axes), figsize=(3.2 * len(axes), 3), constrained_layout=True)
+    for panel, (axis, found) in zip(panels, axes.items(), strict=True):
+        panel.plot([row[axis] for row in found["rows"]], [row["seconds"] for row in found["rows"]], "o-")
+        panel.set(xlabel=axis, ylabel="seconds", ylim=(0, None), xlim=(0, None))
+        panel.set_title(f"exponent {found['exponent']:.2f}")
+    figure.savefig(path, dpi=120, metadata={"Software": None})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of torch on the CPU")
+    parser.add_argument("--quick", action="store_true", help="few slices, one call each")
+    parser.add_argument("--point", help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for scaling_DEVICE.json and .png")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.point:
+        point = Point(**json.loads(options.point))
+        print(json.dumps(measure(point, options.device, 1 if point.slices < 24 else 3)))
+        return
+    facts = environment(options.device)
+    print(", ".join(f"{name} {value}" for name, value in facts.items()))
+    axes = {}
+    for axis, points in AXES.items():
+        rows = []
+        for point in points:
+            small = replace(point, slices=max(4, point.slices // 12)) if options.quick else point
+            rows.append({**asdict(small), **apart(small, options)})
+            print(f"{axis}: {rows[-1]}", flush=True)
+        axes[axis] = {"rows": rows, **fit(axis, rows)}
+        print(f"{axis}: exponent {axes[axis]['exponent']}, off the line {axes[axis]['off_the_line']}", flush=True)
+    name = f"scaling_{torch.device(options.device).type}{'_quick' * options.quick}"
+    write_json(options.out / f"{name}.json", {"environment": facts, "axes": axes})
+    plot(axes, options.out / f"{name}.png")
+    print(f"written to {options.out / name}.json")
+
+
+if __name__ == "__main__":
+    main()
