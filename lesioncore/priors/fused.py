@@ -71,7 +71,7 @@ class FrozenConv(nn.Module):
         if self.stride == [1, 1] and _onednn_takes(gradient):
             padding = [size - 1 - pad for size, pad in zip(self.weight.shape[2:], self.padding, strict=True)]
             return self._onednn(gradient, "turned", None, [1, 1], padding, add=add)
-        like = gradient.new_empty(shape).to(memory_format=torch.channels_last)  # its values are not read
+        like = torch.empty(shape, dtype=gradient.dtype, device=gradient.device, memory_format=torch.channels_last)
         found: Tensor = torch.ops.aten.convolution_backward(
             gradient,
             like,
@@ -115,19 +115,37 @@ def _onednn_takes(x: Tensor) -> bool:
     return usable and x.device.type == "cpu" and x.dtype == torch.float32
 
 
-class FusedConv(nn.Module):
-    """A convolution for restoration that stands alone."""
+class Fused(nn.Module):
+    """A part of a network for restoration, which knows the gradient of its input."""
+
+    def run(self, x: Tensor) -> tuple[Tensor | None, Tensor]:
+        """What the gradient needs beside the output, and the output."""
+        raise NotImplementedError
+
+    def differentiate(self, gradient: Tensor, hidden: Tensor | None, out: Tensor, shape: torch.Size) -> Tensor:
+        """Gradient of an input of `shape` from that of the output."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _Apply.apply(x, self)
+
+
+class FusedConv(Fused):
+    """A convolution that stands alone."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
         self.conv = FrozenConv(conv)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return _Conv.apply(x, self.conv)
+    def run(self, x: Tensor) -> tuple[None, Tensor]:
+        return None, self.conv(x)
+
+    def differentiate(self, gradient: Tensor, hidden: Tensor | None, out: Tensor, shape: torch.Size) -> Tensor:
+        return self.conv.input_gradient(gradient, shape)
 
 
-class FusedDownBlock(nn.Module):
-    """A :class:`DownBlock` for restoration."""
+class FusedDownBlock(Fused):
+    """A :class:`DownBlock`."""
 
     def __init__(self, block: DownBlock) -> None:
         super().__init__()
@@ -135,12 +153,23 @@ class FusedDownBlock(nn.Module):
             FrozenConv(conv, block.negative_slope) for conv in (block.conv, block.down, block.skip)
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        return _Down.apply(x, self)
+    def run(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = self.conv(x, activate=True)
+        skip = self.skip(_channels_last(_centres(x)))
+        return hidden, self.down(hidden, activate=True, add=skip)
+
+    def differentiate(self, gradient: Tensor, hidden: Tensor | None, out: Tensor, shape: torch.Size) -> Tensor:
+        assert hidden is not None
+        gradient = _through_activation(gradient, out, self.down.negative_slope)
+        inner = _through_activation(self.down.input_gradient(gradient, hidden.shape), hidden, self.conv.negative_slope)
+        found = self.conv.input_gradient(inner, shape)
+        centres = _centres(found)
+        centres += self.skip.input_gradient(gradient, centres.shape)
+        return found
 
 
-class FusedUpBlock(nn.Module):
-    """An :class:`UpBlock` for restoration."""
+class FusedUpBlock(Fused):
+    """An :class:`UpBlock`."""
 
     def __init__(self, block: UpBlock) -> None:
         super().__init__()
@@ -149,67 +178,41 @@ class FusedUpBlock(nn.Module):
         )
         self.size = block.size
 
-    def forward(self, x: Tensor) -> Tensor:
-        return _Up.apply(x, self)
+    def run(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = self.conv(x, activate=True)
+        skip = _enlarged(self.skip(x), self.size)
+        return hidden, self.up(_enlarged(hidden, self.size), activate=True, add=skip)
+
+    def differentiate(self, gradient: Tensor, hidden: Tensor | None, out: Tensor, shape: torch.Size) -> Tensor:
+        assert hidden is not None
+        gradient = _through_activation(gradient, out, self.up.negative_slope)
+        inner = _adjoint_of_enlarged(self.up.input_gradient(gradient, gradient.shape), hidden.shape)
+        inner = _through_activation(inner, hidden, self.conv.negative_slope)
+        skip = self.skip.input_gradient(_adjoint_of_enlarged(gradient, hidden.shape), shape)
+        return self.conv.input_gradient(inner, shape, add=skip)
 
 
-class _Conv(torch.autograd.Function):
+class _Apply(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, conv: FrozenConv) -> Tensor:
-        ctx.conv, ctx.shape = conv, x.shape
-        out: Tensor = conv(x.contiguous(memory_format=torch.channels_last))
+    def forward(ctx: Any, x: Tensor, module: Fused) -> Tensor:
+        x = _channels_last(x)
+        hidden, out = module.run(x)
+        ctx.module, ctx.shape = module, x.shape
+        ctx.save_for_backward(hidden, out)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return ctx.conv.input_gradient(gradient.contiguous(memory_format=torch.channels_last), ctx.shape), None
+        hidden, out = ctx.saved_tensors
+        return ctx.module.differentiate(_channels_last(gradient), hidden, out, ctx.shape), None
 
 
-class _Down(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, block: FusedDownBlock) -> Tensor:
-        x = x.contiguous(memory_format=torch.channels_last)
-        h = block.conv(x, activate=True)
-        skip = block.skip(_centres(x).contiguous(memory_format=torch.channels_last))
-        out: Tensor = block.down(h, activate=True, add=skip)
-        ctx.block, ctx.shape = block, x.shape
-        ctx.save_for_backward(h, out)
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        block: FusedDownBlock = ctx.block
-        h, out = ctx.saved_tensors
-        gradient = _through_activation(gradient, out, block.down.negative_slope)
-        inner = _through_activation(block.down.input_gradient(gradient, h.shape), h, block.conv.negative_slope)
-        found = block.conv.input_gradient(inner, ctx.shape)
-        centres = _centres(found)
-        centres += block.skip.input_gradient(gradient, centres.shape)
-        return found, None
-
-
-class _Up(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, block: FusedUpBlock) -> Tensor:
-        x = x.contiguous(memory_format=torch.channels_last)
-        h = block.conv(x, activate=True)
-        out: Tensor = block.up(_enlarged(h, block.size), activate=True, add=_enlarged(block.skip(x), block.size))
-        ctx.block, ctx.shape = block, x.shape
-        ctx.save_for_backward(h, out)
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        block: FusedUpBlock = ctx.block
-        h, out = ctx.saved_tensors
-        gradient = _through_activation(gradient, out, block.up.negative_slope)
-        inner = _adjoint_of_enlarged(block.up.input_gradient(gradient, gradient.shape), h.shape)
-        inner = _through_activation(inner, h, block.conv.negative_slope)
-        skip = block.skip.input_gradient(_adjoint_of_enlarged(gradient, h.shape), ctx.shape)
-        return block.conv.input_gradient(inner, ctx.shape, add=skip), None
+def _channels_last(x: Tensor) -> Tensor:
+    """`x` with its channels last in memory, by its strides as well: PyTorch takes one channel for either layout."""
+    _, channels, height, width = x.shape
+    strides = (height * width * channels, 1, width * channels, channels)
+    return x.contiguous(memory_format=torch.channels_last).as_strided(x.shape, strides)
 
 
 def _centres(x: Tensor) -> Tensor:
@@ -219,7 +222,6 @@ def _centres(x: Tensor) -> Tensor:
 
 def _through_activation(gradient: Tensor, result: Tensor, negative_slope: float) -> Tensor:
     """Gradient before a leaky-ReLU from that behind it; the sign of its result is that of its input."""
-    gradient = gradient.contiguous(memory_format=torch.channels_last)
     return torch.ops.aten.leaky_relu_backward(gradient, result, negative_slope, True)
 
 
