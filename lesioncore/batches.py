@@ -1,8 +1,9 @@
-"""Slices a batch at a time, as many as suit the device, and the memory that they use again and again."""
+"""Slices a batch at a time, as many as suit the device; and one loop over batches at a time."""
 
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -16,24 +17,33 @@ _PIXELS = {"cpu": 320_000, "cuda": 10_000_000}
 system for fresh pages at each allocation, and far below the deep layers' small maps keep the cores waiting."""
 
 
-_loops, _lock = 0, threading.Lock()
+_loops, _counting = 0, threading.Lock()
+_turns: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
 
 
 @contextmanager
-def kept_memory() -> Iterator[None]:
-    """While a loop over batches runs, in any thread, the process keeps host memory that a batch has freed.
+def computing(device: torch.device) -> Iterator[None]:
+    """A loop over batches: one at a time on each device, while other threads read and write.
 
-    Where the C library is glibc. What is free goes back to the system with the last of the loops.
+    Host memory that a batch has freed stays with the process until the last loop ends, where the C library is glibc.
     """
+    with _counting:
+        turn = _turns[str(device)]
+    with turn, _kept_memory():
+        yield
+
+
+@contextmanager
+def _kept_memory() -> Iterator[None]:
     global _loops
-    with _lock:
+    with _counting:
         _loops += 1
         if _loops == 1:
             _C.keep_freed_memory(True)
     try:
         yield
     finally:
-        with _lock:
+        with _counting:
             _loops -= 1
             if _loops == 0:
                 _C.keep_freed_memory(False)

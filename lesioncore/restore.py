@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from lesioncore import _ops
-from lesioncore.batches import kept_memory
+from lesioncore.batches import computing
 from lesioncore.calibration import Calibration
 from lesioncore.config import RestoreConfig
 from lesioncore.engine import ElboGradient, backend_of
@@ -83,10 +83,10 @@ def restore(
     seed = None
     if config.latent == "sample":
         seed = 0 if generator is None else generator.initial_seed()
-    start = time.perf_counter()
-    with progress_bar(progress, "restoring") as report:
+    with progress_bar(progress, "restoring") as report, computing(target):
+        start = time.perf_counter()
         solutions = solve_stacks(scans, prior, config, tv_weight, target, seed=seed, progress=report)
-    seconds = time.perf_counter() - start
+        seconds = time.perf_counter() - start
     record = RunRecord(
         metadata,
         config,
@@ -149,7 +149,7 @@ def solve_stacks(
         hold_posterior=solver.holds_posterior,
     )
     objective = Objective(elbo, tv_weight, config.total_variation(stacks[0].voxel_size))
-    with kept_memory():
+    with computing(device):
         found = solver.solve(y, mask, objective, progress)
     solutions = []
     counts = [int(rows.sum()) for rows in keep]
@@ -189,7 +189,7 @@ def warn_unusual(remarks: Sequence[str], scan: Scan, metadata: PriorMetadata, *,
     """Warn that a scan is unlike the healthy ones of the calibration, if there is anything to remark."""
     if remarks:
         warnings.warn(
-            f"{'scan' if scan.path is None else scan.path.name}: {'; '.join(remarks)}. Thresholds may not hold: check"
+            f"{'scan' if scan.path is None else scan.path}: {'; '.join(remarks)}. Thresholds may not hold: check"
             f" that it is a {metadata.modality or 'matching'} image without its skull, rightly oriented",
             stacklevel=stacklevel,
         )
@@ -277,13 +277,14 @@ class progress_bar:
             return self._progress
         if not self._progress:
             return None
-        from tqdm import tqdm
-
-        # disable=None: silent where stderr is not a terminal.
-        self._tqdm = tqdm(desc=self._what, unit="step", disable=None, leave=False)
         return self._advance
 
     def _advance(self, done: int, steps: int) -> None:
+        if self._tqdm is None:  # only now: other threads' loops may have come first
+            from tqdm import tqdm
+
+            # disable=None: silent where stderr is not a terminal.
+            self._tqdm = tqdm(desc=self._what, unit="step", disable=None, leave=False)
         self._tqdm.total = steps
         self._tqdm.n = done
         self._tqdm.refresh()

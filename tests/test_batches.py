@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from models import tiny_vae
 
-from lesioncore.batches import batch_size_for, in_batches
+from lesioncore.batches import batch_size_for, computing, in_batches
 from lesioncore.engine import ElboGradient
 
 
@@ -54,3 +57,33 @@ def test_every_slice_once():
 @pytest.mark.parametrize(("size", "count"), [(10, 3200), (100, 32), (200, 8), (1000, 1)])
 def test_size_on_a_cpu(size, count):
     assert batch_size_for(torch.empty(3, 1, size, size), torch.device("cpu")) == count
+
+
+def test_one_loop_at_a_time_on_a_device():
+    device, inside, most = torch.device("cpu"), 0, 0
+
+    def loop(_):
+        nonlocal inside, most
+        with computing(device), computing(device):  # a loop may start another
+            inside += 1
+            most = max(most, inside)
+            torch.zeros(100_000).exp_()
+            inside -= 1
+
+    with ThreadPoolExecutor(4) as executor:
+        list(executor.map(loop, range(40)))
+    assert most == 1
+
+
+def test_another_device_does_not_wait():
+    entered = threading.Event()
+
+    def loop():
+        with computing(torch.device("meta")):
+            entered.set()
+
+    with computing(torch.device("cpu")):
+        thread = threading.Thread(target=loop)
+        thread.start()
+        assert entered.wait(10)
+    thread.join()

@@ -126,6 +126,35 @@ def test_one_bad_file_does_not_stop_the_others(tmp_path, prior, capsys):
     assert "Traceback" not in captured.err
 
 
+def test_scans_in_work_at_the_same_time_give_what_they_give_alone(tmp_path, prior, capsys):
+    paths = [scan(tmp_path / f"sub-0{i}_T2w.nii.gz", i) for i in range(5)]
+    command = ["restore", *map(str, paths), "--prior", prior, "--tv-weight", "2.5", "-o"]  # no masks: a warning each
+    found = []
+    for workers in ("1", "3"):
+        out = tmp_path / workers
+        assert main([*command, str(out), "--workers", workers]) == 0
+        captured = capsys.readouterr()
+        assert [Path(line.split()[1]) for line in captured.out.splitlines() if line.startswith("[")] == paths
+        assert "5 of 5 scans restored" in captured.out
+        found.append({file.name: nib.load(file).get_fdata() for file in sorted(out.glob("*.nii.gz"))})
+    alone, together = found
+    assert list(alone) == list(together)
+    assert len(alone) >= 15
+    assert all(np.array_equal(together[name], values) for name, values in alone.items())
+
+
+@pytest.mark.parametrize("workers", ["1", "4"])
+def test_warnings_name_their_scan(tmp_path, prior, capsys, workers):
+    paths = [scan(tmp_path / f"sub-0{i}_T2w.nii.gz", i) for i in range(3)]
+    wide = nib.load(paths[1])
+    nib.save(nib.Nifti1Image(wide.get_fdata(), 1.7 * AFFINE), paths[1])  # reaches beyond the prior's field of view
+    command = ["restore", *map(str, paths), "-o", str(tmp_path / "out"), "--prior", prior, "--workers", workers]
+    main(command)
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert lines
+    assert all(line.count(str(paths[1])) == 1 for line in lines)
+
+
 def test_existing_results_are_kept_unless_overwriting(tmp_path, prior, capsys):
     path, out = scan(tmp_path / "sub-01_T2w.nii.gz"), tmp_path / "out"
     command = ["restore", str(path), "-o", str(out), "--prior", prior]
@@ -170,6 +199,7 @@ def test_another_contrast_of_the_same_subject_keeps_its_images(tmp_path, prior, 
         ("restore SCAN -o OUT", 2, "--prior"),
         ("restore SCAN -o OUT --prior PRIOR --steps -1", 2, "-1"),
         ("restore SCAN -o OUT --prior PRIOR --seed -1", 2, "--seed"),
+        ("restore SCAN -o OUT --prior PRIOR --workers -1", 2, "--workers"),
         ("restore SCAN -o OUT --prior PRIOR --tv-weight nan", 2, "tv_weight"),
         ("restore SCAN -o OUT --prior PRIOR --kl-weight -1", 2, "kl_weight"),
         ("restore SCAN -o OUT --prior PRIOR --solver magic", 2, "magic"),

@@ -9,10 +9,13 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 NOTE = "Research software, not a medical device."
+
+_about: ContextVar[str | None] = ContextVar("about", default=None)
 
 
 class CommandError(Exception):
@@ -66,11 +69,18 @@ class Output:
         """Write a warning to stderr."""
         print(f"warning: {_one_line(message)}", file=sys.stderr, flush=True)
 
-    def error(self, error: BaseException, *, about: str | None = None) -> str:
-        """Write a failure to stderr, in one line that names what it is about, and return the line's text."""
-        text = describe(error)
-        if about is not None and about not in text:
-            text = f"{about}: {text}"
+    @contextmanager
+    def about(self, subject: str) -> Iterator[None]:
+        """Name a file in the warnings and failures of this thread that do not name it themselves."""
+        token = _about.set(subject)
+        try:
+            yield
+        finally:
+            _about.reset(token)
+
+    def error(self, error: BaseException) -> str:
+        """Write a failure to stderr, in one line, and return the line's text."""
+        text = _named(describe(error))
         print(f"error: {text}", file=sys.stderr, flush=True)
         return text
 
@@ -86,7 +96,7 @@ class Output:
             print(json.dumps(facts, indent=2, allow_nan=False), flush=True)
 
     def _show_warning(self, message: Warning | str, category: type[Warning], *_: Any) -> None:
-        self.warn(str(message) if category is UserWarning else f"{category.__name__}: {message}")
+        self.warn(_named(str(message) if category is UserWarning else f"{category.__name__}: {message}"))
 
 
 def describe(error: BaseException) -> str:
@@ -116,6 +126,12 @@ def bar(description: str, unit: str) -> Iterator[Callable[[int, int], None]]:
             shown.refresh()
 
         yield progress
+
+
+def _named(text: str) -> str:
+    """A message with the name of what it is about, unless it has that name in it."""
+    about = _about.get()
+    return text if about is None or about in text else f"{about}: {text}"
 
 
 def _one_line(text: str) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from lesioncore.cli.options import RestoreOptions, open_prior
-from lesioncore.cli.output import NOTE, CommandError, Output, Report
+from lesioncore.cli.output import NOTE, CommandError, Output, Report, UsageError
 from lesioncore.cli.scans import Job, other_results, results_of, select
 from lesioncore.data.bids import other_contrast
 from lesioncore.flat import Flat
@@ -36,6 +39,9 @@ class Restore:
         Name of an embedded prior, such as phantom-t2 or phantom-t1, or of another package's, or a prior's directory.
     mask : tuple of Path
         Brain masks, one for each scan in the same order. Derived from the constant background when absent.
+    workers : int
+        Scans in work at the same time: while the device restores one, others are read and written. Each takes memory
+        for a scan and its results. 0 is as many as there are CPU cores, but at most 4.
     overwrite : bool
         Replace results that are there already.
     json : bool
@@ -51,13 +57,16 @@ class Restore:
     mask: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE [FILE ...]", help_behavior_hint="")] = ()
     options: Flat[RestoreOptions] = field(default_factory=RestoreOptions)
     postprocessing: Flat[PostProcessing] = field(default_factory=PostProcessing)
+    workers: int = 0
     overwrite: bool = False
     json: bool = False
 
     def run(self, output: Output) -> Report:
-        """Restore one scan after the other; a failure does not keep the rest from being done."""
+        """Restore all scans; a failure does not keep the rest from being done."""
         from lesioncore.priors.base import metadata_of
 
+        if self.workers < 0:
+            raise UsageError(f"--workers: got {self.workers}, expected 0 or more")
         prior = open_prior(self.prior)
         config = replace(self.options.config(prior), postprocessing=self.postprocessing)
         modality = metadata_of(prior).modality
@@ -71,24 +80,43 @@ class Restore:
                 f"the paper's solver takes {config.decided_solver.steps} passes forward and backward for each slice;"
                 " 500 are minutes to tens of minutes for a scan on a CPU"
             )
+        start = time.perf_counter()
         done, failed = [], []
-        for number, job in enumerate(selection.jobs, start=1):
+        for number, (job, result) in enumerate(self._results(selection.jobs, prior, config, output), start=1):
             output.say(f"[{number}/{len(selection.jobs)}] {job.scan}")
             contrast = other_contrast(job.scan, modality)
             if contrast is not None:
                 output.warn(f"{job.scan}: is a {contrast} image by its name, but the prior is for {modality}")
-            try:
-                facts = self._restore(job, prior, config)
-            except Exception as error:
-                failed.append({"input": str(job.scan), "error": output.error(error, about=str(job.scan))})
-                continue
+            with output.about(str(job.scan)):
+                try:
+                    facts = result()
+                except Exception as error:
+                    failed.append({"input": str(job.scan), "error": output.error(error)})
+                    continue
             done.append(facts)
             for line in lines(facts):
                 output.say(f"  {line}")
         if len(selection.jobs) > 1:
-            output.say(f"{len(done)} of {len(selection.jobs)} scans restored")
+            seconds = time.perf_counter() - start
+            output.say(f"{len(done)} of {len(selection.jobs)} scans restored in {seconds:.1f} s")
         output.say(NOTE)
         return Report({"prior": self.prior, "scans": done, "failed": failed, "note": NOTE}, complete=not failed)
+
+    def _results(
+        self, jobs: Sequence[Job], prior: Prior, config: RestoreConfig, output: Output
+    ) -> Iterator[tuple[Job, Callable[[], dict[str, Any]]]]:
+        """The jobs in their order, each with what waits for its facts while others are in work."""
+
+        def restore(job: Job) -> dict[str, Any]:
+            with output.about(str(job.scan)):
+                return self._restore(job, prior, config)
+
+        executor = ThreadPoolExecutor(self.workers or min(4, len(os.sched_getaffinity(0))))
+        try:
+            for job, future in [(job, executor.submit(restore, job)) for job in jobs]:
+                yield job, future.result
+        finally:
+            executor.shutdown(cancel_futures=True)
 
     def _restore(self, job: Job, prior: Prior, config: RestoreConfig) -> dict[str, Any]:
         import torch

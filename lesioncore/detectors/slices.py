@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from lesioncore.batches import batch_size_for, in_batches, kept_memory
+from lesioncore.batches import batch_size_for, computing, in_batches
 from lesioncore.detectors.base import Progress
 from lesioncore.restore import resolve_device
 from lesioncore.scan import SliceStack
@@ -50,7 +50,7 @@ def map_slices(
     slices = torch.cat([stack.slices[keep] for stack, keep in zip(stacks, rows, strict=True)])
     masks = torch.cat([stack.mask[keep] for stack, keep in zip(stacks, rows, strict=True)])
     found = torch.zeros_like(slices)
-    with kept_memory(), torch.no_grad():
+    with computing(target), torch.no_grad():
 
         def run(batch: slice) -> None:
             mask = masks[batch].to(target)
