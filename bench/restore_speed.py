@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -195,7 +194,9 @@ def peak_gb(device: str) -> float:
     """Peak memory of this process, or what it had of the device."""
     if torch.device(device).type == "cuda":
         return torch.cuda.max_memory_allocated() / 1e9
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    # Not getrusage: its peak starts from that of the process that started this one.
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024 / 1e9
 
 
 def restore_volume(name: str, device: str) -> dict[str, Any]:
