@@ -39,7 +39,7 @@ class Point:
 
 AXES = {
     "slices": [Point(slices=n) for n in (24, 48, 96, 144)],
-    "pixels": [Point(pixels=n) for n in (100, 144, 200, 256)],
+    "pixels": [Point(pixels=n) for n in (128, 160, 200, 256)],
     "width": [Point(width=w) for w in (0.5, 1.0, 1.5)],
     "volumes": [Point(volumes=n) for n in (1, 2, 4)],
 }
