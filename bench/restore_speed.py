@@ -11,15 +11,18 @@ float32, interleaved in one process, in batches of the same size:
   lesioncore    the engine and the native step
 and a step of the em solver (a forward pass and the TV prox) against the same in eager torch on the plain network. Each
 port's step is checked against float64. Then whole volumes through `lesioncore.restore` with the default solver, each in
-a process of its own, with its peak memory. Writes ``restore_speed_<device>.json``.
+a process of its own, with its peak memory; and a folder of scans through the command `lesioncore restore`, files to
+files, with one and with the default number of workers. Writes ``restore_speed_<device>.json``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
@@ -229,6 +232,33 @@ def restore_volume(name: str, device: str) -> dict[str, Any]:
     }
 
 
+# ---- Many volumes ---------------------------------------------------------------------------------------------------
+
+
+def folder(device: str, threads: int, scans: int) -> dict[str, Any]:
+    """Volumes per hour, files to files, of simulated scans of 1 mm with the embedded prior: median of three runs."""
+    hours: dict[str, list[float]] = {"one worker": [], "default workers": []}
+    with tempfile.TemporaryDirectory() as work:
+        environ = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+
+        def lesioncore(command: str) -> None:
+            words = [sys.executable, "-m", "lesioncore", *command.split()]
+            subprocess.run(words, check=True, capture_output=True, cwd=work, env=environ)
+
+        lesioncore(f"phantom in --subjects {scans} --contrast T2w --lesion glioma")
+        for _ in range(3):
+            for name, found in hours.items():
+                start = time.perf_counter()
+                lesioncore(
+                    f"restore in -o out --prior phantom-t2 --overwrite --device {device}"
+                    + " --workers 1" * (name == "one worker")
+                )
+                found.append((time.perf_counter() - start) / 3600)
+    rates = {name: round(scans / sorted(found)[1], 1) for name, found in hours.items()}
+    print(f"{scans} scans, volumes per hour: {rates}", flush=True)
+    return {"scans": scans, "volumes_per_hour": rates}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
@@ -246,6 +276,7 @@ def main() -> None:
     found = {"environment": facts, "steps": steps(options.device, options.quick)}
     names = ["embedded prior"] if options.quick else list(VOLUMES)
     found["volumes"] = {name: volume(name, options.device, options.threads) for name in names}
+    found["folder"] = folder(options.device, options.threads, 2 if options.quick else 8)
     path = options.out / f"restore_speed_{torch.device(options.device).type}{'_quick' * options.quick}.json"
     write_json(path, found)
     print(f"written to {path}")
