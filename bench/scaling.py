@@ -3,7 +3,8 @@
     python bench/scaling.py [--device cuda] [--threads N] [--quick]
 
 The paper's network with random weights and the default solver, each point in a process of its own, all of an axis
-in turn, median of three rounds. Writes ``scaling_<device>.json`` with the fitted exponent of each axis, and ``scaling_<device>.png``.
+in turn, median of three rounds. Writes ``scaling_<device>.json`` with the fitted exponent of each axis, and
+``scaling_<device>.png``.
 """
 
 from __future__ import annotations
