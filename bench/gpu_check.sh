@@ -34,10 +34,8 @@ cd "$out" || exit 1
 step info "$python" -c "from lesioncore._info import format_info, info; print(format_info(info()))"
 step tests env LESIONCORE_REQUIRE_CUDA=1 "$python" -m pytest -m needs_cuda -c "$root/pyproject.toml" \
   --rootdir "$root" -p no:cacheprovider "$root/tests"
-for script in op_speed restore_speed; do
-  if [ -f "$root/bench/$script.py" ]; then
-    step "$script" "$python" "$root/bench/$script.py" --device cuda --out "$out"
-  fi
+for script in op_speed restore_speed scaling; do
+  step "$script" "$python" "$root/bench/$script.py" --device cuda --out "$out"
 done
 step training_speed "$python" "$root/bench/training_speed.py" --device cuda --batch-size 64 --updates 40 --out "$out"
 
