@@ -4,10 +4,10 @@
     python bench/precision.py --device cuda
 
 The same patients of the split "test" in each, with the prior's own weight, smoothing and thresholds, which were found
-in float32, and healthy people of the same split that no calibration has seen. float64 is the reference. CPUs without
-bfloat16 instructions compute bfloat16 in software. On CPUs TF32 is emulated: the factors of every convolution are
-rounded to its ten bits, and their products summed in float32, as GPUs do. Writes ``precision_<device>.json``; a
-contrast that is there already from the same commit and options stays.
+in float32, and healthy people of the same split that no calibration has seen. float64 on the CPU is the reference.
+CPUs without bfloat16 instructions compute bfloat16 in software. On CPUs TF32 is emulated: the factors of every
+convolution are rounded to its ten bits, and their products summed in float32, as GPUs do. Writes
+``precision_<device>.json``; a contrast that is there already from the same commit and options stays.
 """
 
 from __future__ import annotations
@@ -66,24 +66,28 @@ def rounding(prior: Any) -> Any:
 def formats(name: str, device: torch.device) -> dict[str, Restore]:
     """Residuals of a scan by number format."""
 
-    def with_config(prior: Any, precision: str, dtype: torch.dtype = torch.float32) -> Restore:
-        weight = prior.metadata.calibration.tv_weight
+    def with_config(prior: Any, precision: str) -> Restore:
         config = lc.RestoreConfig(precision=precision)
 
         def restore(scan: Scan) -> Tensor:
-            y = scan.slices.to(dtype)
-            (found,) = solve_stacks([replace(scan, slices=y)], prior, config, weight, device)
-            return (y - found.restored).float()
+            return scan.slices - solve_stacks([scan], prior, config, weight, device)[0].restored
 
         return restore
 
+    def exactly(scan: Scan) -> Tensor:
+        y = replace(scan, slices=scan.slices.double())
+        (found,) = solve_stacks([y], wide, lc.RestoreConfig(), weight, torch.device("cpu"))
+        return (y.slices - found.restored).float()
+
     prior: Any = lc.load_prior(name)
     wide: Any = lc.load_prior(name)
+    wide.double()
+    weight = prior.metadata.calibration.tv_weight
     rounded = {"tf32": with_config(prior, "tf32")}
     if device.type == "cpu":
         rounded = {"tf32, emulated": with_config(rounding(lc.load_prior(name)), "float32")}
     return {
-        REFERENCE: with_config(wide.double(), "float32", torch.float64),
+        REFERENCE: exactly,
         "float32": with_config(prior, "float32"),
         **rounded,
         "bfloat16": with_config(prior, "bfloat16"),

@@ -84,8 +84,11 @@ def _set(kind: str, wanted: str) -> ExitStack:
     backends: Any = torch.backends
     # What holds for all of CUDA comes first: a setting that follows it must not be written, or it never would again.
     cuda = [backends.cudnn, backends.cudnn.conv, backends.cuda.matmul]
+    settings = cuda if kind == "cuda" else [backends.mkldnn.conv, backends.mkldnn.matmul]
     undo = ExitStack()
-    for setting in cuda if kind == "cuda" else [backends.mkldnn.conv, backends.mkldnn.matmul]:
+    if wanted == "ieee" and all(setting.fp32_precision in ("ieee", "none") for setting in settings):
+        return undo
+    for setting in settings:
         before = setting.fp32_precision
         if before != wanted:
             setting.fp32_precision = wanted

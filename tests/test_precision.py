@@ -39,6 +39,15 @@ def restored(prior, solver="em", **options):
     return lc.restore(SLICES, prior, config=config, device="cpu")
 
 
+def lively(make=tiny_vae):
+    """A random prior of larger weights: its reconstructions differ from slice to slice, and so does their rounding."""
+    prior = make()
+    for module in prior.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.weight.data *= 2
+    return prior
+
+
 def relative(found, exact):
     return float((found - exact).norm() / exact.norm())
 
@@ -46,25 +55,25 @@ def relative(found, exact):
 @pytest.mark.parametrize("make", [tiny_vae, tiny_multiscale, tiny_gmvae])
 @pytest.mark.parametrize("held", [False, True])
 def test_bfloat16_gives_the_gradient_to_its_eight_bits(make, held):
-    prior = make()
+    prior = lively(make)
     value, gradient = ElboGradient(prior, hold_posterior=held)(SLICES)
     found_value, found = ElboGradient(prior, hold_posterior=held, dtype=torch.bfloat16)(SLICES)
     assert found.dtype == found_value.dtype == torch.float32
-    assert 1e-5 < relative(found, gradient) < 2e-2
-    assert relative(found_value, value) < 1e-2
+    assert 1e-3 < relative(found, gradient) < 5e-2
+    assert relative(found_value, value) < 5e-2
 
 
 @SOLVERS
 def test_bfloat16_restores_nearly_the_same(solver):
-    prior = tiny_vae()
+    prior = lively()
     exact, found = (restored(prior, solver, precision=p).residual for p in ("float32", "bfloat16"))
     assert found.dtype == torch.float32
-    assert 0 < relative(found, exact) < 0.05
+    assert 1e-5 < relative(found, exact) < 0.1
 
 
 @SOLVERS
 def test_a_run_in_bfloat16_leaves_the_prior_as_it_was(solver):
-    prior = tiny_vae()
+    prior = lively()
     before = restored(prior, solver).residual
     restored(prior, solver, precision="bfloat16")
     assert {parameter.dtype for parameter in prior.parameters()} == {torch.float32}
@@ -72,7 +81,7 @@ def test_a_run_in_bfloat16_leaves_the_prior_as_it_was(solver):
 
 
 def test_batches_matter_no_more_than_rounding_does_in_bfloat16():
-    one, whole = (restored(tiny_vae(), precision="bfloat16", batch_size=size).residual for size in (1, 6))
+    one, whole = (restored(lively(), precision="bfloat16", batch_size=size).residual for size in (1, 6))
     assert relative(one, whole) < 1e-2
 
 
@@ -164,7 +173,7 @@ def test_the_users_own_settings_come_back_exactly():
         assert row["found"] == row["expected"], row
         device, precision = row["run"]
         names = ("conv", "matmul") if device == "cuda" else ("cpu conv", "cpu matmul")
-        assert {within[name] for name in names} == {"tf32" if precision == "tf32" else "ieee"}, row
+        assert {within[name] for name in names} <= ({"tf32"} if precision == "tf32" else {"ieee", "none"}), row
 
 
 def test_threads_share_what_they_agree_on_and_wait_for_each_other_where_they_do_not():
@@ -205,7 +214,7 @@ def test_settings_come_back_after_an_error():
 def test_tf32_on_cuda(solver):
     if torch.cuda.get_device_capability() < (8, 0):
         pytest.skip("the device has no TF32")
-    prior = tiny_vae()
+    prior, before = lively(), torch.backends.cuda.matmul.fp32_precision
     exact = restored(prior, solver).residual
 
     def on_cuda(precision):
@@ -214,7 +223,9 @@ def test_tf32_on_cuda(solver):
 
     found = {precision: on_cuda(precision) for precision in ("auto", "tf32", "float32", "bfloat16")}
     assert [result.record.precision for result in found.values()] == ["tf32", "tf32", "float32", "bfloat16"]
-    assert relative(found["float32"].residual, exact) < 1e-4
-    assert relative(found["auto"].residual, exact) < 5e-3
-    assert relative(found["bfloat16"].residual, exact) < 0.05
-    assert torch.backends.cuda.matmul.fp32_precision == "none"
+    errors = [relative(found[precision].residual, exact) for precision in ("float32", "tf32", "bfloat16")]
+    assert errors == sorted(errors)
+    assert errors[0] < 1e-3
+    assert errors[2] < 0.1
+    assert torch.equal(found["auto"].residual, found["tf32"].residual)
+    assert torch.backends.cuda.matmul.fp32_precision == before
