@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -27,10 +27,10 @@ from quality import LESION
 from torch import Tensor
 
 import lesioncore as lc
+from lesioncore.detectors import MAPDetector
 from lesioncore.evaluation.scans import load
 from lesioncore.metrics import ScoreHistogram, bootstrap_interval
 from lesioncore.priors.fused import FrozenConv
-from lesioncore.restore import solve_stacks
 from lesioncore.scan import Scan, prepare
 from lesioncore.smoothing import smooth
 from lesioncore.subjects import Subject, find_subjects
@@ -66,28 +66,23 @@ def rounding(prior: Any) -> Any:
 def formats(name: str, device: torch.device) -> dict[str, Restore]:
     """Residuals of a scan by number format."""
 
-    def with_config(prior: Any, precision: str) -> Restore:
-        config = lc.RestoreConfig(precision=precision)
+    def with_config(prior: Any, precision: str, dtype: torch.dtype = torch.float32) -> Restore:
+        detector = MAPDetector(prior, lc.RestoreConfig(precision=precision))
+        assert detector.calibration is not None  # as shipped
+        where = device if dtype == torch.float32 else torch.device("cpu")
 
         def restore(scan: Scan) -> Tensor:
-            return scan.slices - solve_stacks([scan], prior, config, weight, device)[0].restored
+            stack = replace(scan, slices=scan.slices.to(dtype))
+            return detector.deviation_stacks([stack], device=where)[0].float()
 
         return restore
 
-    def exactly(scan: Scan) -> Tensor:
-        y = replace(scan, slices=scan.slices.double())
-        (found,) = solve_stacks([y], wide, lc.RestoreConfig(), weight, torch.device("cpu"))
-        return (y.slices - found.restored).float()
-
-    prior: Any = lc.load_prior(name)
-    wide: Any = lc.load_prior(name)
-    wide.double()
-    weight = prior.metadata.calibration.tv_weight
+    prior, wide = lc.load_prior(name), cast(Any, lc.load_prior(name)).double()
     rounded = {"tf32": with_config(prior, "tf32")}
     if device.type == "cpu":
         rounded = {"tf32, emulated": with_config(rounding(lc.load_prior(name)), "float32")}
     return {
-        REFERENCE: exactly,
+        REFERENCE: with_config(wide, "float32", torch.float64),
         "float32": with_config(prior, "float32"),
         **rounded,
         "bfloat16": with_config(prior, "bfloat16"),
