@@ -204,3 +204,29 @@ def resolution() -> list[str]:
             cells += [f"{row['largest']:.3f}" for row in rows if row["limit"] == 0.05]
         lines.append(f"| {size} mm | " + " | ".join(cells) + " |")
     return lines
+
+
+def precision() -> list[str]:
+    facts = read("precision_cpu")
+    lines = [
+        "**Number formats** of the prior's network: MAP with the embedded priors, default solver, on"
+        f" {facts['patients']} patients and {facts['healthy']} healthy people that no calibration has seen, the same"
+        " ones in each; weight, smoothing and thresholds as shipped, found in float32 (`python bench/precision.py`;"
+        f" {place(facts)}). Differences from float64, with a paired 95 % interval over patients. *Emulated*: the"
+        " factors of each convolution rounded to TF32's ten bits, summed in float32; no GPU was used."
+        + ("" if facts["bfloat16_instructions"] else " bfloat16 is computed in software."),
+        "",
+        "| | format | AUC | difference | largest of one patient | error of a voxel's score, RMS |"
+        " healthy voxels above the 1 / 5 / 10 % thresholds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for contrast, rows in facts["contrasts"].items():
+        for name, row in rows.items():
+            low, high = row["auc_difference_interval"]
+            above = " / ".join(f"{share:.4f}" for share in row["healthy_above"])
+            difference = "–" if name == "float64" else f"{row['auc_difference']:+.5f} ({low:+.5f} to {high:+.5f})"
+            lines.append(
+                f"| {contrast} | {name} | {row['auc']:.4f} | {difference} | {row['largest_difference_of_one']:.5f} |"
+                f" {row['score_error']:.1g} | {above} |"
+            )
+    return lines

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from _bench import RESULTS, ROOT
-from _sections_detection import changes, demos, postprocessing, quality, real_input, resolution, scores, weights
+from _sections_detection import (
+    changes,
+    demos,
+    postprocessing,
+    precision,
+    quality,
+    real_input,
+    resolution,
+    scores,
+    weights,
+)
 from _sections_models import longer, models, recipes, solvers, table_3
 from _sections_robustness import robustness
 from _sections_speed import operators, restoring, scaling, training_speed
@@ -24,6 +34,7 @@ REST = (
     recipes,
     solvers,
     postprocessing,
+    precision,
     real_input,
     operators,
     scaling,

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from lesioncore.batches import check_batch_size
 from lesioncore.postprocess import PostProcessing
+from lesioncore.precision import PRECISIONS
 from lesioncore.priors.base import metadata_of
 from lesioncore.solvers import SOLVERS, PaperSolver, Solver, TotalVariation
 
@@ -44,6 +45,9 @@ class RestoreConfig:
         of the prior's reconstruction alone. Not for the em solver, whose steps it would not change.
     batch_size : int, optional
         Slices in one pass through the network; bounds memory. What suits the device when absent.
+    precision : {"auto", "float32", "tf32", "bfloat16"}
+        What the prior's network multiplies in. ``"auto"`` is TF32 on CUDA devices that have it, else float32; bfloat16
+        is for lesioncore's own kinds of priors. Solvers and total variation are float32 always.
     normalized : bool
         The values are the prior's z-scores already.
     postprocessing : PostProcessing
@@ -68,6 +72,7 @@ class RestoreConfig:
     latent: Literal["mean", "sample"] = "mean"
     kl_weight: float = 1.0
     batch_size: int | None = None
+    precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
     normalized: bool = False
     postprocessing: PostProcessing = field(default_factory=PostProcessing)
     protocol: InitVar[Literal["paper"] | None] = None
@@ -87,6 +92,7 @@ class RestoreConfig:
             ("tv", ("anisotropic", "isotropic")),
             ("tv_dimensions", (2, 3, None)),
             ("latent", ("mean", "sample")),
+            ("precision", PRECISIONS),
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}: got {getattr(self, name)!r}, expected one of {allowed}")

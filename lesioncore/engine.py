@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lesioncore.batches import batch_size_for, check_batch_size, in_batches
 from lesioncore.priors.base import elbo_of_terms
+from lesioncore.priors.fused import compute_in
 
 
 def backend_of(prior: Any) -> str:
@@ -35,12 +36,15 @@ class ElboGradient:
         Weight of the ELBO's costs, as for :func:`~lesioncore.priors.base.elbo_of_terms`; 1 is the ELBO.
     hold_posterior : bool
         Take the gradient with the latents' posterior held, from the prior's ``held_elbo``; no `kl_weight` then.
+    dtype : torch.dtype
+        What the network computes in; sums over pixels and latents keep the input's type.
 
     Raises
     ------
     ValueError
         If `batch_size` is not positive, `noise_seeds` is given for a prior that cannot sample, or another `kl_weight`
-        than 1 for a prior without ``elbo_terms``; or if `hold_posterior` is set for a prior without ``held_elbo``.
+        than 1 for a prior without ``elbo_terms``; if `hold_posterior` is set for a prior without ``held_elbo``, or
+        another `dtype` than float32 for a prior without fused blocks.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class ElboGradient:
         noise_seeds: Sequence[int] | None = None,
         kl_weight: float = 1.0,
         hold_posterior: bool = False,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         if noise_seeds is not None and not hasattr(prior, "noise_shape"):
             raise ValueError(
@@ -67,6 +72,8 @@ class ElboGradient:
         if isinstance(prior, torch.nn.Module):
             prior.eval()
         self.prior = prior.folded() if hasattr(prior, "folded") else prior
+        if dtype != torch.float32:
+            compute_in(self.prior, dtype)
         self.batch_size = check_batch_size(batch_size)
         self.kl_weight = kl_weight
         self.hold_posterior = hold_posterior

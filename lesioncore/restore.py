@@ -16,6 +16,7 @@ from lesioncore.batches import computing
 from lesioncore.calibration import Calibration
 from lesioncore.config import RestoreConfig
 from lesioncore.engine import ElboGradient, backend_of
+from lesioncore.precision import multiplying_in, precision_for
 from lesioncore.priors.base import PriorMetadata, metadata_of
 from lesioncore.result import Restoration, RunRecord
 from lesioncore.scan import Scan, SliceStack, Volume, prepare_all
@@ -74,6 +75,7 @@ def restore(
     config = (config or RestoreConfig()).for_prior(prior)
     metadata = metadata_of(prior)
     target = resolve_device(device)
+    precision = precision_for(config.precision, target, prior)
     tv_weight, smoothing = weight_of(metadata, config), smoothing_of(metadata, config)
     calibration = _holding(metadata, config, tv_weight, smoothing)
     scans, several = prepare_all(volume, metadata, mask=mask, affine=affine, normalized=config.normalized)
@@ -95,6 +97,7 @@ def restore(
         calibration,
         str(target),
         backend_of(prior),
+        precision,
         seed,
         seconds / len(scans),
     )
@@ -141,15 +144,17 @@ def solve_stacks(
     # A slice's noise follows from its place in its own scan, so that it is the same alone and in a list.
     noise_seeds = None if seed is None else [seed * 1_000_003 + int(i) for rows in keep for i in rows.nonzero()]
     solver = config.for_prior(prior).decided_solver
+    precision = precision_for(config.precision, device, prior)
     elbo = ElboGradient(
         prior,
         batch_size=config.batch_size,
         noise_seeds=noise_seeds,
         kl_weight=config.kl_weight,
         hold_posterior=solver.holds_posterior,
+        dtype=torch.bfloat16 if precision == "bfloat16" else torch.float32,
     )
     objective = Objective(elbo, tv_weight, config.total_variation(stacks[0].voxel_size))
-    with computing(device):
+    with computing(device), multiplying_in(precision, device):
         found = solver.solve(y, mask, objective, progress)
     solutions = []
     counts = [int(rows.sum()) for rows in keep]

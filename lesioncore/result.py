@@ -35,6 +35,7 @@ class RunRecord:
     calibration: Calibration | None
     device: str
     backend: str
+    precision: str
     seed: int | None
     seconds: float
 
@@ -74,7 +75,8 @@ class Restoration:
         source = type(self.scan.source).__name__ if self.scan.path is None else self.scan.path.name
         shape = " x ".join(map(str, self.scan.brain().shape))
         thresholds = "calibrated" if self.record.calibration else "no thresholds"
-        return f"Restoration({source}, {shape}, prior {self.record.metadata.name!r}, {thresholds})"
+        prior, precision = self.record.metadata.name, self.record.precision
+        return f"Restoration({source}, {shape}, prior {prior!r}, {precision}, {thresholds})"
 
     @property
     def slice_residual(self) -> torch.Tensor:
@@ -180,6 +182,7 @@ class Restoration:
             "Seed": record.seed,
             "Device": record.device,
             "Backend": record.backend,
+            "Precision": record.precision,
             "Seconds": round(record.seconds, 3),
             "Objective": [round(value, 3) for value in self.objective],
             "Units": {

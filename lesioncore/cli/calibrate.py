@@ -66,8 +66,10 @@ class Calibrate:
         from lesioncore.calibrate import DEFAULT_WEIGHTS, calibrate
         from lesioncore.evaluation.scans import load
         from lesioncore.healthy import FEWEST_TO_COMPARE
+        from lesioncore.precision import precision_for
         from lesioncore.priors import embedded_priors, save_calibration
         from lesioncore.priors.base import metadata_of
+        from lesioncore.restore import resolve_device
         from lesioncore.scan import prepare
         from lesioncore.subjects import find_subjects
 
@@ -111,7 +113,8 @@ class Calibrate:
                 device=self.options.device,
                 progress=progress,
             )
-        found = replace(found, notes={"data": list(self.data)})
+        precision = precision_for(config.precision, resolve_device(self.options.device), prior)
+        found = replace(found, notes={"data": list(self.data), "precision": precision})
         directory = save_calibration(self.prior, found, self.output)
         for line in lines(found):
             output.say(line)
@@ -129,6 +132,7 @@ class Calibrate:
                 "tv_weight": found.tv_weight,
                 "smoothing": found.smoothing,
                 "criterion": found.criterion,
+                "precision": precision,
                 "curve": list(found.curve),
                 "thresholds": thresholds,
                 "subjects": found.subjects,

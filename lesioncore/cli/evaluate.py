@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lesioncore.subjects import Subject
 
 _EXAMPLES = 3
-_WORDS = ("solver", "tv", "latent", "protocol")  # options of map
+_WORDS = ("solver", "tv", "latent", "protocol", "precision")  # options of map
 
 
 @dataclass(frozen=True)

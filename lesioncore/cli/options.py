@@ -46,6 +46,8 @@ class RestoreOptions:
         Seed of the latent samples.
     device : str
         auto, cpu or cuda.
+    precision : str
+        What the network multiplies in; auto is tf32 on GPUs that have it, else float32.
     normalized : bool
         The values are the prior's z-scores already.
     """
@@ -61,6 +63,7 @@ class RestoreOptions:
     kl_weight: Annotated[float, tyro.conf.arg(metavar="W")] = 1.0
     seed: int = 0
     device: str = "auto"
+    precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
     normalized: bool = False
 
     def config(self, prior: Prior) -> RestoreConfig:
@@ -71,9 +74,10 @@ class RestoreOptions:
         UsageError
             If an option is out of its range, or two do not fit.
         CommandError
-            If there is no such device.
+            If there is no such device, or it or the prior has no such precision.
         """
         from lesioncore.config import RestoreConfig
+        from lesioncore.precision import precision_for
         from lesioncore.restore import resolve_device
 
         if self.seed < 0:
@@ -87,6 +91,7 @@ class RestoreOptions:
                 tv_dimensions=self.tv_dimensions,
                 latent=self.latent,
                 kl_weight=self.kl_weight,
+                precision=self.precision,
                 normalized=self.normalized,
                 protocol=self.protocol,
             ).for_prior(prior)
@@ -101,7 +106,7 @@ class RestoreOptions:
         except ValueError as error:
             raise UsageError(str(error)) from error
         try:
-            resolve_device(self.device)
+            precision_for(config.precision, resolve_device(self.device), prior)
         except ValueError as error:
             raise CommandError(str(error)) from error
         return config

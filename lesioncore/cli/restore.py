@@ -153,6 +153,7 @@ class Restore:
             "mask": None if job.mask is None else str(job.mask),
             "folder": str(self.output),
             "files": {key: str(path) for key, path in written.items()},
+            "precision": result.record.precision,
             "seconds": round(time.perf_counter() - start, 3),
             **volumes(result),
         }

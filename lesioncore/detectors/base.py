@@ -90,6 +90,10 @@ class Detector(ABC):
         """What thresholds belong to: all that changes a score beside model and weight (JSON-able)."""
         return {"detector": self.name}
 
+    def precision_on(self, device: torch.device) -> str | None:
+        """What its network multiplies in on a device; None where that is left to torch's own settings."""
+        return None
+
     def __repr__(self) -> str:
         options = {**self._options(), "tv_weight": self.tv_weight, "smoothing": self.smoothing or None}
         options["postprocessing"] = self.postprocessing if self.postprocessing.active else None

@@ -15,6 +15,7 @@ from lesioncore.detectors.anogan import AnoGAN, LatentSearch
 from lesioncore.detectors.base import Progress, Sign
 from lesioncore.detectors.deviation import DeviationDetector
 from lesioncore.detectors.slices import map_slices
+from lesioncore.precision import precision_for
 from lesioncore.priors.base import PriorMetadata, metadata_of
 from lesioncore.restore import resolve_device, smoothing_of, solve_stacks, weight_of
 from lesioncore.scan import SliceStack
@@ -54,6 +55,9 @@ class MAPDetector(DeviationDetector):
     def settings(self) -> dict[str, Any]:
         own = self.config.settings()
         return own if self.sign is None else {**own, "sign": self.sign}
+
+    def precision_on(self, device: torch.device) -> str:
+        return precision_for(self.config.precision, device, self.prior)
 
     def _options(self) -> dict[str, Any]:
         options = {field.name: (getattr(self.config, field.name), field.default) for field in fields(self.config)}

@@ -34,7 +34,7 @@ class Evaluation:
     patients, healthy : mapping of str to list of CaseScore
         For each method, its scores of the scans with lesion masks and of the healthy ones, in the same order for all.
     detectors : mapping of str to dict
-        What each method is: model, fingerprint, settings, thresholds, post-processing (JSON-able).
+        What each method is: model, fingerprint, settings, precision, thresholds, post-processing (JSON-able).
     """
 
     patients: Mapping[str, list[CaseScore]]
@@ -99,8 +99,8 @@ def evaluate(
         Of simulated subjects, mm. Files keep their own.
     store : Path, optional
         Folder that keeps each score: a run that was stopped goes on, and one with more scans or detectors computes what
-        is new alone. A score is taken from there if scan, detector, thresholds, limits, post-processing, kind of device
-        and code are the same. Nothing is kept of a detector whose weights nothing identifies
+        is new alone. A score is taken from there if scan, detector, thresholds, limits, post-processing, kind of
+        device, precision and code are the same. Nothing is kept of a detector whose weights nothing identifies
         (``metadata.fingerprint`` is None).
     device : str or torch.device
         As for :func:`lesioncore.restore`.
@@ -121,7 +121,7 @@ def evaluate(
     check_names("healthy", healthy)
     target = resolve_device(device)
     kept = Store(store)
-    facts = {name: _describe(detector, limits) for name, detector in detectors.items()}
+    facts = {name: _describe(detector, limits, target) for name, detector in detectors.items()}
     compared = {name: _people(detector) for name, detector in detectors.items()}
     scores: dict[bool, dict[str, list[CaseScore]]] = {ill: {name: [] for name in detectors} for ill in (True, False)}
     everyone = [(True, subject) for subject in patients] + [(False, subject) for subject in healthy]
@@ -206,7 +206,7 @@ def _people(detector: Detector) -> list[dict[str, Any]]:
     return [] if detector.calibration is None else detector.calibration.healthy.to_dict()["subjects"]
 
 
-def _describe(detector: Detector, limits: Sequence[float]) -> dict[str, Any]:
+def _describe(detector: Detector, limits: Sequence[float], device: torch.device) -> dict[str, Any]:
     """What a detector is; a threshold that is infinite, since healthy scores are, becomes None."""
     metadata, calibration = detector.metadata, detector.calibration
     thresholds = [] if calibration is None else [(limit, calibration.threshold(limit)) for limit in limits]
@@ -216,6 +216,7 @@ def _describe(detector: Detector, limits: Sequence[float]) -> dict[str, Any]:
         "settings": detector.settings(),
         "tv_weight": detector.tv_weight,
         "smoothing": detector.smoothing,
+        "precision": detector.precision_on(device),
         "postprocessing": asdict(detector.postprocessing),
         "calibration_subjects": None if calibration is None else calibration.subjects,
         "thresholds": [

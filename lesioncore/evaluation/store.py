@@ -70,7 +70,7 @@ class Store:
             return make()
         everything = [
             *(facts, detector.metadata.fingerprint, detector.settings(), detector.tv_weight, detector.smoothing),
-            *(detector.normalized, device.type, _code()),
+            *(detector.normalized, device.type, detector.precision_on(device), _code()),
         ]
         key = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
         path = self._folder / f"{key}.json"

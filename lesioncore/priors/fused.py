@@ -32,6 +32,27 @@ def fuse(module: nn.Module) -> None:
                 setattr(parent, name, FusedConv(child))
 
 
+def compute_in(module: Any, dtype: torch.dtype) -> None:
+    """Let the residual blocks and wide convolutions of a fused model compute in another type, in place.
+
+    What enters them is converted. The 1 x 1 convolutions that make and take the latents keep theirs.
+
+    Raises
+    ------
+    ValueError
+        If the model has no fused blocks.
+    """
+    parts = [part for part in module.modules() if isinstance(part, Fused)] if isinstance(module, nn.Module) else []
+    if not parts:
+        raise ValueError(
+            f"precision: {type(module).__name__} has no fused blocks to compute in {dtype}; use 'float32', or 'tf32' on"
+            " CUDA devices that have it"
+        )
+    for part in parts:
+        if part.conv.weight[0, 0].numel() > 1:
+            part.to(dtype)
+
+
 class FrozenConv(nn.Module):
     """A convolution of fixed weights with what surrounds it: a sum, the leaky-ReLU, the gradient of its input.
 
@@ -111,12 +132,16 @@ class FrozenConv(nn.Module):
 
 def _onednn_takes(x: Tensor) -> bool:
     """Whether oneDNN's fused convolutions take a tensor."""
-    usable = torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
-    return usable and x.device.type == "cpu" and x.dtype == torch.float32
+    usable = torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled) and x.device.type == "cpu"
+    if x.dtype == torch.bfloat16:
+        return usable and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return usable and x.dtype == torch.float32
 
 
 class Fused(nn.Module):
     """A part of a network for restoration, which knows the gradient of its input."""
+
+    conv: FrozenConv
 
     def run(self, x: Tensor) -> tuple[Tensor | None, Tensor]:
         """What the gradient needs beside the output, and the output."""
@@ -195,9 +220,8 @@ class FusedUpBlock(Fused):
 class _Apply(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, module: Fused) -> Tensor:
-        x = _channels_last(x)
-        hidden, out = module.run(x)
-        ctx.module, ctx.shape = module, x.shape
+        hidden, out = module.run(_channels_last(x.to(module.conv.weight.dtype)))
+        ctx.module, ctx.shape, ctx.dtype = module, x.shape, x.dtype
         ctx.save_for_backward(hidden, out)
         return out
 
@@ -205,7 +229,8 @@ class _Apply(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         hidden, out = ctx.saved_tensors
-        return ctx.module.differentiate(_channels_last(gradient), hidden, out, ctx.shape), None
+        found = ctx.module.differentiate(_channels_last(gradient), hidden, out, ctx.shape)
+        return found.to(ctx.dtype), None
 
 
 def _channels_last(x: Tensor) -> Tensor:
