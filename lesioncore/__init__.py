@@ -15,6 +15,7 @@ from lesioncore.calibration import Calibration
 from lesioncore.config import RestoreConfig
 from lesioncore.data.grid import SliceGrid
 from lesioncore.detectors import Detector, load_detector
+from lesioncore.plan import release_graphs
 from lesioncore.postprocess import PostProcessing
 from lesioncore.preprocess import IntensityScale
 from lesioncore.priors import (
@@ -63,6 +64,7 @@ __all__ = [
     "load_detector",
     "load_model",
     "load_prior",
+    "release_graphs",
     "restore",
     "save_calibration",
     "save_model",

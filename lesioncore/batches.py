@@ -12,9 +12,15 @@ from torch import Tensor
 
 from lesioncore import _C
 
-_PIXELS = {"cpu": 320_000, "cuda": 10_000_000}
-"""Pixels of a batch. On CPUs the largest feature map of 16 channels then has 20 MB: above 32 MB the C library asks the
-system for fresh pages at each allocation, and far below the deep layers' small maps keep the cores waiting."""
+_CPU_PIXELS = 320_000
+"""Pixels of a batch. The largest feature map of 16 channels then has 20 MB: above 32 MB the C library asks the system
+for fresh pages at each allocation, and far below the deep layers' small maps keep the cores waiting."""
+
+_CUDA_PIXELS = 10_000_000
+"""Pixels of a batch on a CUDA device, a volume's; fewer by halves where its free memory does not suffice."""
+
+_BYTES = 2048
+"""Memory that a pixel may need: the gradient of a network of the paper's size takes 600 bytes on a CPU."""
 
 
 _loops, _counting = 0, threading.Lock()
@@ -51,7 +57,18 @@ def _kept_memory() -> Iterator[None]:
 
 def batch_size_for(x: Tensor, device: torch.device) -> int:
     """How many of the slices ``[N, 1, H, W]`` a batch takes on a device where the caller does not say."""
-    return max(1, _PIXELS["cpu" if device.type == "cpu" else "cuda"] // max(1, x[:1].numel()))
+    pixels = _CPU_PIXELS
+    if device.type == "cuda":
+        pixels = _CUDA_PIXELS
+        while pixels > 1 and pixels * _BYTES > _free_bytes(device):
+            pixels //= 2
+    return max(1, pixels // max(1, x[:1].numel()))
+
+
+def _free_bytes(device: torch.device) -> int:
+    """Memory of a CUDA device that nothing uses, that which torch keeps for itself included."""
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0]) + kept
 
 
 def check_batch_size(batch_size: int | None) -> int | None:

@@ -9,13 +9,7 @@ import torch
 from torch import Tensor
 
 from lesioncore.batches import batch_size_for, check_batch_size, in_batches
-from lesioncore.priors.base import elbo_of_terms
-from lesioncore.priors.fused import compute_in
-
-
-def backend_of(prior: Any) -> str:
-    """What computes a prior's gradient: ``"fused"`` blocks, or ``"autograd"`` for a prior without ``folded()``."""
-    return "fused" if hasattr(prior, "folded") else "autograd"
+from lesioncore.plan import plan_for
 
 
 class ElboGradient:
@@ -71,12 +65,10 @@ class ElboGradient:
             )
         if isinstance(prior, torch.nn.Module):
             prior.eval()
-        self.prior = prior.folded() if hasattr(prior, "folded") else prior
-        if dtype != torch.float32:
-            compute_in(self.prior, dtype)
+        self._plan = plan_for(prior, kl_weight, hold_posterior, dtype)
+        self._earlier_replays = self._plan.replays
         self.batch_size = check_batch_size(batch_size)
-        self.kl_weight = kl_weight
-        self.hold_posterior = hold_posterior
+        self._noise_shape: tuple[int, ...] = getattr(prior, "noise_shape", ())
         # Streams are drawn on the CPU so that CPU and GPU runs see the same samples.
         self._streams = None if noise_seeds is None else [torch.Generator().manual_seed(s) for s in noise_seeds]
 
@@ -105,28 +97,22 @@ class ElboGradient:
         noise = None if self._streams is None else self._noise()
 
         def run(batch: slice) -> None:
-            leaf = x[batch].detach().requires_grad_(True)
-            with torch.enable_grad():
-                value = self._value(leaf) if noise is None else self._value(leaf, noise[batch].to(leaf))
-                if value.shape != (len(leaf),):
-                    raise ValueError(
-                        f"prior.elbo: returned shape {tuple(value.shape)} for {len(leaf)} slices, expected"
-                        f" [{len(leaf)}]: one sum over pixels and latents per slice, in nats"
-                    )
-                (gradient[batch],) = torch.autograd.grad(value.sum(), leaf)
-            elbo[batch] = value.detach()
+            inputs = (x[batch],) if noise is None else (x[batch], noise[batch].to(x))
+            elbo[batch], gradient[batch] = self._plan(*inputs)
 
         self.batch_size = in_batches(run, len(x), self.batch_size or batch_size_for(x, x.device))
         return elbo, gradient
 
-    def _value(self, *arguments: Tensor) -> Tensor:
-        if self.hold_posterior:
-            return self.prior.held_elbo(*arguments)
-        if self.kl_weight == 1.0:
-            return self.prior.elbo(*arguments)
-        return elbo_of_terms(self.prior.elbo_terms(*arguments), self.kl_weight)
+    @property
+    def backend(self) -> str:
+        """What has computed the gradient: ``"fused"`` blocks, ``"captured"`` ones where they were replayed as a CUDA
+        graph, or ``"autograd"`` for a prior without ``folded()``.
+        """
+        if not self._plan.fused:
+            return "autograd"
+        return "captured" if self._plan.replays > self._earlier_replays else "fused"
 
     def _noise(self) -> Tensor:
         """Standard normal noise whose values depend on the slice and the call, never on the batch."""
         assert self._streams is not None
-        return torch.stack([torch.randn(self.prior.noise_shape, generator=stream) for stream in self._streams])
+        return torch.stack([torch.randn(self._noise_shape, generator=stream) for stream in self._streams])

@@ -15,7 +15,7 @@ from lesioncore import _ops
 from lesioncore.batches import computing
 from lesioncore.calibration import Calibration
 from lesioncore.config import RestoreConfig
-from lesioncore.engine import ElboGradient, backend_of
+from lesioncore.engine import ElboGradient
 from lesioncore.precision import multiplying_in, precision_for
 from lesioncore.priors.base import PriorMetadata, metadata_of
 from lesioncore.result import Restoration, RunRecord
@@ -96,7 +96,7 @@ def restore(
         smoothing,
         calibration,
         str(target),
-        backend_of(prior),
+        solutions[0].backend,
         precision,
         seed,
         seconds / len(scans),
@@ -156,14 +156,16 @@ def solve_stacks(
     objective = Objective(elbo, tv_weight, config.total_variation(stacks[0].voxel_size))
     with computing(device), multiplying_in(precision, device):
         found = solver.solve(y, mask, objective, progress)
+        # Still in turn: what a graph computes on belongs to the next loop as soon as this one is over.
+        restored, curve = found.restored.cpu(), found.objective.cpu()
     solutions = []
     counts = [int(rows.sum()) for rows in keep]
-    pieces = found.restored.cpu().split(counts)
-    curves = [found.objective.cpu()] if coupled else found.objective.cpu().split(counts, dim=1)
+    pieces = restored.split(counts)
+    curves = [curve] if coupled else curve.split(counts, dim=1)
     for stack, rows, piece, curve in zip(stacks, keep, pieces, curves, strict=True):
-        restored = stack.slices.clone()
-        restored[rows] = piece
-        solutions.append(Solution(restored, curve))
+        whole = stack.slices.clone()
+        whole[rows] = piece
+        solutions.append(Solution(whole, curve, elbo.backend))
     return solutions
 
 

@@ -34,7 +34,7 @@ class RunRecord:
     smoothing: float
     calibration: Calibration | None
     device: str
-    backend: str
+    backend: str | None
     precision: str
     seed: int | None
     seconds: float

@@ -59,6 +59,15 @@ def test_size_on_a_cpu(size, count):
     assert batch_size_for(torch.empty(3, 1, size, size), torch.device("cpu")) == count
 
 
+@pytest.mark.parametrize(("gigabytes", "count"), [(80, 250), (21, 250), (15, 125), (0.2, 1)])
+def test_size_follows_the_free_memory_of_a_gpu(monkeypatch, gigabytes, count):
+    kept = 1e9  # torch's own, free for it
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (int(gigabytes * 1e9 - 0.1 * kept), int(1e11)))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: int(kept))
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: int(0.9 * kept))
+    assert batch_size_for(torch.empty(3, 1, 200, 200), torch.device("cuda")) == count
+
+
 def test_one_loop_at_a_time_on_a_device():
     device, inside, most = torch.device("cpu"), 0, 0
 

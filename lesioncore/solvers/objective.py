@@ -101,10 +101,13 @@ class Solution:
     objective : Tensor
         ``[steps + 1, B]``: ``J`` of each independent problem (slice, or the one stack when coupled in depth), in nats,
         at the observation and after each step.
+    backend : str
+        What computed the prior's gradient, as :attr:`lesioncore.engine.ElboGradient.backend`; where it is known.
     """
 
     restored: Tensor
     objective: Tensor
+    backend: str | None = None
 
 
 def check_problem(y: Tensor, mask: Tensor) -> None:
