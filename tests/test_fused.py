@@ -8,9 +8,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from models import tiny_vae
 from torch import nn
 
-from lesioncore.priors.fused import fuse
+from lesioncore.priors.fused import fused
 from lesioncore.priors.networks import DownBlock, UpBlock
 
 
@@ -27,12 +28,6 @@ def random_block(kind, channels, size, *, seed=0, norm=True):
             nn.init.normal_(module.weight)
             nn.init.normal_(module.bias)
     return nn.Sequential(block.eval())
-
-
-def fused(block, **kwargs):
-    copy = deepcopy(block)
-    fuse(copy)
-    return copy
 
 
 def value_and_gradient(module, x, cotangent):
@@ -93,3 +88,14 @@ def test_on_cuda(kind):
     found = value_and_gradient(ready, x.cuda(), cotangent.cuda())
     for a, b in zip(exact, found, strict=True):
         assert (a - b.cpu()).norm() <= 2e-3 * a.norm()
+
+
+def test_metadata_is_left_alone():
+    class InUse:
+        def __deepcopy__(self, memo):
+            raise RuntimeError("dictionary changed size during iteration")
+
+    model = tiny_vae()
+    model.metadata = InUse()
+    assert model.folded().metadata is None
+    assert isinstance(model.metadata, InUse)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from lesioncore.detectors.adversarial import AdversarialConfig, image_to_latent, latent_to_image
 from lesioncore.priors.base import PriorMetadata
-from lesioncore.priors.fused import fuse
+from lesioncore.priors.fused import fused
 from lesioncore.priors.networks import check_slices
 from lesioncore.priors.registry import register_model
 
@@ -60,11 +59,8 @@ class AAE(nn.Module):
         return self.decode(self.encode(x))
 
     def folded(self) -> AAE:
-        """A copy for detection, with frozen weights: see :func:`lesioncore.priors.fused.fuse`."""
-        copy = deepcopy(self)
-        copy.metadata = None
-        fuse(copy)
-        return copy
+        """A copy for detection, with frozen weights: see :func:`lesioncore.priors.fused.fused`."""
+        return fused(self)
 
 
 register_model("aae", AAE, AAEConfig)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from lesioncore.detectors.adversarial import AdversarialConfig, image_to_latent, latent_to_image
 from lesioncore.priors.base import PriorMetadata
-from lesioncore.priors.fused import fuse
+from lesioncore.priors.fused import fused
 from lesioncore.priors.networks import NetworkConfig, check_slices, make_encoder
 from lesioncore.priors.registry import register_model
 
@@ -229,11 +228,8 @@ class AnoGAN(nn.Module):
         return (1 - feature_weight) * residual + feature_weight * mismatch
 
     def folded(self) -> AnoGAN:
-        """A copy for detection, with frozen weights: see :func:`lesioncore.priors.fused.fuse`."""
-        copy = deepcopy(self)
-        copy.metadata = None
-        fuse(copy)
-        return copy
+        """A copy for detection, with frozen weights: see :func:`lesioncore.priors.fused.fused`."""
+        return fused(self)
 
 
 register_model("anogan", AnoGAN, AnoGANConfig)

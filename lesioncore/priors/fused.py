@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from copy import deepcopy
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,18 +12,25 @@ from torch.nn import functional as F
 
 from lesioncore.priors.networks import DownBlock, UpBlock, fold_batch_norms
 
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
-def fuse(module: nn.Module) -> None:
-    """Prepare a copy of a model for restoration, in place.
+
+def fused(model: ModuleT) -> ModuleT:
+    """A copy of a model for restoration, without metadata.
 
     Its weights are frozen, batch normalisations are folded into the convolutions before them, channels lie last, and
     residual blocks and other convolutions become fused ones: the same functions to within rounding, whose backward
     passes give the gradient of the input alone. They can be differentiated once.
     """
-    module.eval().requires_grad_(False)
-    fold_batch_norms(module)
-    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    for parent in list(module.modules()):
+    metadata = getattr(model, "metadata", None)
+    # Shared and then let go: another thread may be using it, which would change it under a copy.
+    copy = deepcopy(model, {id(metadata): metadata})
+    if metadata is not None:
+        copy.metadata = None  # type: ignore[assignment]
+    copy.eval().requires_grad_(False)
+    fold_batch_norms(copy)
+    copy.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for parent in list(copy.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, DownBlock):
                 setattr(parent, name, FusedDownBlock(child))
@@ -30,6 +38,7 @@ def fuse(module: nn.Module) -> None:
                 setattr(parent, name, FusedUpBlock(child))
             elif isinstance(child, nn.Conv2d) and not isinstance(parent, (DownBlock, UpBlock)):
                 setattr(parent, name, FusedConv(child))
+    return copy
 
 
 def compute_in(module: Any, dtype: torch.dtype) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lesioncore.priors.base import PriorMetadata, elbo_of_terms
-from lesioncore.priors.fused import fuse
+from lesioncore.priors.fused import fused
 from lesioncore.priors.networks import NetworkConfig, check_slices, make_decoder, make_encoder
 
 PIXEL_LOG_VARIANCE = (-6.0, 4.0)
@@ -153,11 +152,8 @@ class LatentModel(nn.Module, ABC):
         return elbo_of_terms(self.elbo_terms(x, noise, encoded=x.detach()))
 
     def folded(self: ModelT) -> ModelT:
-        """A copy for restoration, with frozen weights: see :func:`lesioncore.priors.fused.fuse`."""
-        copy = deepcopy(self)
-        copy.metadata = None
-        fuse(copy)
-        return copy
+        """A copy for restoration, with frozen weights: see :func:`lesioncore.priors.fused.fused`."""
+        return fused(self)
 
     def _output(self, z: Tensor) -> Tensor:
         return self.output(self.decoder(self.expand(z))).to(z.dtype)
