@@ -47,7 +47,7 @@ class RestoreOptions:
     device : str
         auto, cpu or cuda.
     precision : str
-        What the network multiplies in; auto is tf32 on GPUs that have it, else float32.
+        What the network multiplies in; auto is tf32 for lesioncore's own priors on GPUs that have it, else float32.
     normalized : bool
         The values are the prior's z-scores already.
     """
