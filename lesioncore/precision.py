@@ -16,8 +16,8 @@ def precision_for(precision: str, device: torch.device, prior: Any) -> str:
     """The number format that a prior's network multiplies in, where ``"auto"`` leaves it open.
 
     ``"auto"`` is ``"tf32"`` for lesioncore's own kinds of priors on CUDA devices that have it (compute capability 8.0
-    and up), else ``"float32"``. What rounding does to other priors is not known. On simulated patients, with
-    the em solver, neither tf32 (emulated) nor bfloat16 changed the embedded priors' AUC by .0002; but bfloat16 moves a voxel's
+    and up), else ``"float32"``. What rounding does to other priors is not known. On simulated patients, with the em
+    solver, neither tf32 (emulated) nor bfloat16 changed the embedded priors' AUC by .0002; but bfloat16 moves a voxel's
     score by .002 to .004 z-scores, tf32 by less than .001, and thresholds are found in float32. So bfloat16 is left to
     the caller.
 
