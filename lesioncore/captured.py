@@ -26,8 +26,8 @@ class Captured:
     """A function of tensors that share their first axis, replayed as a CUDA graph from the third call of a size on.
 
     A replay starts all kernels of the function at once, without Python in between. It computes on tensors of its own,
-    into which the arguments are copied; rows beyond theirs hold what was there before. The graphs are captured and
-    replayed on the caller's current stream, and other threads may go on using the device meanwhile.
+    into which the arguments are copied; rows beyond theirs hold what was there before. It runs in the caller's current
+    stream, and other threads may go on using the device, also while a graph is captured.
 
     Parameters
     ----------
