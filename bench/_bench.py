@@ -98,6 +98,7 @@ def environment(device: str) -> dict[str, Any]:
     }
     if torch.device(device).type == "cuda":
         facts["cuda"] = torch.version.cuda
+        facts["driver"] = driver_version()
     return facts
 
 
@@ -110,6 +111,14 @@ def device_name(device: str) -> str:
         lines = []
     models = {line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")}
     return ", ".join(sorted(models)) or platform.processor() or platform.machine()
+
+
+def driver_version() -> str:
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        return subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()[0]
+    except (OSError, subprocess.CalledProcessError, IndexError):
+        return "unknown"
 
 
 def git_commit() -> str:

@@ -71,6 +71,22 @@ def restoring() -> list[str]:
     return lines
 
 
+def limits() -> list[str]:
+    facts = read("limits_cpu")
+    paper, at_best = facts["ms"]["paper"]["median"] / facts["slices"], facts["limit_ms"] / facts["slices"]
+    prox, em = (100 * facts["share_of_prox"][name] for name in ("prox", "em"))
+    volume = facts["volumes"][0]
+    return [
+        f"**The machine's limits** (`python bench/limits.py`; {place(facts['environment'])}): copies move"
+        f" {facts['copy_gb_per_s']:.1f} GB/s, products of matrices make {1e3 * facts['tflops']:.0f} GFLOP/s. The"
+        f" convolutions of a step of the paper's solver are {facts['gflop_per_slice']:.2f} GFLOP a slice and move at"
+        f" least {1e3 * facts['gb_per_slice']:.0f} MB. At these rates that takes {at_best:.1f} ms; measured"
+        f" {paper:.1f} ms, {100 * facts['share_of_limit']:.0f} % of the limit. The prox of TV takes {prox:.0f} % of a"
+        f" `prox` step and {em:.0f} % of an `em` step. {volume['volumes']} warm volumes of 150 x 200 x 200,"
+        f" `{volume['solver']}`: median {volume['median']:.1f} s, slowest {volume['p99']:.1f} s.",
+    ]
+
+
 def scaling() -> list[str]:
     facts = read("scaling_cpu")
     lines = [

@@ -37,6 +37,7 @@ step tests env LESIONCORE_REQUIRE_CUDA=1 "$python" -m pytest -m needs_cuda -c "$
 for script in op_speed restore_speed scaling; do
   step "$script" "$python" "$root/bench/$script.py" --device cuda --out "$out"
 done
+step limits "$python" "$root/bench/limits.py" --device cuda --precision tf32 --out "$out"
 step precision "$python" "$root/bench/precision.py" --device cuda --threads "$(nproc)" --out "$out"
 step training_speed "$python" "$root/bench/training_speed.py" --device cuda --batch-size 64 --updates 40 --out "$out"
 

@@ -18,7 +18,7 @@ from _sections_detection import (
 )
 from _sections_models import longer, models, recipes, solvers, table_3
 from _sections_robustness import robustness
-from _sections_speed import operators, restoring, scaling, training_speed
+from _sections_speed import limits, operators, restoring, scaling, training_speed
 
 BEGIN, END = "<!-- measured: python bench/readme.py writes this -->", "<!-- end of measured -->"
 MAIN = (quality, restoring, demos)
@@ -37,6 +37,7 @@ REST = (
     precision,
     real_input,
     operators,
+    limits,
     scaling,
     training_speed,
 )

@@ -3,7 +3,7 @@
     python bench/restore_speed.py [--device cuda] [--threads N] [--quick]
 
 A step of the paper's solver (gradient of the ELBO, subgradient of TV, clipped update) at the paper's full size, all in
-float32, interleaved in one process, in batches of the same size:
+float32, on CUDA in tf32 as well, interleaved in one process, in batches of the same size:
   backward      as public ports do it: one loss, `loss.backward()`, the gradients of the weights with it
   grad          the same network and loss, `torch.autograd.grad` for the image alone
   folded        grad with batch normalisation folded and channels last
@@ -39,6 +39,7 @@ import lesioncore as lc
 from lesioncore import _ops
 from lesioncore.batches import batch_size_for
 from lesioncore.engine import ElboGradient
+from lesioncore.precision import multiplying_in
 from lesioncore.priors.networks import fold_batch_norms
 
 WEIGHT, STEP_SIZE, CLIP = 3.0, 5e-3, 50.0
@@ -273,7 +274,11 @@ def main() -> None:
         return
     facts = environment(options.device)
     print(", ".join(f"{name} {value}" for name, value in facts.items()))
-    found = {"environment": facts, "steps": steps(options.device, options.quick)}
+    found: dict[str, Any] = {"environment": facts}
+    for name, precision in {"steps": "float32", "steps_tf32": "tf32"}.items():
+        if precision == "float32" or options.device != "cpu":
+            with multiplying_in(precision, torch.device(options.device)):
+                found[name] = steps(options.device, options.quick)
     names = ["embedded prior"] if options.quick else list(VOLUMES)
     found["volumes"] = {name: volume(name, options.device, options.threads) for name in names}
     found["folder"] = folder(options.device, options.threads, 2 if options.quick else 8)
