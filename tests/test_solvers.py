@@ -68,7 +68,9 @@ def test_prox_solver_reaches_the_optimum(weight, tv):
     assert (step - stacks(d)).abs().max() < 2e-5
 
 
-@pytest.mark.parametrize("solver", [PaperSolver(steps=400, step_size=5e-2, late_step_size=1e-2), ProxSolver(steps=60, tolerance=0.0)])
+@pytest.mark.parametrize(
+    "solver", [PaperSolver(steps=400, step_size=5e-2, late_step_size=1e-2), ProxSolver(steps=60, tolerance=0.0)]
+)
 def test_without_data_term_the_prior_alone_decides(solver):
     y, mean, mask = problem()
     found = solver.solve(y, mask, objective(GaussianPrior(mean), 0.0))

@@ -33,9 +33,9 @@ class ProxSolver:
     paper's solver chatters where D is locally flat; the proximal operator does not.
 
     Each slice (or the stack, when coupled in depth) is a problem with its own ``tau``: the inverse of the curvature
-    ``<s, r> / <s, s>`` along the last step, with s the change of D and r that of the gradient (Barzilai & Borwein 1988),
-    but at most half as much again as before. A step that fails to lower ``-J`` is taken back and tau at least halved,
-    so the objective never gets worse. Finished problems leave the batch.
+    ``<s, r> / <s, s>`` along the last step, with s the change of D and r that of the gradient (Barzilai & Borwein
+    1988), but at most half as much again as before. A step that fails to lower ``-J`` is taken back and tau at least
+    halved, so the objective never gets worse. Finished problems leave the batch.
 
     Parameters
     ----------
