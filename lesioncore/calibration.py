@@ -13,6 +13,9 @@ from lesioncore.healthy import HealthyScores
 _LATER_SETTINGS = {"kl_weight": 1.0}
 """Settings of restoration that files written before them lack, and the value that they had."""
 
+_LATER_OPTIONS = {"prox": {"tolerance": 0.0}}
+"""The same for options of the solvers."""
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -118,5 +121,7 @@ class Calibration:
             raise ValueError("the calibration was made by an older version of lesioncore; calibrate the prior again")
         settings = values["settings"]
         if "solver" in settings:  # other detectors have settings of their own
-            settings = {**_LATER_SETTINGS, **settings}
+            solver = settings["solver"]
+            options = {**_LATER_OPTIONS.get(solver.get("name"), {}), **solver}
+            settings = {**_LATER_SETTINGS, **settings, "solver": options}
         return cls(**{**values, "settings": settings, "healthy": HealthyScores.from_dict(values["healthy"])})

@@ -72,13 +72,15 @@ class ElboGradient:
         # Streams are drawn on the CPU so that CPU and GPU runs see the same samples.
         self._streams = None if noise_seeds is None else [torch.Generator().manual_seed(s) for s in noise_seeds]
 
-    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, x: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """ELBO and its gradient.
 
         Parameters
         ----------
         x : Tensor
             ``[N, 1, H, W]`` z-scores.
+        rows : Tensor of int, optional
+            Which slices of the whole stack these are, where some are left out; only their noise streams advance.
 
         Returns
         -------
@@ -94,7 +96,7 @@ class ElboGradient:
         """
         elbo = x.new_empty(len(x))
         gradient = torch.empty_like(x, memory_format=torch.contiguous_format)
-        noise = None if self._streams is None else self._noise()
+        noise = None if self._streams is None else self._noise(rows)
 
         def run(batch: slice) -> None:
             inputs = (x[batch],) if noise is None else (x[batch], noise[batch].to(x))
@@ -112,7 +114,8 @@ class ElboGradient:
             return "autograd"
         return "captured" if self._plan.replays > self._earlier_replays else "fused"
 
-    def _noise(self) -> Tensor:
-        """Standard normal noise whose values depend on the slice and the call, never on the batch."""
+    def _noise(self, rows: Tensor | None) -> Tensor:
+        """Standard normal noise whose values depend on the slice and its number of calls, never on the batch."""
         assert self._streams is not None
-        return torch.stack([torch.randn(self._noise_shape, generator=stream) for stream in self._streams])
+        streams = self._streams if rows is None else [self._streams[row] for row in rows.tolist()]
+        return torch.stack([torch.randn(self._noise_shape, generator=stream) for stream in streams])

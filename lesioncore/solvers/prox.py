@@ -17,24 +17,37 @@ _SUFFICIENT = 1e-4
 _ROUNDING = 16.0
 """Rounding of a summed objective in units of the dtype's relative precision: a rise below it is no rise."""
 
+_GROWTH = 1.5
+"""Most by which tau grows in a step. The curvature met along one step may miss the sharpest directions, in which the
+next one would overshoot: unbounded, as Barzilai and Borwein have it, a fifth to a quarter of the steps failed."""
+
+_SLOW = 2
+"""Slow steps in a row after which a problem is finished: one alone may have had an unlucky tau."""
+
 
 @dataclass(frozen=True)
 class ProxSolver:
     """Minimise ``-J`` over the residual ``D = Y - X`` (0 outside the mask) by proximal gradient steps.
 
     ``V = D - tau * dELBO/dX``, then ``D' = argmin 1/2 |D' - V|^2 + tau * lambda * TV(D')``. The subgradient of the
-    paper's solver chatters where D is locally flat; the proximal operator does not. Each slice (or the stack, when
-    coupled in depth) has its own ``tau``: a step that fails to lower ``-J`` is taken back and tau halved, so the
-    objective never gets worse.
+    paper's solver chatters where D is locally flat; the proximal operator does not.
+
+    Each slice (or the stack, when coupled in depth) is a problem with its own ``tau``: the inverse of the curvature
+    ``<s, r> / <s, s>`` along the last step, with s the change of D and r that of the gradient (Barzilai & Borwein
+    1988), but at most half as much again as before. A step that fails to lower ``-J`` is taken back and tau at least
+    halved, so the objective never gets worse. Finished problems leave the batch.
 
     Parameters
     ----------
     steps : int
-        Number of steps; each costs one gradient of the ELBO.
+        Number of steps at most; each costs one gradient of the ELBO.
     step_size : float
         First ``tau``.
     inner_iterations : int
         Iterations of the proximal operator's dual in each step, warm-started from the last.
+    tolerance : float
+        A problem is finished when each of two steps in a row, failed ones not counted, gains at most this share of all
+        that was gained. With 0 that is when nothing is gained any more.
 
     Raises
     ------
@@ -44,8 +57,9 @@ class ProxSolver:
 
     holds_posterior: ClassVar[bool] = False
     steps: int = 10
-    step_size: float = 0.25
+    step_size: float = 0.0625
     inner_iterations: int = 30
+    tolerance: float = 2e-3
 
     def __post_init__(self) -> None:
         if self.steps < 0 or self.inner_iterations < 1:
@@ -54,54 +68,99 @@ class ProxSolver:
             )
         if not self.step_size > 0:
             raise ValueError(f"step_size: got {self.step_size}, expected a positive number")
+        if not 0 <= self.tolerance < 1:
+            raise ValueError(f"tolerance: got {self.tolerance}, expected a share of the gain, >= 0 and < 1")
 
     @torch.no_grad()
     def solve(
         self, y: Tensor, mask: Tensor, objective: Objective, progress: ProgressCallback | None = None
     ) -> Solution:
-        """Restore slices; arguments as for :meth:`PaperSolver.solve`."""
+        """Restore slices; arguments as for :meth:`PaperSolver.solve`.
+
+        The objective of a finished problem stays at its last value in what is returned, so that it does not depend on
+        what else is in the batch.
+        """
         check_problem(y, mask)
-        y, mask = y.contiguous(), mask.contiguous()
-        stacks, tv = objective.tv.stacks, objective.tv
-        problems = stacks(y).shape[0]
-        per_problem = (problems, 1, 1, 1)
-
-        # The prox is of the exact TV, so the isotropic form is judged without its smoothing too.
-        def cost(x: Tensor, elbo: Tensor) -> Tensor:
-            total_variation = objective.tv_value(x, y, eps=0.0)
-            return objective.tv_weight * total_variation - objective.elbo_of_problems(elbo)
-
-        d = torch.zeros_like(y)
-        trial, moved = torch.empty_like(d), torch.empty_like(d)
-        dual = _ops.dual_like(stacks(y), tv.depth_weight)
-        tau = y.new_full((problems,), self.step_size)
-        rounding = _ROUNDING * torch.finfo(y.dtype).eps
-        elbo, gradient = objective.elbo(y)
-        value = cost(y, elbo)
-        history = [-value]
+        going = _Going(y.contiguous(), mask.contiguous(), objective, self.step_size)
+        restored = going.y.clone()
+        values = going.value.clone()
+        history = [-values]
         for step in range(self.steps):
-            torch.sub(stacks(d), stacks(gradient) * tau.view(per_problem), out=stacks(moved))
-            _ops.tv_prox_(
-                stacks(moved),
-                stacks(mask),
-                tau * objective.tv_weight,
-                dual,
-                out=stacks(trial),
-                depth_weight=tv.depth_weight,
-                isotropic=tv.isotropic,
-                iterations=self.inner_iterations,
-            )
-            x = y - trial
-            elbo, trial_gradient = objective.elbo(x)
-            trial_value = cost(x, elbo)
-            change = (stacks(trial) - stacks(d)).square().flatten(1).sum(1)
-            better = trial_value <= value - _SUFFICIENT * change / tau + rounding * value.abs()
-            keep = better.view(per_problem)
-            stacks(d).copy_(torch.where(keep, stacks(trial), stacks(d)))
-            stacks(gradient).copy_(torch.where(keep, stacks(trial_gradient), stacks(gradient)))
-            value = torch.where(better, trial_value, value)
-            tau = torch.where(better, tau, 0.5 * tau)
-            history.append(-value)
+            if len(going.value):
+                finished = going.step(self.inner_iterations, self.tolerance)
+                values[going.problems] = going.value
+                if finished.any():
+                    restored[going.slices] = going.y - going.d
+                    going.keep(~finished)
+            history.append(-values)
             if progress is not None:
                 progress(step + 1, self.steps)
-        return Solution(y - d, torch.stack(history))
+        restored[going.slices] = going.y - going.d
+        return Solution(restored, torch.stack(history))
+
+
+class _Going:
+    """The problems that are not finished, and what each knows of its own descent."""
+
+    def __init__(self, y: Tensor, mask: Tensor, objective: Objective, step_size: float) -> None:
+        self.objective = objective
+        self.y, self.mask, self.d = y, mask, torch.zeros_like(y)
+        self.dual = _ops.dual_like(objective.tv.stacks(y), objective.tv.depth_weight)
+        self.slices = torch.arange(len(y), device=y.device)
+        self.value, self.gradient = self._cost(self.d)
+        self.problems = torch.arange(len(self.value), device=y.device)
+        self.first = self.value
+        self.tau = torch.full_like(self.value, step_size)
+        self.slow = torch.zeros_like(self.problems)
+
+    def step(self, inner_iterations: int, tolerance: float) -> Tensor:
+        """Take a step where it lowers the objective; returns which problems are finished."""
+        stacks, tv = self.objective.tv.stacks, self.objective.tv
+        per_problem = (-1, 1, 1, 1)
+        trial = torch.empty_like(self.d)
+        _ops.tv_prox_(
+            stacks(self.d) - stacks(self.gradient) * self.tau.view(per_problem),
+            stacks(self.mask),
+            self.tau * self.objective.tv_weight,
+            self.dual,
+            out=stacks(trial),
+            depth_weight=tv.depth_weight,
+            isotropic=tv.isotropic,
+            iterations=inner_iterations,
+        )
+        value, gradient = self._cost(trial)
+        s, r = stacks(trial) - stacks(self.d), stacks(gradient) - stacks(self.gradient)
+        change, bend = s.square().flatten(1).sum(1), (s * r).flatten(1).sum(1)
+        rounding = _ROUNDING * torch.finfo(value.dtype).eps * self.value.abs()
+        better = value <= self.value - _SUFFICIENT * change / self.tau + rounding
+
+        inverse = torch.where(bend > 0, change / bend, torch.inf)  # of the curvature; a concave stretch bounds nothing
+        halved = torch.minimum(inverse, 0.5 * self.tau).clamp_min(0.1 * self.tau)
+        self.tau = torch.where(better, torch.minimum(inverse, _GROWTH * self.tau), halved)
+
+        gained = (self.first - value).clamp_min(0.0)
+        slow = self.value - value <= tolerance * gained
+        self.slow = torch.where(better, torch.where(slow, self.slow + 1, 0), self.slow)
+
+        self.value = torch.where(better, value, self.value)
+        keep = better.view(per_problem)
+        stacks(self.d).copy_(torch.where(keep, stacks(trial), stacks(self.d)))
+        stacks(self.gradient).copy_(torch.where(keep, stacks(gradient), stacks(self.gradient)))
+        return self.slow >= _SLOW
+
+    def keep(self, going: Tensor) -> None:
+        """Drop the problems, and their slices, that are not marked: no network or operator sees them again."""
+        slices = going.expand(len(self.y))
+        for name in ("y", "mask", "d", "gradient", "slices"):
+            setattr(self, name, getattr(self, name)[slices])
+        for name in ("value", "first", "tau", "slow", "problems"):
+            setattr(self, name, getattr(self, name)[going])
+        self.dual = self.dual[:, going]
+
+    def _cost(self, d: Tensor) -> tuple[Tensor, Tensor]:
+        """``-J`` of each problem, and the gradient of its ELBO."""
+        x = self.y - d
+        elbo, gradient = self.objective.elbo(x, self.slices)
+        # The prox is of the exact TV, so the isotropic form is judged without its smoothing too.
+        total_variation = self.objective.tv_value(x, self.y, eps=0.0)
+        return self.objective.tv_weight * total_variation - self.objective.elbo_of_problems(elbo), gradient
