@@ -3,6 +3,8 @@
 #
 #   bench/gpu_check.sh                         in an environment that has torch and the test extra
 #   WHEELS=dir OUT=dir bench/gpu_check.sh      where packages are missing: a folder of wheels to install first
+#   STEPS="build tests limits" QUICK=1 LIMIT=100 bench/gpu_check.sh
+#                                              some steps, the short benchmarks, each step stopped after 100 seconds
 #
 # Writes logs and JSON to OUT (default bench/results). Fails if anything fails, after having run all of it.
 set -uo pipefail
@@ -13,11 +15,13 @@ python=${PYTHON:-python3}
 failed=()
 
 step() { # name, command...: runs it with its output in a log as well
-  local name=$1
+  local name=$1 start=$SECONDS
   shift
+  [[ " ${STEPS:-$name} " == *" $name "* ]] || return 0
   echo "==== $name"
-  "$@" 2>&1 | tee "$out/gpu_check_$name.log"
+  timeout "${LIMIT:-0}" "$@" 2>&1 | tee "$out/gpu_check_$name.log"
   [ "${PIPESTATUS[0]}" -eq 0 ] || failed+=("$name")
+  echo "==== $name took $((SECONDS - start)) s"
 }
 
 if [ -n "${WHEELS:-}" ]; then
@@ -34,10 +38,11 @@ cd "$out" || exit 1
 step info "$python" -c "from lesioncore._info import format_info, info; print(format_info(info()))"
 step tests env LESIONCORE_REQUIRE_CUDA=1 "$python" -m pytest -m needs_cuda -c "$root/pyproject.toml" \
   --rootdir "$root" -p no:cacheprovider "$root/tests"
+quick=(${QUICK:+--quick})
+step limits "$python" "$root/bench/limits.py" --device cuda --precision tf32 "${quick[@]}" --out "$out"
 for script in op_speed restore_speed scaling; do
-  step "$script" "$python" "$root/bench/$script.py" --device cuda --out "$out"
+  step "$script" "$python" "$root/bench/$script.py" --device cuda "${quick[@]}" --out "$out"
 done
-step limits "$python" "$root/bench/limits.py" --device cuda --precision tf32 --out "$out"
 step precision "$python" "$root/bench/precision.py" --device cuda --threads "$(nproc)" --out "$out"
 step training_speed "$python" "$root/bench/training_speed.py" --device cuda --batch-size 64 --updates 40 --out "$out"
 
