@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <stdexcept>
 
 #include "checks.h"
 #include "pixel.h"
@@ -23,7 +24,9 @@ constexpr int kTileHeight = 8;
 
 inline cudaStream_t current_stream(const Tensor& t) {
   void* stream = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(t.get_device_index(), &stream));
+  // Not torch's macro for it, whose name changed between releases.
+  if (aoti_torch_get_current_cuda_stream(t.get_device_index(), &stream) != 0)
+    throw std::runtime_error("lesioncore: torch has no current stream of the tensor's CUDA device");
   return static_cast<cudaStream_t>(stream);
 }
 
