@@ -16,7 +16,7 @@ from lesioncore.figure import restoration_figure, save_figure
 
 SHAPE = (22, 18, 11)
 AFFINE = np.array([[4.0, 0, 0, -40], [0, 4, 0, -36], [0, 0, 4, -20], [0, 0, 0, 1]])
-FAST = lc.RestoreConfig(solver=lc.ProxSolver(steps=2, inner_iterations=5))
+FAST = lc.RestoreConfig(solver=lc.ProxSolver(steps=2, step_size=0.25, inner_iterations=5))
 
 
 @pytest.fixture(scope="module")

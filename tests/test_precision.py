@@ -63,8 +63,9 @@ def test_bfloat16_gives_the_gradient_to_its_eight_bits(make, held):
     assert relative(found_value, value) < 5e-2
 
 
-@SOLVERS
+@pytest.mark.parametrize("solver", ["em", lc.ProxSolver(steps=40, tolerance=0.0)], ids=["em", "prox"])
 def test_bfloat16_restores_nearly_the_same(solver):
+    """The prox solver's step sizes follow the curvature met, which rounding changes: ends agree, ways do not."""
     prior = lively()
     exact, found = (restored(prior, solver, precision=p).residual for p in ("float32", "bfloat16"))
     assert found.dtype == torch.float32
@@ -210,7 +211,7 @@ def test_settings_come_back_after_an_error():
 
 
 @pytest.mark.needs_cuda
-@SOLVERS
+@pytest.mark.parametrize("solver", ["em", lc.ProxSolver(steps=40, tolerance=0.0)], ids=["em", "prox"])
 def test_tf32_on_cuda(solver):
     if torch.cuda.get_device_capability() < (8, 0):
         pytest.skip("the device has no TF32")
