@@ -153,7 +153,10 @@ static LC_INLINE void primal_strip(int width, const TileShared& shared, int thre
   LC_UNROLL
   for (int r = 0; r < kStripRows; ++r) {
     const int here = s.first + r * width;
-    const float left = s.has(Strip::kLeft) ? shared.x[here - 1] : 0.0f;
+    // Loaded always, and only then chosen: of `kLeft ? shared.x[here - 1] : 0` ptxas 13.0 for sm_90 makes code that takes
+    // 0 for some pixels after one outside the mask (seen on an H200; not with -Xptxas -O0).
+    const float left_or_own = shared.x[here - (s.has(Strip::kLeft) ? 1 : 0)];
+    const float left = s.has(Strip::kLeft) ? left_or_own : 0.0f;
     const float a = adjoint<false>(Triple<float>{left, above, 0.0f}, s.p[r], 0.0f);
     shared.d[here] = prox_primal(s.v[r], a, s.adjoint_before[r], s.inside(r), weight, momentum);
     s.adjoint_before[r] = a;

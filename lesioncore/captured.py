@@ -27,7 +27,8 @@ class Captured:
 
     A replay starts all kernels of the function at once, without Python in between. It computes on tensors of its own,
     into which the arguments are copied; rows beyond theirs hold what was there before. It runs in the caller's current
-    stream, and other threads may go on using the device, also while a graph is captured.
+    stream, and other threads may go on using the device, also while a graph is captured; but torch refuses to draw from
+    the device's default generator then.
 
     Parameters
     ----------

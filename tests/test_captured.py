@@ -198,7 +198,7 @@ class TestOnCuda:
 
         def busy():
             while not stop.is_set():
-                (torch.randn(200, 200, device="cuda") @ torch.randn(200, 200).cuda()).sum().item()
+                (torch.ones(200, 200, device="cuda") @ torch.randn(200, 200).cuda()).sum().item()
 
         other = threading.Thread(target=busy)
         other.start()

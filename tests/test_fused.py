@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from models import tiny_vae
 from torch import nn
 
+from lesioncore.precision import multiplying_in
 from lesioncore.priors.fused import fused
 from lesioncore.priors.networks import DownBlock, UpBlock
 
@@ -85,7 +86,8 @@ def test_on_cuda(kind):
     x, (ready, slow) = torch.randn(2, 8, 24, 21), (fused(block).cuda(), deepcopy(block).double())
     cotangent = torch.randn_like(slow(x.double()))
     exact = value_and_gradient(slow, x.double(), cotangent)
-    found = value_and_gradient(ready, x.cuda(), cotangent.cuda())
+    with multiplying_in("float32", torch.device("cuda")):  # by itself torch lets convolutions round to TF32
+        found = value_and_gradient(ready, x.cuda(), cotangent.cuda())
     for a, b in zip(exact, found, strict=True):
         assert (a - b.cpu()).norm() <= 2e-3 * a.norm()
 
