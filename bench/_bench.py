@@ -122,14 +122,14 @@ def driver_version() -> str:
 
 
 def git_commit() -> str:
-    """Commit of the checkout, with '+' if tracked files differ from it; outside a checkout LESIONCORE_COMMIT."""
+    """Commit of the checkout, with '+' if tracked files differ from it; 'unknown' outside a checkout."""
     try:
         commit = subprocess.run(
             ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
         ).stdout.strip()
         changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "csrc", "lesioncore"], cwd=ROOT, check=False)
     except (OSError, subprocess.CalledProcessError):
-        return os.environ.get("LESIONCORE_COMMIT", "unknown")
+        return "unknown"
     return commit + "+" * (changed.returncode != 0)
 
 
