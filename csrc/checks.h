@@ -147,7 +147,7 @@ class Checks {
     if (value < 0) fail("iterations", "is ", value, ", expected an integer >= 0");
   }
 
- private:
+ protected:
   void same_device(Argument a, Argument reference) const {
     if (a.tensor.is_cpu() != reference.tensor.is_cpu() ||
         a.tensor.get_device_index() != reference.tensor.get_device_index())
@@ -191,6 +191,8 @@ class Checks {
         return "float64";
       case ScalarType::Half:
         return "float16";
+      case ScalarType::BFloat16:
+        return "bfloat16";
       case ScalarType::Bool:
         return "bool";
       default:
@@ -206,6 +208,7 @@ class Checks {
     return text.str();
   }
 
+ private:
   const char* op_;
 };
 

@@ -10,4 +10,15 @@ STABLE_TORCH_LIBRARY(lesioncore, m) {
   m.def(
       "tv_prox_(Tensor v, Tensor mask, Tensor weight, Tensor(a!) dual, Tensor(b!) out, float depth_weight, "
       "bool isotropic, int iterations) -> ()");
+
+  // Feature maps are contiguous [N, H, W, C]; signs [N, H, W, C / 8] hold one bit for each channel.
+  m.def("activate_(Tensor(a!) x, Tensor? bias, Tensor? skip, float negative_slope, Tensor(b!) signs) -> ()");
+  m.def("activation_gradient(Tensor gradient, Tensor signs, float negative_slope, Tensor(a!) out) -> ()");
+  m.def("enlarge(Tensor x, Tensor(a!) out) -> ()");
+  m.def(
+      "enlarge_adjoint(Tensor gradient, Tensor? signs, Tensor? out_signs, float negative_slope, Tensor(a!) out) -> ()");
+  m.def(
+      "convolve(Tensor x, Tensor? signs, Tensor weight, Tensor? bias, Tensor? skip, int stride, "
+      "float negative_slope, Tensor(a!) out, Tensor(b!)? out_signs) -> ()");
+  m.def("convolve_down_adjoint(Tensor gradient, Tensor weight, Tensor(a!) out) -> ()");
 }

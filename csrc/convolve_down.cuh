@@ -1,0 +1,159 @@
+// convolve with stride 2 between 16 channels, without a border, and the gradient of its input, on tensor cores.
+//
+// Bytes: the input is read once and a little more at the strips' borders, the output written once.
+#pragma once
+
+#include "strip_rows.cuh"
+
+namespace lesioncore {
+
+// Stride 2, no border: output pixel o reads 2 o, 2 o + 1 and 2 o + 2. Even columns lie before odd ones in shared memory.
+// Rows come in pairs: an output row takes one pair and the next one's first row.
+constexpr int kDownColumns = kStripPixels - 1;
+
+template <typename T, Skip kSkip, bool kActivate>
+__global__ void __launch_bounds__(kStripThreads, 2) down_kernel(const ConvolveArguments<T> a, int rows) {
+  constexpr int kOdd = slots(kStripPixels + 1);
+  __shared__ float4 ring[2][2][2 * kOdd];
+  const int lane = threadIdx.x % 32, tile = threadIdx.x / 32, height = a.out.height, width = a.out.width;
+  const int left = blockIdx.x * kDownColumns;
+  const Weights weights([&](int output, int tap, int channel) {
+    return load<1>(a.weight + (output * kTaps + tap) * kSixteen + channel).v[0];
+  });
+  for (int i = threadIdx.x; i < 2 * 2 * 2 * kOdd; i += kStripThreads)
+    ring[0][0][i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);  // pixels beyond the strip are read, but not needed
+  __syncthreads();
+  const int pixel = tile * 8 + read_pixel(), part = threadIdx.x % 4;
+  const int even = slot(pixel) + part, odd = kOdd + even, next = slot(pixel + 1) + part;
+  const int column = 2 * (left + static_cast<int>(threadIdx.x) / 4), to = slot(threadIdx.x / 4) + part;
+  for (int64_t slice = blockIdx.z; slice < a.out.count; slice += gridDim.z) {
+    for (int top = blockIdx.y * rows; top < height; top += gridDim.y * rows) {
+      const int bottom = min(top + rows, height);
+      ColumnReader<T, Entry::kPlain, 2> evens(a, slice, column, part, a.x.height, a.x.width),
+          odds(a, slice, column + 1, part, a.x.height, a.x.width);
+      Exit<T, kSixteen, kSkip, kActivate, 1> exit(a, slice, left + tile * 8 + lane % 4, min(left + kDownColumns, width),
+                                                  0);
+      auto keep = [&](int which, int row) {
+        evens.take(2 * row, [&](int k, const float4& values) { ring[which][k][to] = values; });
+        odds.take(2 * row, [&](int k, const float4& values) { ring[which][k][kOdd + to] = values; });
+      };
+      evens.fetch(2 * top), odds.fetch(2 * top);
+      keep(0, top);
+      __syncthreads();
+      float sums[1][4] = {};
+      int now = 0;
+      for (int row = top; row <= bottom; ++row, now = 1 - now) {  // its first row ends the output before
+        if (row < bottom) evens.fetch(2 * row + 2), odds.fetch(2 * row + 2);
+        auto add = [&](int dy) {
+          const float4* from = ring[now][dy % 2];
+          weights.add(sums[0], 3 * dy, from[even]);
+          weights.add(sums[0], 3 * dy + 1, from[odd]);
+          weights.add(sums[0], 3 * dy + 2, from[next]);
+        };
+        if (row > top) add(2);
+        exit.put(row - 1, top, bottom, sums);
+        if (row < bottom) {
+          exit.fetch(row);
+          set_zero(sums[0]);
+          add(0);
+          add(1);
+          keep(1 - now, row + 1);
+        }
+        __syncthreads();
+      }
+    }
+  }
+}
+
+// The gradient of a stride-2 convolution's input: pixel 2 c takes taps 0 and 2 from gradients c and c - 1, pixel 2 c + 1
+// tap 1 from c, along both axes. The result's pixels beyond the last that was read are zero.
+constexpr int kAdjointRows = 2;
+
+template <typename T>
+__global__ void __launch_bounds__(kStripThreads, 2) down_adjoint_kernel(const ConvolveArguments<T> a, int rows) {
+  __shared__ float4 ring[2][kAdjointRows][slots(kStripPixels + 1)];
+  const int lane = threadIdx.x % 32, tile = threadIdx.x / 32, height = (a.out.height + 1) / 2;
+  const int left = blockIdx.x * kDownColumns, column = left + tile * 8 + lane % 4, channel = lane / 4 * 2;
+  const int end = min(left + kDownColumns, (static_cast<int>(a.out.width) + 1) / 2);
+  const int row_stride = static_cast<int>(a.out.width) * kSixteen;
+  const Weights weights([&](int output, int tap, int input) {  // transposed
+    return load<1>(a.weight + (input * kTaps + tap) * kSixteen + output).v[0];
+  });
+  for (int i = threadIdx.x; i < 2 * kAdjointRows * slots(kStripPixels + 1); i += kStripThreads)
+    ring[0][0][i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);  // pixels beyond the strip are read, but not needed
+  __syncthreads();
+  const int pixel = tile * 8 + read_pixel(), before = slot(pixel) + lane % 4, here = slot(pixel + 1) + lane % 4;
+  const int to = slot(threadIdx.x / 4) + threadIdx.x % 4;
+  for (int64_t slice = blockIdx.z; slice < a.out.count; slice += gridDim.z) {
+    T* result = a.result + slice * a.out.height * row_stride + 2 * column * kSixteen + channel;
+    auto put = [&](int row, const float (&even)[4], const float (&odd)[4]) {
+      if (row >= a.out.height) return;
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        if (column + 4 * i >= end) continue;
+        T* at = result + row * row_stride + 8 * i * kSixteen;
+        store<2>(at, Channels<2>{{even[i], even[2 + i]}});
+        if (2 * (column + 4 * i) + 1 < a.out.width) store<2>(at + kSixteen, Channels<2>{{odd[i], odd[2 + i]}});
+      }
+    };
+    for (int top = blockIdx.y * rows; top < height; top += gridDim.y * rows) {
+      const int bottom = min(top + rows, height);
+      ColumnReader<T, Entry::kPlain, kAdjointRows> reader(a, slice, left - 1 + static_cast<int>(threadIdx.x) / 4,
+                                                          threadIdx.x % 4, a.x.height, a.x.width);
+      auto keep = [&](int which, int first) {
+        reader.take(first, [&](int k, const float4& values) { ring[which][k][to] = values; });
+      };
+      reader.fetch(top - 1);
+      keep(0, top - 1);
+      __syncthreads();
+      float even[4] = {}, odd[4] = {};  // sums of result row 2 r
+      int now = 0;
+      for (int first = top - 1; first < bottom; first += kAdjointRows, now = 1 - now) {
+        const bool more = first + kAdjointRows < bottom;
+        if (more) reader.fetch(first + kAdjointRows);
+#pragma unroll
+        for (int k = 0; k < kAdjointRows; ++k) {
+          const int row = first + k;
+          if (row >= bottom) break;
+          const float4 values = ring[now][k][here], last = ring[now][k][before];
+          auto add = [&](int dy) {
+            weights.add(even, 3 * dy, values);
+            weights.add(even, 3 * dy + 2, last);
+            weights.add(odd, 3 * dy + 1, values);
+          };
+          if (row >= top) {
+            add(0);
+            put(2 * row, even, odd);
+            set_zero(even), set_zero(odd);
+            add(1);
+            put(2 * row + 1, even, odd);
+          }
+          set_zero(even), set_zero(odd);
+          add(2);
+        }
+        if (more) keep(1 - now, first + kAdjointRows);
+        __syncthreads();
+      }
+    }
+  }
+}
+
+template <typename T>
+void convolve_down(const ConvolveArguments<T>& a, cudaStream_t stream) {
+  const dim3 grid = strip_grid(a.out.width, kDownColumns, a.out.height, a.out.count);
+  auto launch = [&](auto skip) {
+    for_activation(a, [&](auto activate) {
+      down_kernel<T, decltype(skip)::value, decltype(activate)::value>
+          <<<grid, kStripThreads, 0, stream>>>(a, kStripRows);
+    });
+  };
+  a.skipped == nullptr ? launch(SkipConstant<Skip::kNone>{}) : launch(SkipConstant<Skip::kSame>{});
+}
+
+template <typename T>
+void convolve_down_adjoint(const ConvolveArguments<T>& a, cudaStream_t stream) {
+  const dim3 grid = strip_grid((a.out.width + 1) / 2, kDownColumns, (a.out.height + 1) / 2, a.out.count);
+  down_adjoint_kernel<<<grid, kStripThreads, 0, stream>>>(a, kStripRows);
+}
+
+}  // namespace lesioncore

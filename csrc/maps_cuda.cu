@@ -1,0 +1,194 @@
+// Operators between the convolutions of a network: activation with bias and skip connection, its gradient, bilinear
+// enlargement and its adjoint. Formulas in maps.h; the CPU twin is maps_cpu.cpp.
+//
+// Thread map: an activation's thread has eight channels of a pixel, and so one byte of signs; those that enlarge have 16
+// bytes, of which neighbouring threads read a line. Sums in float32. The adjoint gathers: no atomics, the same bits in
+// every run.
+// Bytes per element (float32): activation 4 read + 4 written + 1/8, its gradient the same; enlarging writes 4 for each of
+// the large map and reads the small one once, through the caches; its adjoint the other way round.
+#include <torch/csrc/stable/library.h>
+
+#include "maps_cuda.cuh"
+
+namespace lesioncore {
+namespace {
+
+constexpr int kEight = 8;
+template <typename T>
+constexpr int kSixteenBytes = 16 / sizeof(T);  // channels of one read
+
+enum class Skip { kNone, kSame, kEnlarged };
+
+template <typename T, Skip kSkip>
+__global__ void __launch_bounds__(256) activate_kernel(MapShape s, MapShape small, Axes axes, T* x, const T* bias,
+                                                       const T* skip, float slope, uint8_t* signs) {
+  for_row_parts<kEight>(s, [&](int64_t slice, int row, int column, int channel) {
+    const int64_t at = ((slice * s.height + row) * s.width + column) * s.channels + channel;
+    Channels<kEight> c = load<kEight>(x + at);
+    if (bias != nullptr) {
+      const Channels<kEight> b = load<kEight>(bias + channel);
+#pragma unroll
+      for (int i = 0; i < kEight; ++i) c.v[i] += b.v[i];
+    }
+    if constexpr (kSkip != Skip::kNone) {
+      Channels<kEight> added;
+      if constexpr (kSkip == Skip::kSame) {
+        added = load<kEight>(skip + at);
+      } else {
+        added = enlarged<kEight>(skip + slice * small.height * small.width * small.channels, small.width, s.channels,
+                                 axes.rows.at(row), axes.columns.at(column), channel);
+      }
+#pragma unroll
+      for (int i = 0; i < kEight; ++i) c.v[i] += added.v[i];
+    }
+    unsigned byte = 0;
+#pragma unroll
+    for (int i = 0; i < kEight; ++i) {
+      byte |= static_cast<unsigned>(c.v[i] > 0.0f) << i;
+      c.v[i] = leaky(c.v[i], slope);
+    }
+    store<kEight>(x + at, c);
+    signs[at / 8] = static_cast<uint8_t>(byte);
+  });
+}
+
+template <typename T>
+__global__ void __launch_bounds__(256)
+    activation_gradient_kernel(int64_t bytes, const T* gradient, const uint8_t* signs, float slope, T* out) {
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < bytes;
+       i += static_cast<int64_t>(gridDim.x) * blockDim.x) {
+    Channels<kEight> c = load<kEight>(gradient + 8 * i);
+    pass_through(c, signs[i], slope);
+    store<kEight>(out + 8 * i, c);
+  }
+}
+
+template <typename T, int kCount>
+__global__ void __launch_bounds__(256) enlarge_kernel(MapShape small, MapShape large, Axes axes, const T* x, T* out) {
+  for_row_parts<kCount>(large, [&](int64_t slice, int row, int column, int channel) {
+    store<kCount>(out + ((slice * large.height + row) * large.width + column) * large.channels + channel,
+                  enlarged<kCount>(x + slice * small.height * small.width * small.channels, small.width, small.channels,
+                                   axes.rows.at(row), axes.columns.at(column), channel));
+  });
+}
+
+template <typename T, int kCount, bool kSigns>
+__global__ void __launch_bounds__(256)
+    enlarge_adjoint_kernel(MapShape small, MapShape large, Axes axes, const T* gradient, const uint8_t* signs,
+                           const uint8_t* out_signs, float slope, T* out) {
+  for_row_parts<kCount>(small, [&](int64_t slice, int row, int column, int channel) {
+    const int left = axes.columns.readers_begin(column), right = axes.columns.readers_end(column, large.width);
+    const int bottom = axes.rows.readers_end(row, large.height);
+    Channels<kCount> sum = {};
+    for (int i = axes.rows.readers_begin(row); i < bottom; ++i) {
+      const float across = axes.rows.at(i).of(row);
+      const int64_t begin = (slice * large.height + i) * large.width * large.channels + channel;
+#pragma unroll 2
+      for (int j = left; j < right; ++j) {
+        const float weight = across * axes.columns.at(j).of(column);
+        const int64_t at = begin + j * large.channels;
+        Channels<kCount> c = load<kCount>(gradient + at);
+        if constexpr (kSigns) pass_through(c, signs[at / 8] >> (channel % 8), slope);
+#pragma unroll
+        for (int k = 0; k < kCount; ++k) sum.v[k] = fmaf(weight, c.v[k], sum.v[k]);
+      }
+    }
+    const int64_t at = ((slice * small.height + row) * small.width + column) * small.channels + channel;
+    if (out_signs != nullptr) pass_through(sum, out_signs[at / 8] >> (channel % 8), slope);
+    store<kCount>(out + at, sum);
+  });
+}
+
+void activate_cuda(const Tensor& x, std::optional<Tensor> bias, std::optional<Tensor> skip, double negative_slope,
+                   const Tensor& signs) {
+  const MapShape s = check_activate(x, pointer(bias), pointer(skip), negative_slope, signs);
+  if (s.numel() == 0) return;
+  const MapShape small = skip ? MapShape{s.count, skip->size(1), skip->size(2), s.channels} : s;
+  const torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
+  const cudaStream_t stream = current_stream(x);
+  const RowGrid grid = row_grid(s, kEight);
+  for_type(x, [&](auto type) {
+    using T = decltype(type);
+    auto launch = [&](auto kernel) {
+      kernel<<<grid.blocks, grid.threads, 0, stream>>>(
+          s, small, Axes(small, s), mutable_data<T>(x), bias ? data<T>(*bias) : nullptr,
+          skip ? data<T>(*skip) : nullptr, static_cast<float>(negative_slope), mutable_data<uint8_t>(signs));
+    };
+    if (!skip)
+      launch(activate_kernel<T, Skip::kNone>);
+    else if (small.height == s.height && small.width == s.width)
+      launch(activate_kernel<T, Skip::kSame>);
+    else
+      launch(activate_kernel<T, Skip::kEnlarged>);
+  });
+  STD_CUDA_KERNEL_LAUNCH_CHECK();
+}
+
+void activation_gradient_cuda(const Tensor& gradient, const Tensor& signs, double negative_slope, const Tensor& out) {
+  const MapShape s = check_activation_gradient(gradient, signs, negative_slope, out);
+  if (s.numel() == 0) return;
+  const torch::stable::accelerator::DeviceGuard guard(gradient.get_device_index());
+  const cudaStream_t stream = current_stream(gradient);
+  const int64_t bytes = s.numel() / 8;
+  const auto blocks = static_cast<unsigned>(std::min<int64_t>((bytes + 255) / 256, 1 << 20));
+  for_type(gradient, [&](auto type) {
+    using T = decltype(type);
+    activation_gradient_kernel<T><<<blocks, 256, 0, stream>>>(bytes, data<T>(gradient), data<uint8_t>(signs),
+                                                              static_cast<float>(negative_slope), mutable_data<T>(out));
+  });
+  STD_CUDA_KERNEL_LAUNCH_CHECK();
+}
+
+void enlarge_cuda(const Tensor& x, const Tensor& out) {
+  const EnlargeCall call = check_enlarge(x, out);
+  if (call.large.numel() == 0) return;
+  const torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
+  const cudaStream_t stream = current_stream(x);
+  for_type(x, [&](auto type) {
+    using T = decltype(type);
+    auto launch = [&](auto kernel, int64_t count) {
+      const RowGrid grid = row_grid(call.large, count);
+      kernel<<<grid.blocks, grid.threads, 0, stream>>>(call.small, call.large, Axes(call.small, call.large), data<T>(x),
+                                                       mutable_data<T>(out));
+    };
+    constexpr int kMany = kSixteenBytes<T>;
+    call.large.channels % kEight == 0 ? launch(enlarge_kernel<T, kMany>, kMany) : launch(enlarge_kernel<T, 1>, 1);
+  });
+  STD_CUDA_KERNEL_LAUNCH_CHECK();
+}
+
+void enlarge_adjoint_cuda(const Tensor& gradient, std::optional<Tensor> signs, std::optional<Tensor> out_signs,
+                          double negative_slope, const Tensor& out) {
+  const EnlargeCall call = check_enlarge_adjoint(gradient, pointer(signs), pointer(out_signs), negative_slope, out);
+  if (call.small.numel() == 0) return;
+  const torch::stable::accelerator::DeviceGuard guard(gradient.get_device_index());
+  const cudaStream_t stream = current_stream(gradient);
+  for_type(gradient, [&](auto type) {
+    using T = decltype(type);
+    auto launch = [&](auto kernel, int64_t count) {
+      const RowGrid grid = row_grid(call.small, count);
+      kernel<<<grid.blocks, grid.threads, 0, stream>>>(call.small, call.large, Axes(call.small, call.large),
+                                                       data<T>(gradient), signs ? data<uint8_t>(*signs) : nullptr,
+                                                       out_signs ? data<uint8_t>(*out_signs) : nullptr,
+                                                       static_cast<float>(negative_slope), mutable_data<T>(out));
+    };
+    constexpr int kMany = kSixteenBytes<T>;
+    if (call.small.channels % kEight != 0)  // and so without signs
+      launch(enlarge_adjoint_kernel<T, 1, false>, 1);
+    else if (signs)
+      launch(enlarge_adjoint_kernel<T, kMany, true>, kMany);
+    else
+      launch(enlarge_adjoint_kernel<T, kMany, false>, kMany);
+  });
+  STD_CUDA_KERNEL_LAUNCH_CHECK();
+}
+
+}  // namespace
+}  // namespace lesioncore
+
+STABLE_TORCH_LIBRARY_IMPL(lesioncore, CUDA, m) {
+  m.impl("activate_", TORCH_BOX(&lesioncore::activate_cuda));
+  m.impl("activation_gradient", TORCH_BOX(&lesioncore::activation_gradient_cuda));
+  m.impl("enlarge", TORCH_BOX(&lesioncore::enlarge_cuda));
+  m.impl("enlarge_adjoint", TORCH_BOX(&lesioncore::enlarge_adjoint_cuda));
+}

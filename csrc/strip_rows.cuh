@@ -1,0 +1,268 @@
+// What stands round the products of a strip (strip_products.cuh): on the way in the map is enlarged or taken through an
+// activation's signs, on the way out bias, skip connection and activation follow.
+#pragma once
+
+#include "strip_products.cuh"
+
+namespace lesioncore {
+
+template <typename T>
+struct ConvolveArguments {
+  MapShape x, skip, out;
+  Axes axes, skip_axes;  // from x and skip to out
+  const T *input, *weight, *bias, *skipped;
+  const uint8_t* signs;
+  float slope;
+  T* result;
+  uint8_t* out_signs;
+};
+
+enum class Entry { kPlain, kSigns, kEnlarged };
+
+static __device__ __forceinline__ int within(int value, int low, int high) {
+  return min(max(value, low), high);
+}
+
+// Some channels of kColumns columns of an enlarged map, kBatch rows at a time. They lie between at most four rows of the
+// small map, since that has half as many or fewer.
+constexpr int kBatch = 4;
+
+template <typename T, int kCount, int kColumns>
+class EnlargedBatch {
+ public:
+  EnlargedBatch() = default;
+
+  // `map` is one slice of the small map, at the first of the channels; the columns lie `apart`.
+  __device__ __forceinline__ EnlargedBatch(const T* map, const Axes& axes, int column, int apart, int width, int height,
+                                           int channels)
+      : map_(map), rows_(axes.rows), last_(height - 1), row_stride_(axes.columns.small * channels) {
+#pragma unroll
+    for (int i = 0; i < kColumns; ++i) {
+      const Blend<float> columns = axes.columns.at(within(column + i * apart, 0, width - 1));
+      left_[i] = columns.first * channels, right_[i] = columns.second * channels, across_[i] = columns.weight;
+    }
+  }
+
+  // Starts the reads for the rows from `top` on; beyond the map those at its edge.
+  __device__ __forceinline__ void fetch(int top) {
+    first_ = rows_.at(within(top, 0, last_)).first;
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const T* from = map_ + min(first_ + j, rows_.small - 1) * row_stride_;
+#pragma unroll
+      for (int i = 0; i < kColumns; ++i)
+        ends_[j][i][0] = load<kCount>(from + left_[i]), ends_[j][i][1] = load<kCount>(from + right_[i]);
+    }
+  }
+
+  // To be called once after each `fetch`.
+  __device__ __forceinline__ void mix() {
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+#pragma unroll
+      for (int i = 0; i < kColumns; ++i) ends_[j][i][0] = mixed(ends_[j][i][0], ends_[j][i][1], across_[i]);
+    }
+  }
+
+  __device__ __forceinline__ void value(int row, Channels<kCount> (&values)[kColumns]) const {
+    const Blend<float> rows = rows_.at(within(row, 0, last_));
+    const int at = rows.first - first_;
+#pragma unroll
+    for (int i = 0; i < kColumns; ++i) {
+      Channels<kCount> upper = ends_[0][i][0], lower = ends_[1][i][0];
+#pragma unroll
+      for (int j = 1; j < 3; ++j)
+        if (at == j) upper = ends_[j][i][0], lower = ends_[j + 1][i][0];
+      values[i] = mixed(upper, lower, rows.weight);
+    }
+  }
+
+ private:
+  static __device__ __forceinline__ Channels<kCount> mixed(const Channels<kCount>& a, const Channels<kCount>& b,
+                                                           float weight) {
+    Channels<kCount> c;
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) c.v[i] = fmaf(weight, b.v[i] - a.v[i], a.v[i]);
+    return c;
+  }
+
+  const T* map_;
+  Axis<float> rows_;
+  int last_, row_stride_, first_, left_[kColumns], right_[kColumns];
+  float across_[kColumns];
+  Channels<kCount> ends_[4][kColumns][2];
+};
+
+// Four channels of one column of the input, kRows rows at a time; zero beyond the map. `fetch` only starts the reads,
+// many at once: it takes that to keep the memory busy.
+template <typename T, Entry kEntry, int kRows>
+class ColumnReader {
+ public:
+  // Height and width are the map's as the kernel sees it, that is, enlarged.
+  __device__ __forceinline__ ColumnReader(const ConvolveArguments<T>& a, int64_t slice, int column, int part,
+                                          int height, int width)
+      : height_(height), inside_(column >= 0 && column < width), row_stride_(static_cast<int>(a.x.width) * kSixteen) {
+    column = within(column, 0, width - 1);
+    map_ = a.input + slice * a.x.height * row_stride_ + part * 4;
+    if constexpr (kEntry == Entry::kEnlarged)
+      enlarged_ = EnlargedBatch<T, 4, 1>(map_, a.axes, column, 0, width, height, kSixteen);
+    else
+      map_ += column * kSixteen;
+    if constexpr (kEntry == Entry::kSigns) {
+      signs_ = a.signs + (slice * height * width + column) * 2 + part / 2;
+      shift_ = part % 2 * 4, slope_ = a.slope, signs_stride_ = width * 2;
+    }
+  }
+
+  __device__ __forceinline__ void fetch(int top) {
+    if constexpr (kEntry == Entry::kEnlarged) {
+      enlarged_.fetch(top);
+    } else {
+#pragma unroll
+      for (int k = 0; k < kRows; ++k) {
+        const int row = within(top + k, 0, height_ - 1);
+        fetched_[k] = load<4>(map_ + row * row_stride_);
+        if constexpr (kEntry == Entry::kSigns) bits_[k] = signs_[row * signs_stride_];
+      }
+    }
+  }
+
+  // Calls put(k, values) for the rows that were fetched, rounded.
+  template <typename F>
+  __device__ __forceinline__ void take(int top, const F& put) {
+    if constexpr (kEntry == Entry::kEnlarged) enlarged_.mix();
+#pragma unroll
+    for (int k = 0; k < kRows; ++k) {
+      Channels<4> c[1];
+      if constexpr (kEntry == Entry::kEnlarged)
+        enlarged_.value(top + k, c);
+      else
+        c[0] = fetched_[k];
+      if constexpr (kEntry == Entry::kSigns) pass_through(c[0], bits_[k] >> shift_, slope_);
+      const bool valid = inside_ && top + k >= 0 && top + k < height_;
+      auto value = [&](int i) { return valid ? to_tf32(c[0].v[i]) : 0.0f; };
+      put(k, make_float4(value(0), value(1), value(2), value(3)));
+    }
+  }
+
+ private:
+  const T* map_;
+  int height_;
+  bool inside_;
+  int row_stride_;
+  EnlargedBatch<T, 4, 1> enlarged_;
+  Channels<4> fetched_[kRows];
+  const uint8_t* signs_;
+  unsigned bits_[kRows];
+  int shift_, signs_stride_;
+  float slope_;
+};
+
+enum class Skip { kNone, kSame, kEnlarged };
+
+// What happens to the sums of two pixels' two channels before they are written, kRows rows at a time.
+template <typename T, int kOutputs, Skip kSkip, bool kActivate, int kRows>
+class Exit {
+ public:
+  // The lane's pixels are `column` and the fourth after it, as far as they lie before `end`; `block` of sixteen outputs.
+  __device__ __forceinline__ Exit(const ConvolveArguments<T>& a, int64_t slice, int column, int end, int block)
+      : slope_(a.slope), height_(static_cast<int>(a.out.height)) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) valid_[i] = column + 4 * i < end;
+    const int channel = block * kSixteen + threadIdx.x % 32 / 4 * 2;
+    if (a.bias != nullptr) bias_ = load<2>(a.bias + channel);
+    row_stride_ = static_cast<int>(a.out.width) * kOutputs;
+    const int64_t at = slice * height_ * row_stride_ + column * kOutputs + channel;
+    result_ = a.result + at;
+    if constexpr (kActivate) signs_ = a.out_signs + at / 8;
+    if constexpr (kSkip == Skip::kSame) same_ = a.skipped + at;
+    if constexpr (kSkip == Skip::kEnlarged)
+      skipped_ = EnlargedBatch<T, 2, 2>(a.skipped + slice * a.skip.height * a.skip.width * kOutputs + channel,
+                                        a.skip_axes, column, 4, a.out.width, height_, kOutputs);
+  }
+
+  // Starts the reads for the kRows rows from `top` on.
+  __device__ __forceinline__ void fetch(int top) {
+    if constexpr (kSkip == Skip::kEnlarged) skipped_.fetch(top);
+    if constexpr (kSkip == Skip::kSame) {
+#pragma unroll
+      for (int k = 0; k < kRows; ++k) {
+        const int row = within(top + k, 0, height_ - 1);
+#pragma unroll
+        for (int i = 0; i < 2; ++i)
+          if (valid_[i]) skip_[k][i] = load<2>(same_ + row * row_stride_ + 4 * i * kOutputs);
+      }
+    }
+  }
+
+  // Writes those of them that lie in [begin, end).
+  __device__ __forceinline__ void put(int top, int begin, int end, const float (*sums)[4]) {
+    if constexpr (kSkip == Skip::kEnlarged) skipped_.mix();
+#pragma unroll
+    for (int k = 0; k < kRows; ++k)
+      if (top + k >= begin && top + k < end) put_row(top + k, k, sums[k]);
+  }
+
+ private:
+  __device__ __forceinline__ void put_row(int row, int k, const float (&sums)[4]) {
+    if constexpr (kSkip == Skip::kEnlarged) skipped_.value(row, skip_[k]);
+    Channels<2> c[2];
+    unsigned signs = 0;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+#pragma unroll
+      for (int m = 0; m < 2; ++m) {
+        float value = sums[2 * m + i] + bias_.v[m];
+        if constexpr (kSkip != Skip::kNone) value += skip_[k][i].v[m];
+        if constexpr (kActivate) {
+          signs |= static_cast<unsigned>(value > 0.0f) << (16 * i + m);
+          value = leaky(value, slope_);
+        }
+        c[i].v[m] = value;
+      }
+    }
+    if constexpr (kActivate) {  // sixteen bits for each of the two pixels, gathered from the eight lanes that have them
+      signs <<= threadIdx.x % 32 / 4 * 2;
+#pragma unroll
+      for (int lanes = 4; lanes <= 16; lanes *= 2) signs |= __shfl_xor_sync(0xffffffffu, signs, lanes);
+    }
+    T* to = result_ + row * row_stride_;
+    uint8_t* bits = kActivate ? signs_ + row * (row_stride_ / 8) : nullptr;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      if (!valid_[i]) continue;
+      store<2>(to + 4 * i * kOutputs, c[i]);
+      if (kActivate && threadIdx.x % 32 < 4)
+        *reinterpret_cast<uint16_t*>(bits + 4 * i * (kOutputs / 8)) = static_cast<uint16_t>(signs >> (16 * i));
+    }
+  }
+
+  float slope_;
+  int height_, row_stride_;
+  bool valid_[2];
+  T* result_;
+  uint8_t* signs_;
+  const T* same_;
+  Channels<2> bias_ = {}, skip_[kRows][2];
+  EnlargedBatch<T, 2, 2> skipped_;
+};
+
+// Rows of a block: few, so that there are blocks enough for every processor, but many more than the border's.
+constexpr int kStripRows = 50;
+
+inline dim3 strip_grid(int64_t width, int64_t columns, int64_t height, int64_t count) {
+  return dim3(static_cast<unsigned>((width + columns - 1) / columns),
+              static_cast<unsigned>(std::min<int64_t>((height + kStripRows - 1) / kStripRows, 65535)),
+              static_cast<unsigned>(std::min<int64_t>(count, 65535)));
+}
+
+template <Skip kSkip>
+using SkipConstant = std::integral_constant<Skip, kSkip>;
+
+// Calls launch(activate) with a compile-time constant.
+template <typename T, typename F>
+void for_activation(const ConvolveArguments<T>& a, const F& launch) {
+  a.out_signs != nullptr ? launch(std::true_type{}) : launch(std::false_type{});
+}
+
+}  // namespace lesioncore
