@@ -52,7 +52,7 @@ class Captured:
         key = (rows, *(_kind(argument) for argument in arguments), *_rounding())
         graph = self._graphs.get(key) or self._capture(key, rows, arguments)
         if graph is None:
-            return self._eagerly(*arguments)
+            return self._eagerly(rows, *arguments)
         self._graphs.move_to_end(key)
         self.replays += 1
         return graph(*arguments)
@@ -81,14 +81,17 @@ class Captured:
         self._graphs[key] = graph
         return graph
 
-    def _eagerly(self, *arguments: Tensor) -> tuple[Tensor, ...]:
+    def _eagerly(self, rows: int, *arguments: Tensor) -> tuple[Tensor, ...]:
+        # With as many rows as a graph of this size: the libraries choose the same kernels then, so the same bits.
+        filled = tuple(_filled(argument, rows) for argument in arguments)
+        count = len(arguments[0])
         try:
-            return self._function(*arguments)
+            return tuple(result[:count] for result in self._function(*filled))
         except torch.OutOfMemoryError:
             if not self._graphs:
                 raise
         self.release()
-        return self._function(*arguments)
+        return tuple(result[:count] for result in self._function(*filled))
 
 
 class _Replay:
@@ -118,6 +121,12 @@ class _Graph:
 
     def replay(self) -> None:
         self._graph.replay()
+
+
+def _filled(argument: Tensor, rows: int) -> Tensor:
+    if len(argument) == rows:
+        return argument
+    return torch.cat([argument, argument.new_zeros((rows - len(argument), *argument.shape[1:]))])
 
 
 def _kind(argument: Tensor) -> tuple[Any, ...]:

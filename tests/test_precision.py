@@ -225,8 +225,8 @@ def test_tf32_on_cuda(solver):
     found = {precision: on_cuda(precision) for precision in ("auto", "tf32", "float32", "bfloat16")}
     assert [result.record.precision for result in found.values()] == ["tf32", "tf32", "float32", "bfloat16"]
     errors = [relative(found[precision].residual, exact) for precision in ("float32", "tf32", "bfloat16")]
-    assert errors == sorted(errors)
     assert errors[0] < 1e-3
-    assert errors[2] < 0.1
+    assert errors[0] < errors[1] < 0.02
+    assert errors[0] < errors[2] < 0.1
     assert torch.equal(found["auto"].residual, found["tf32"].residual)
     assert torch.backends.cuda.matmul.fp32_precision == before

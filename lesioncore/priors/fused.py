@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
+from lesioncore.priors.frozen import FrozenConv, adjoint_of_enlarged, through_activation
 from lesioncore.priors.networks import DownBlock, UpBlock, fold_batch_norms
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -62,101 +62,16 @@ def compute_in(module: Any, dtype: torch.dtype) -> None:
             part.to(dtype)
 
 
-class FrozenConv(nn.Module):
-    """A convolution of fixed weights with what surrounds it: a sum, the leaky-ReLU, the gradient of its input.
-
-    On CPUs in single precision these are oneDNN's fused convolutions, their weights reordered once; elsewhere PyTorch's
-    own. A unit stride's gradient is a convolution as well, with the kernel turned round and its channels exchanged.
-    """
-
-    weight: Tensor
-    bias: Tensor | None
-    turned: Tensor
-
-    def __init__(self, conv: nn.Conv2d, negative_slope: float = 1.0) -> None:
-        super().__init__()
-        self.register_buffer("weight", conv.weight.detach())
-        self.register_buffer("bias", None if conv.bias is None else conv.bias.detach())
-        self.stride: list[int] = list(conv.stride)
-        self.padding: list[int] = list(conv.padding)  # type: ignore[arg-type]
-        self.negative_slope = negative_slope
-        turned = conv.weight.detach().flip(2, 3).transpose(0, 1)
-        self.register_buffer("turned", turned.contiguous(memory_format=torch.channels_last))
-        self.packed: dict[str, Tensor] = {}
-
-    def forward(self, x: Tensor, *, activate: bool = False, add: Tensor | None = None) -> Tensor:
-        """``act(conv(x) + add)``."""
-        if not _onednn_takes(x):
-            out = F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
-            if add is not None:
-                out += add
-        else:
-            fused = activate and add is None
-            out = self._onednn(x, "weight", self.bias, self.stride, self.padding, add=add, activate=fused)
-            activate = activate and not fused  # oneDNN has no leaky-ReLU behind a sum here
-        return F.leaky_relu_(out, self.negative_slope) if activate else out
-
-    def input_gradient(self, gradient: Tensor, shape: torch.Size, add: Tensor | None = None) -> Tensor:
-        """Gradient of an input of `shape` from that of the output, plus `add`."""
-        if self.stride == [1, 1] and _onednn_takes(gradient):
-            padding = [size - 1 - pad for size, pad in zip(self.weight.shape[2:], self.padding, strict=True)]
-            return self._onednn(gradient, "turned", None, [1, 1], padding, add=add)
-        like = torch.empty(shape, dtype=gradient.dtype, device=gradient.device, memory_format=torch.channels_last)
-        found: Tensor = torch.ops.aten.convolution_backward(
-            gradient,
-            like,
-            self.weight,
-            None,
-            self.stride,
-            self.padding,
-            [1, 1],
-            False,
-            [0, 0],
-            1,
-            [True, False, False],
-        )[0]
-        return found if add is None else found.add_(add)
-
-    def _onednn(
-        self,
-        x: Tensor,
-        which: str,
-        bias: Tensor | None,
-        stride: list[int],
-        padding: list[int],
-        *,
-        add: Tensor | None = None,
-        activate: bool = False,
-    ) -> Tensor:
-        ops = torch.ops.mkldnn
-        if which not in self.packed:
-            weight = getattr(self, which)
-            self.packed[which] = ops._reorder_convolution_weight(weight, padding, stride, [1, 1], 1, list(x.shape))
-        common = (bias, padding, stride, [1, 1], 1)
-        if add is not None:
-            return ops._convolution_pointwise.binary(x, add, self.packed[which], *common, "add", 1.0, None, [], None)
-        name, slope = ("leaky_relu", [self.negative_slope]) if activate else ("none", [])
-        return ops._convolution_pointwise(x, self.packed[which], *common, name, slope, "")
-
-
-def _onednn_takes(x: Tensor) -> bool:
-    """Whether oneDNN's fused convolutions take a tensor."""
-    usable = torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled) and x.device.type == "cpu"
-    if x.dtype == torch.bfloat16:
-        return usable and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return usable and x.dtype == torch.float32
-
-
 class Fused(nn.Module):
     """A part of a network for restoration, which knows the gradient of its input."""
 
     conv: FrozenConv
 
-    def run(self, x: Tensor) -> tuple[Tensor | None, Tensor]:
-        """What the gradient needs beside the output, and the output."""
+    def run(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The output, and what the gradient needs of its activations."""
         raise NotImplementedError
 
-    def differentiate(self, gradient: Tensor, hidden: Tensor | None, out: Tensor, shape: torch.Size) -> Tensor:
+    def differentiate(self, gradient: Tensor, signs: tuple[Tensor, ...], shape: torch.Size) -> Tensor:
         """Gradient of an input of `shape` from that of the output."""
         raise NotImplementedError
 
@@ -171,10 +86,10 @@ class FusedConv(Fused):
         super().__init__()
         self.conv = FrozenConv(conv)
 
-    def run(self, x: Tensor) -> tuple[None, Tensor]:
-        return None, self.conv(x)
+    def run(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        return self.conv(x)[0], ()
 
-    def differentiate(self, gradient: Tensor, hidden: Tensor | None, out: Tensor, shape: torch.Size) -> Tensor:
+    def differentiate(self, gradient: Tensor, signs: tuple[Tensor, ...], shape: torch.Size) -> Tensor:
         return self.conv.input_gradient(gradient, shape)
 
 
@@ -187,16 +102,18 @@ class FusedDownBlock(Fused):
             FrozenConv(conv, block.negative_slope) for conv in (block.conv, block.down, block.skip)
         )
 
-    def run(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        hidden = self.conv(x, activate=True)
-        skip = self.skip(_channels_last(_centres(x)))
-        return hidden, self.down(hidden, activate=True, add=skip)
+    def run(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        hidden, inner_signs = self.conv(x, activate=True)
+        skip, _ = self.skip(_channels_last(_centres(x)))
+        out, signs = self.down(hidden, activate=True, add=skip)
+        return out, (inner_signs, signs)
 
-    def differentiate(self, gradient: Tensor, hidden: Tensor | None, out: Tensor, shape: torch.Size) -> Tensor:
-        assert hidden is not None
-        gradient = _through_activation(gradient, out, self.down.negative_slope)
-        inner = _through_activation(self.down.input_gradient(gradient, hidden.shape), hidden, self.conv.negative_slope)
-        found = self.conv.input_gradient(inner, shape)
+    def differentiate(self, gradient: Tensor, signs: tuple[Tensor, ...], shape: torch.Size) -> Tensor:
+        inner_signs, out_signs = signs
+        gradient = through_activation(gradient, out_signs, self.down.negative_slope)
+        hidden_shape = torch.Size((shape[0], len(self.conv.weight), *shape[2:]))
+        inner = self.down.input_gradient(gradient, hidden_shape)
+        found = self.conv.input_gradient(inner, shape, signs=inner_signs)
         centres = _centres(found)
         centres += self.skip.input_gradient(gradient, centres.shape)
         return found
@@ -212,33 +129,35 @@ class FusedUpBlock(Fused):
         )
         self.size = block.size
 
-    def run(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        hidden = self.conv(x, activate=True)
-        skip = _enlarged(self.skip(x), self.size)
-        return hidden, self.up(_enlarged(hidden, self.size), activate=True, add=skip)
+    def run(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        hidden, inner_signs = self.conv(x, activate=True)
+        skip, _ = self.skip(x)
+        out, signs = self.up(hidden, size=self.size, add=skip, activate=True)
+        return out, (inner_signs, signs)
 
-    def differentiate(self, gradient: Tensor, hidden: Tensor | None, out: Tensor, shape: torch.Size) -> Tensor:
-        assert hidden is not None
-        gradient = _through_activation(gradient, out, self.up.negative_slope)
-        inner = _adjoint_of_enlarged(self.up.input_gradient(gradient, gradient.shape), hidden.shape)
-        inner = _through_activation(inner, hidden, self.conv.negative_slope)
-        skip = self.skip.input_gradient(_adjoint_of_enlarged(gradient, hidden.shape), shape)
-        return self.conv.input_gradient(inner, shape, add=skip)
+    def differentiate(self, gradient: Tensor, signs: tuple[Tensor, ...], shape: torch.Size) -> Tensor:
+        inner_signs, out_signs, slope, size = *signs, self.up.negative_slope, (shape[2], shape[3])
+        behind: Tensor | None = out_signs
+        if out_signs.dtype != torch.uint8:  # two need the gradient before the activation; bits they take themselves
+            gradient, behind = through_activation(gradient, out_signs, slope), None
+        inner = self.up.input_gradient(gradient, gradient.shape, signs=behind)
+        inner = adjoint_of_enlarged(inner, size, slope, out_signs=inner_signs)
+        skip = adjoint_of_enlarged(gradient, size, slope, signs=behind)
+        return self.conv.input_gradient(inner, shape, add=self.skip.input_gradient(skip, shape))
 
 
 class _Apply(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, module: Fused) -> Tensor:
-        hidden, out = module.run(_channels_last(x.to(module.conv.weight.dtype)))
+        out, signs = module.run(_channels_last(x.to(module.conv.weight.dtype)))
         ctx.module, ctx.shape, ctx.dtype = module, x.shape, x.dtype
-        ctx.save_for_backward(hidden, out)
+        ctx.save_for_backward(*signs)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        hidden, out = ctx.saved_tensors
-        found = ctx.module.differentiate(_channels_last(gradient), hidden, out, ctx.shape)
+        found = ctx.module.differentiate(_channels_last(gradient), ctx.saved_tensors, ctx.shape)
         return found.to(ctx.dtype), None
 
 
@@ -252,18 +171,3 @@ def _channels_last(x: Tensor) -> Tensor:
 def _centres(x: Tensor) -> Tensor:
     """The pixels on which the unpadded 3 x 3 kernels of stride 2 are centred."""
     return x[..., 1:-1:2, 1:-1:2]
-
-
-def _through_activation(gradient: Tensor, result: Tensor, negative_slope: float) -> Tensor:
-    """Gradient before a leaky-ReLU from that behind it; the sign of its result is that of its input."""
-    return torch.ops.aten.leaky_relu_backward(gradient, result, negative_slope, True)
-
-
-def _enlarged(x: Tensor, size: tuple[int, int]) -> Tensor:
-    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
-
-
-def _adjoint_of_enlarged(gradient: Tensor, shape: torch.Size) -> Tensor:
-    return torch.ops.aten.upsample_bilinear2d_backward(
-        gradient, list(gradient.shape[2:]), list(shape), False, None, None
-    )
