@@ -86,6 +86,19 @@ def copies(shape: tuple[int, ...], device: str, volumes: int = 5) -> Callable[[]
     return step
 
 
+def repeated(call: Callable[[], object], device: str, times: int) -> Callable[[], object]:
+    """`times` calls at once, on CUDA replayed from a graph, so that no launch is counted."""
+    if torch.device(device).type != "cuda":
+        return lambda: [call() for _ in range(times)]
+    for _ in range(3):
+        call()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(times):
+            call()
+    return graph.replay
+
+
 def environment(device: str) -> dict[str, Any]:
     """Device, versions, threads and commit of this run."""
     facts: dict[str, Any] = {

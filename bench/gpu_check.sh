@@ -40,9 +40,13 @@ step tests env LESIONCORE_REQUIRE_CUDA=1 "$python" -m pytest -m needs_cuda -c "$
   --rootdir "$root" -p no:cacheprovider "$root/tests"
 quick=(${QUICK:+--quick})
 step limits "$python" "$root/bench/limits.py" --device cuda --precision tf32 "${quick[@]}" --out "$out"
-for script in op_speed restore_speed scaling; do
+for script in map_speed op_speed scaling; do
   step "$script" "$python" "$root/bench/$script.py" --device cuda "${quick[@]}" --out "$out"
 done
+# PARTS="steps_tf32 volumes" measures these alone.
+read -ra parts <<<"${PARTS:-}"
+step restore_speed "$python" "$root/bench/restore_speed.py" --device cuda "${quick[@]}" ${PARTS:+--parts "${parts[@]}"} \
+  --out "$out"
 step precision "$python" "$root/bench/precision.py" --device cuda --threads "$(nproc)" --out "$out"
 step training_speed "$python" "$root/bench/training_speed.py" --device cuda --batch-size 64 --updates 40 --out "$out"
 

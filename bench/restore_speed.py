@@ -45,6 +45,7 @@ from lesioncore.priors.networks import fold_batch_norms
 WEIGHT, STEP_SIZE, CLIP = 3.0, 5e-3, 50.0
 SHAPE = (200, 200)
 VOLUMES = {"paper's VAE": (150, *SHAPE), "embedded prior": None}
+PARTS = ["steps", "steps_tf32", "volumes", "folder"]
 Step = Callable[[Tensor], Tensor]
 
 
@@ -265,6 +266,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of torch on the CPU")
     parser.add_argument("--quick", action="store_true", help="no torch.compile, few rounds, the embedded prior alone")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure; all when absent")
     parser.add_argument("--volume", choices=list(VOLUMES), help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for restore_speed_DEVICE.json")
     options = parser.parse_args()
@@ -276,12 +278,14 @@ def main() -> None:
     print(", ".join(f"{name} {value}" for name, value in facts.items()))
     found: dict[str, Any] = {"environment": facts}
     for name, precision in {"steps": "float32", "steps_tf32": "tf32"}.items():
-        if precision == "float32" or options.device != "cpu":
+        if name in options.parts and (precision == "float32" or options.device != "cpu"):
             with multiplying_in(precision, torch.device(options.device)):
                 found[name] = steps(options.device, options.quick)
     names = ["embedded prior"] if options.quick else list(VOLUMES)
-    found["volumes"] = {name: volume(name, options.device, options.threads) for name in names}
-    found["folder"] = folder(options.device, options.threads, 2 if options.quick else 8)
+    if "volumes" in options.parts:
+        found["volumes"] = {name: volume(name, options.device, options.threads) for name in names}
+    if "folder" in options.parts:
+        found["folder"] = folder(options.device, options.threads, 2 if options.quick else 8)
     path = options.out / f"restore_speed_{torch.device(options.device).type}{'_quick' * options.quick}.json"
     write_json(path, found)
     print(f"written to {path}")
