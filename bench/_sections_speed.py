@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from _sections import place, read
 
 
@@ -24,67 +26,124 @@ def operators() -> list[str]:
     return lines
 
 
+NAMES = {
+    "backward": "plain port, `loss.backward()`",
+    "grad": "plain port, `autograd.grad`",
+    "folded": "the same, batch normalisation folded, channels last",
+    "compiled": "torch.compile of that",
+    "eager": "plain port",
+}
+
+
+def loops(found: dict[str, Any], digits: int) -> list[str]:
+    """The table of a loop's steps."""
+    lines = ["| solver | by | ms | times lesioncore | error |", "|---|---|---|---|---|"]
+    for solver in ("paper", "em"):
+        own = found[solver]["lesioncore"]["ms_per_slice"]["median"]
+        for name, row in found[solver].items():
+            ms = row["ms_per_slice"]
+            median, low, high = (f"{ms[key]:.{digits}f}" for key in ("median", "low", "high"))
+            lines.append(
+                f"| `{solver}` | {NAMES.get(name, name)} | {median} ({low}–{high}) | {ms['median'] / own:.2f} |"
+                f" {row['relative_error']:.0e} |"
+            )
+    return lines
+
+
+def volumes(found: dict[str, Any], digits: int) -> list[str]:
+    """The table of whole volumes."""
+    lines = ["| | seconds | peak memory, GB |", "|---|---|---|"]
+    for name, row in found.items():
+        shape = " x ".join(map(str, row["shape"]))
+        lines.append(f"| {name}, {shape} | {row['seconds']['median']:.{digits}f} | {row['peak_gb']:.2f} |")
+    return lines
+
+
 def restoring() -> list[str]:
     facts = read("restore_speed_cpu")
-    found, volumes = facts["steps"], facts["volumes"]
-    named = {
-        "backward": "plain port, `loss.backward()`",
-        "grad": "plain port, `autograd.grad`",
-        "folded": "the same, batch normalisation folded, channels last",
-        "compiled": "torch.compile of that",
-        "eager": "plain port",
-    }
-    lines = [
+    found, many = facts["steps"], facts["folder"]
+    one, default = (many["volumes_per_hour"][name] for name in ("one worker", "default workers"))
+    return [
         "**The restoration loop** at the paper's full size (200 x 200, six blocks, 512 latent channels), float32,"
         f" batches of {found['batch_size']}: milliseconds for a slice and step, median and quartiles of one"
         " interleaved run, and the error of a step relative to its length in float64 (`python bench/restore_speed.py`;"
         f" {place(facts['environment'])}):",
         "",
-        "| solver | by | ms | times lesioncore | error |",
-        "|---|---|---|---|---|",
-    ]
-    for solver in ("paper", "em"):
-        own = found[solver]["lesioncore"]["ms_per_slice"]["median"]
-        for name, row in found[solver].items():
-            ms = row["ms_per_slice"]
-            lines.append(
-                f"| `{solver}` | {named.get(name, name)} | {ms['median']:.1f} ({ms['low']:.1f}–{ms['high']:.1f}) |"
-                f" {ms['median'] / own:.2f} | {row['relative_error']:.0e} |"
-            )
-    lines += [
+        *loops(found, 1),
         "",
         "Whole volumes with the default solver, from array to array:",
         "",
-        "| | seconds | peak memory, GB |",
-        "|---|---|---|",
-    ]
-    for name, row in volumes.items():
-        shape = " x ".join(map(str, row["shape"]))
-        lines.append(f"| {name}, {shape} | {row['seconds']['median']:.1f} | {row['peak_gb']:.2f} |")
-    many = facts["folder"]
-    one, default = (many["volumes_per_hour"][name] for name in ("one worker", "default workers"))
-    lines += [
+        *volumes(facts["volumes"], 1),
         "",
         f"A folder of {many['scans']} scans of 1 mm through `lesioncore restore`, files to files, with the embedded"
         f" prior: {default:.0f} volumes per hour, {one:.0f} with `--workers 1`.",
     ]
-    return lines
 
 
-def limits() -> list[str]:
-    facts = read("limits_cpu")
+def restoring_on_gpu() -> list[str]:
+    facts = read("restore_speed_cuda")
+    em, paper = read("limits_cuda")["volumes"]
+    return [
+        f"**The same on a GPU** ({on_gpu(facts['environment'])}), in tf32, batches of"
+        f" {facts['steps_tf32']['batch_size']}:",
+        "",
+        *loops(facts["steps_tf32"], 3),
+        "",
+        "Whole volumes with the default solver, from array on the host to array, and the device's memory:",
+        "",
+        *volumes(facts["volumes"], 2),
+        "",
+        "With everything warm, 150 x 200 x 200 by the paper's network (`python bench/limits.py`): `em`"
+        f" {em['median']:.3f} s (99th percentile of {em['volumes']}: {em['p99']:.3f}), {paper['steps']} steps of"
+        f" `paper` {paper['median']:.1f} s.",
+    ]
+
+
+def limits(name: str = "limits_cpu") -> list[str]:
+    facts = read(name)
     paper, at_best = facts["ms"]["paper"]["median"] / facts["slices"], facts["limit_ms"] / facts["slices"]
     prox, em = (100 * facts["share_of_prox"][name] for name in ("prox", "em"))
     volume = facts["volumes"][0]
+    where = on_gpu(facts["environment"]) if "cuda" in facts["environment"] else place(facts["environment"])
     return [
-        f"**The machine's limits** (`python bench/limits.py`; {place(facts['environment'])}): copies move"
-        f" {facts['copy_gb_per_s']:.1f} GB/s, products of matrices make {1e3 * facts['tflops']:.0f} GFLOP/s. The"
+        f"**The machine's limits** (`python bench/limits.py`; {where}, {facts['precision']}): copies move"
+        f" {facts['copy_gb_per_s']:.0f} GB/s, products of matrices make {1e3 * facts['tflops']:.0f} GFLOP/s. The"
         f" convolutions of a step of the paper's solver are {facts['gflop_per_slice']:.2f} GFLOP a slice and move at"
-        f" least {1e3 * facts['gb_per_slice']:.0f} MB. At these rates that takes {at_best:.1f} ms; measured"
-        f" {paper:.1f} ms, {100 * facts['share_of_limit']:.0f} % of the limit. The prox of TV takes {prox:.0f} % of a"
+        f" least {1e3 * facts['gb_per_slice']:.0f} MB. At these rates that takes {at_best:.3g} ms; measured"
+        f" {paper:.3g} ms, {100 * facts['share_of_limit']:.0f} % of the limit. The prox of TV takes {prox:.0f} % of a"
         f" `prox` step and {em:.0f} % of an `em` step. {volume['volumes']} warm volumes of 150 x 200 x 200,"
-        f" `{volume['solver']}`: median {volume['median']:.1f} s, slowest {volume['p99']:.1f} s.",
+        f" `{volume['solver']}`: median {volume['median']:.3g} s, 99th percentile {volume['p99']:.3g} s.",
     ]
+
+
+def limits_on_gpu() -> list[str]:
+    return limits("limits_cuda")
+
+
+def maps_on_gpu() -> list[str]:
+    facts = read("map_speed_cuda")
+    lines = [
+        "**Operators on feature maps**, at the sizes of the paper's network, 150 slices: milliseconds (median) against"
+        " torch's own for the same (cuDNN, elementwise kernels, interpolation), the error relative to float64, and the"
+        " bytes that must at least move as a share of what a copy moves in that time (`python bench/map_speed.py`;"
+        f" {on_gpu(facts['environment'])}; the copy is that of `bench/limits.py`, minutes later). Networks use them on"
+        " CUDA alone; from 16 channels on they are tensor cores' work, in tf32 where it is float32:",
+        "",
+        "| operator | channels | pixels | type | native | torch | times | of a copy | error |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in facts["rows"]:
+        native, other = (row["ms"][name]["median"] for name in ("native", "torch"))
+        first, last = row["channels"]
+        lines.append(
+            f"| {row['op']} | {first} to {last} | {row['size']}² | {row['dtype']} | {native:.2f} | {other:.2f} |"
+            f" {other / native:.1f} | {row['fraction_of_copy']:.2f} | {row['relative_error']:.0e} |"
+        )
+    return lines
+
+
+def on_gpu(facts: dict[str, Any]) -> str:
+    return f"{facts['device']}, torch {facts['torch']}, driver {facts['driver']}"
 
 
 def scaling() -> list[str]:

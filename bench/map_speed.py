@@ -101,7 +101,7 @@ def cases(maps: Maps) -> Iterator[Case]:
         "activation_gradient",
         (16, 16),
         200,
-        {"g": large},
+        {"g": maps.map(16, 200)},
         lambda g: _maps.activation_gradient(g, signs, negative_slope=SLOPE),
         lambda g: torch.ops.aten.leaky_relu_backward(g, large[: len(g)].to(g.dtype), SLOPE, True),
         n,

@@ -18,10 +18,19 @@ from _sections_detection import (
 )
 from _sections_models import longer, models, recipes, solvers, table_3
 from _sections_robustness import robustness
-from _sections_speed import limits, operators, restoring, scaling, training_speed
+from _sections_speed import (
+    limits,
+    limits_on_gpu,
+    maps_on_gpu,
+    operators,
+    restoring,
+    restoring_on_gpu,
+    scaling,
+    training_speed,
+)
 
 BEGIN, END = "<!-- measured: python bench/readme.py writes this -->", "<!-- end of measured -->"
-MAIN = (quality, restoring, demos)
+MAIN = (quality, restoring, restoring_on_gpu, demos)
 REST = (
     models,
     longer,
@@ -37,7 +46,9 @@ REST = (
     precision,
     real_input,
     operators,
+    maps_on_gpu,
     limits,
+    limits_on_gpu,
     scaling,
     training_speed,
 )

@@ -1,9 +1,8 @@
 // Operators between the convolutions of a network: activation with bias and skip connection, its gradient, bilinear
 // enlargement and its adjoint. Formulas in maps.h; the CPU twin is maps_cpu.cpp.
 //
-// Thread map: an activation's thread has eight channels of a pixel, and so one byte of signs; those that enlarge have 16
-// bytes, of which neighbouring threads read a line. Sums in float32. The adjoint gathers: no atomics, the same bits in
-// every run.
+// Thread map: one thread for eight channels of a pixel (32 bytes in float32, 16 in bfloat16), and so for one byte of
+// signs; sums in float32. The adjoint gathers: no atomics, the same bits in every run.
 // Bytes per element (float32): activation 4 read + 4 written + 1/8, its gradient the same; enlarging writes 4 for each of
 // the large map and reads the small one once, through the caches; its adjoint the other way round.
 #include <torch/csrc/stable/library.h>
@@ -14,8 +13,6 @@ namespace lesioncore {
 namespace {
 
 constexpr int kEight = 8;
-template <typename T>
-constexpr int kSixteenBytes = 16 / sizeof(T);  // channels of one read
 
 enum class Skip { kNone, kSame, kEnlarged };
 
@@ -88,13 +85,13 @@ __global__ void __launch_bounds__(256)
         const float weight = across * axes.columns.at(j).of(column);
         const int64_t at = begin + j * large.channels;
         Channels<kCount> c = load<kCount>(gradient + at);
-        if constexpr (kSigns) pass_through(c, signs[at / 8] >> (channel % 8), slope);
+        if constexpr (kSigns) pass_through(c, signs[at / 8], slope);
 #pragma unroll
         for (int k = 0; k < kCount; ++k) sum.v[k] = fmaf(weight, c.v[k], sum.v[k]);
       }
     }
     const int64_t at = ((slice * small.height + row) * small.width + column) * small.channels + channel;
-    if (out_signs != nullptr) pass_through(sum, out_signs[at / 8] >> (channel % 8), slope);
+    if (out_signs != nullptr) pass_through(sum, out_signs[at / 8], slope);
     store<kCount>(out + at, sum);
   });
 }
@@ -151,8 +148,7 @@ void enlarge_cuda(const Tensor& x, const Tensor& out) {
       kernel<<<grid.blocks, grid.threads, 0, stream>>>(call.small, call.large, Axes(call.small, call.large), data<T>(x),
                                                        mutable_data<T>(out));
     };
-    constexpr int kMany = kSixteenBytes<T>;
-    call.large.channels % kEight == 0 ? launch(enlarge_kernel<T, kMany>, kMany) : launch(enlarge_kernel<T, 1>, 1);
+    call.large.channels % kEight == 0 ? launch(enlarge_kernel<T, kEight>, kEight) : launch(enlarge_kernel<T, 1>, 1);
   });
   STD_CUDA_KERNEL_LAUNCH_CHECK();
 }
@@ -172,13 +168,12 @@ void enlarge_adjoint_cuda(const Tensor& gradient, std::optional<Tensor> signs, s
                                                        out_signs ? data<uint8_t>(*out_signs) : nullptr,
                                                        static_cast<float>(negative_slope), mutable_data<T>(out));
     };
-    constexpr int kMany = kSixteenBytes<T>;
     if (call.small.channels % kEight != 0)  // and so without signs
       launch(enlarge_adjoint_kernel<T, 1, false>, 1);
     else if (signs)
-      launch(enlarge_adjoint_kernel<T, kMany, true>, kMany);
+      launch(enlarge_adjoint_kernel<T, kEight, true>, kEight);
     else
-      launch(enlarge_adjoint_kernel<T, kMany, false>, kMany);
+      launch(enlarge_adjoint_kernel<T, kEight, false>, kEight);
   });
   STD_CUDA_KERNEL_LAUNCH_CHECK();
 }

@@ -42,8 +42,13 @@ class FrozenConv(nn.Module):
 
         That is a bit for each value where lesioncore's own operators run, elsewhere the values themselves.
         """
-        small = size is None or (2 * x.shape[2] <= size[0] and 2 * x.shape[3] <= size[1])
-        if small and self._is_native(x, *self.weight.shape[:2], alone=size is None and add is None):
+        enlarges_little = size is not None and (2 * x.shape[2] > size[0] or 2 * x.shape[3] > size[1])
+        slower = x.dtype == torch.bfloat16 and self.stride == [2, 2]  # than cuDNN's and a pass behind it
+        if (
+            not enlarges_little
+            and not slower
+            and self._is_native(x, *self.weight.shape[:2], alone=size is None and add is None)
+        ):
             out, signs = _maps.convolve(
                 x,
                 self.weight,
