@@ -185,7 +185,7 @@ def prepare(
     fill = metadata.intensity.background if metadata.intensity else BACKGROUND
     if metadata.grid is None:
         plan = None
-        zscores, mapping = _to_zscores(ras, ras[brain], metadata, normalized)
+        zscores, mapping = _to_zscores(ras, ras, brain, metadata, normalized)
         slices = torch.where(brain, zscores, fill).permute(2, 0, 1).unsqueeze(1).contiguous()
         on_grid = brain.permute(2, 0, 1).unsqueeze(1).contiguous()
     else:
@@ -193,8 +193,8 @@ def prepare(
         on_grid = plan.mask_to_grid(brain)
         # Standardised at the prior's own resolution: a finer scan's percentiles differ, since fewer voxels mix tissues.
         coarse = plan.to_grid(ras, 0.0, mask=brain)
-        sample = coarse[on_grid] if on_grid.any() else ras[brain]
-        zscores, mapping = _to_zscores(ras, sample, metadata, normalized)
+        sample = (coarse, on_grid) if on_grid.any() else (ras, brain)
+        zscores, mapping = _to_zscores(ras, *sample, metadata, normalized)
         slices = torch.where(on_grid, coarse if mapping is None else mapping(coarse), fill)
     bend = None if mapping is None else mapping.bend
     voxel_size = orientation.voxel_size
@@ -272,7 +272,10 @@ def read_mask(
         If `mask` is of a kind not listed.
     """
     mask = load_image(mask) if isinstance(mask, (str, os.PathLike)) else mask
-    voxels, mask_affine = _read(mask, name)
+    if isinstance(mask, (np.ndarray, Tensor)) and mask.dtype in (np.bool_, torch.bool):
+        voxels, mask_affine = np.array(to_numpy(mask, name), order="C"), None
+    else:
+        voxels, mask_affine = _read(mask, name)
     if voxels.shape != shape:
         raise ValueError(f"{name}: got shape {voxels.shape}, expected that of the volume, {shape}")
     # A tenth of a millimetre is far below any voxel and far above what headers lose to rounding.
@@ -308,19 +311,19 @@ def _prepare_slices(
         brain = brain_mask(tensor[:, 0]).unsqueeze(1)
     if not brain.any():
         raise ValueError("mask: no voxel is brain; check that it belongs to this scan")
-    zscores, mapping = _to_zscores(tensor, tensor[brain], metadata, normalized)
+    zscores, mapping = _to_zscores(tensor, tensor, brain, metadata, normalized)
     slices = torch.where(brain, zscores, fill)
     bend = None if mapping is None else mapping.bend
     return Scan(slices, brain, None, source, None, None, tensor, zscores, brain, None, None, mapping, bend=bend)
 
 
 def _to_zscores(
-    values: Tensor, sample: Tensor, metadata: PriorMetadata, normalized: bool
+    values: Tensor, sample: Tensor, brain: Tensor, metadata: PriorMetadata, normalized: bool
 ) -> tuple[Tensor, IntensityMap | None]:
-    """Z-scores of a scan whose brain intensities are `sample`."""
+    """Z-scores of a scan whose brain intensities are those of `sample` in `brain`."""
     if normalized or metadata.intensity is None:
         return values, None
-    mapping = metadata.intensity.match(sample)
+    mapping = metadata.intensity.match(sample[brain])
     return mapping(values), mapping
 
 

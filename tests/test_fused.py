@@ -81,7 +81,7 @@ def test_one_block_for_several_batch_sizes_and_layouts(kind):
 
 
 @pytest.mark.parametrize("kind", ["down", "up"])
-@pytest.mark.parametrize("channels", [(1, 16), (16, 16), (16, 32), (8, 24), (3, 5)])
+@pytest.mark.parametrize("channels", [(1, 16), (16, 16), (16, 32), (8, 24), (3, 5), (8, 1), (1, 1)])
 @pytest.mark.parametrize("precision", ["tf32", "float32"])
 def test_with_own_operators(kind, channels, precision, monkeypatch):
     """As on CUDA devices: bits instead of activations, own convolutions of few channels."""
@@ -95,7 +95,7 @@ def test_with_own_operators(kind, channels, precision, monkeypatch):
 
 @pytest.mark.needs_cuda
 @pytest.mark.parametrize("kind", ["down", "up"])
-@pytest.mark.parametrize("channels", [(1, 16), (16, 16), (16, 32), (32, 16), (8, 24), (3, 5)])
+@pytest.mark.parametrize("channels", [(1, 16), (16, 16), (16, 32), (32, 16), (8, 24), (3, 5), (8, 1)])
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("tf32", 2e-3), ("bfloat16", 2e-2)])
 def test_on_cuda(kind, channels, precision, tolerance):
     block = random_block(kind, channels, (49, 41))

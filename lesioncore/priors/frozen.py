@@ -42,13 +42,7 @@ class FrozenConv(nn.Module):
 
         That is a bit for each value where lesioncore's own operators run, elsewhere the values themselves.
         """
-        enlarges_little = size is not None and (2 * x.shape[2] > size[0] or 2 * x.shape[3] > size[1])
-        slower = x.dtype == torch.bfloat16 and self.stride == [2, 2]  # than cuDNN's and a pass behind it
-        if (
-            not enlarges_little
-            and not slower
-            and self._is_native(x, *self.weight.shape[:2], alone=size is None and add is None)
-        ):
+        if self._runs_native(x, size, add, activate):
             out, signs = _maps.convolve(
                 x,
                 self.weight,
@@ -118,6 +112,17 @@ class FrozenConv(nn.Module):
             [True, False, False],
         )[0]
         return found if add is None else found.add_(add)
+
+    def _runs_native(self, x: Tensor, size: tuple[int, int] | None, add: Tensor | None, activate: bool) -> bool:
+        """Whether lesioncore's own convolutions compute this one with what surrounds it."""
+        outputs, inputs = self.weight.shape[:2]
+        if activate and outputs % 8 != 0:
+            return False  # there are eight bits to a byte of signs
+        if size is not None and (2 * x.shape[2] > size[0] or 2 * x.shape[3] > size[1]):
+            return False
+        if x.dtype == torch.bfloat16 and self.stride == [2, 2]:
+            return False  # cuDNN and a pass behind it are faster
+        return self._is_native(x, outputs, inputs, alone=size is None and add is None)
 
     def _is_native(self, x: Tensor, outputs: int, inputs: int, *, alone: bool) -> bool:
         """Whether lesioncore's own convolutions take this one or its gradient.
