@@ -59,7 +59,8 @@ def test_bfloat16_gives_the_gradient_to_its_eight_bits(make, held):
     value, gradient = ElboGradient(prior, hold_posterior=held)(SLICES)
     found_value, found = ElboGradient(prior, hold_posterior=held, dtype=torch.bfloat16)(SLICES)
     assert found.dtype == found_value.dtype == torch.float32
-    assert 1e-3 < relative(found, gradient) < 5e-2
+    # .04 computed in software, .054 with a processor's own instructions: rounding turns other signs of activations.
+    assert 1e-3 < relative(found, gradient) < 8e-2
     assert relative(found_value, value) < 5e-2
 
 
