@@ -107,7 +107,7 @@ def limits(name: str = "limits_cpu") -> list[str]:
     where = on_gpu(facts["environment"]) if "cuda" in facts["environment"] else place(facts["environment"])
     return [
         f"**The machine's limits** (`python bench/limits.py`; {where}, {facts['precision']}): copies move"
-        f" {facts['copy_gb_per_s']:.0f} GB/s, products of matrices make {1e3 * facts['tflops']:.0f} GFLOP/s. The"
+        f" {facts['copy_gb_per_s']:.0f} GB/s, products of matrices make {facts['tflops']:.3g} TFLOP/s. The"
         f" convolutions of a step of the paper's solver are {facts['gflop_per_slice']:.2f} GFLOP a slice and move at"
         f" least {1e3 * facts['gb_per_slice']:.0f} MB. At these rates that takes {at_best:.3g} ms; measured"
         f" {paper:.3g} ms, {100 * facts['share_of_limit']:.0f} % of the limit. The prox of TV takes {prox:.0f} % of a"

@@ -8,7 +8,7 @@ float32, on CUDA in tf32 as well, interleaved in one process, in batches of the 
   grad          the same network and loss, `torch.autograd.grad` for the image alone
   folded        grad with batch normalisation folded and channels last
   compiled      torch.compile of folded, on CUDA with graphs; not with --quick
-  lesioncore    the engine and the native step
+  lesioncore    the engine and the native step; also in bfloat16 where the device has it
 and a step of the em solver (a forward pass and the TV prox) against the same in eager torch on the plain network. Each
 port's step is checked against float64. Then whole volumes through `lesioncore.restore` with the default solver, each in
 a process of its own, with its peak memory; and a folder of scans through the command `lesioncore restore`, files to
@@ -89,8 +89,8 @@ def ported_step(elbo: Callable[[Tensor], Tensor], y: Tensor, mask: Tensor, batch
     return step
 
 
-def own_step(model: lc.VAE, y: Tensor, mask: Tensor, batch: int) -> Step:
-    engine = ElboGradient(model, batch_size=batch)
+def own_step(model: lc.VAE, y: Tensor, mask: Tensor, batch: int, dtype: torch.dtype = torch.float32) -> Step:
+    engine = ElboGradient(model, batch_size=batch, dtype=dtype)
     size, weight, out = y.new_tensor([STEP_SIZE]), y.new_tensor([WEIGHT]), torch.empty_like(y)
 
     def step(x: Tensor) -> Tensor:
@@ -116,8 +116,8 @@ def ported_em_step(model: lc.VAE, y: Tensor, mask: Tensor, batch: int) -> Step:
     return step
 
 
-def own_em_step(model: lc.VAE, y: Tensor, mask: Tensor, batch: int) -> Step:
-    engine = ElboGradient(model, batch_size=batch, hold_posterior=True)
+def own_em_step(model: lc.VAE, y: Tensor, mask: Tensor, batch: int, dtype: torch.dtype = torch.float32) -> Step:
+    engine = ElboGradient(model, batch_size=batch, hold_posterior=True, dtype=dtype)
     weight, out = y.new_full((1,), 0.5 * WEIGHT), torch.empty_like(y)
 
     def step(x: Tensor) -> Tensor:
@@ -160,6 +160,9 @@ def steps(device: str, quick: bool) -> dict[str, Any]:
         "eager": ported_em_step(model, y, mask, batch),
         "lesioncore": own_em_step(model, y, mask, batch),
     }
+    if device != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        paper["lesioncore, bfloat16"] = own_step(model, y, mask, batch, torch.bfloat16)
+        em["lesioncore, bfloat16"] = own_em_step(model, y, mask, batch, torch.bfloat16)
     few = slice(0, 2)
     exact = {
         "paper": ported_step(slow.elbo, y[few].double(), mask[few], 2)(x[few].double()),
