@@ -7,8 +7,8 @@
 
 namespace lesioncore {
 
-// Outputs beyond sixteen belong to further warps. kBatch rows of input meet the weights
-// together, so that one read of them from shared memory serves all; two sums are not complete then and roll on.
+// Outputs beyond sixteen belong to further warps. kBatch rows of input meet the weights together, so that one read of
+// them from shared memory serves all; two sums are not complete then and roll on.
 constexpr int kSameColumns = kStripPixels - 2;
 
 template <int kOutputs>

@@ -4,16 +4,11 @@
 #include <torch/csrc/stable/ops.h>
 
 #include <algorithm>
-#include <optional>
 
 #include "host_cpu.h"
 #include "map_checks.h"
 
 namespace lesioncore {
-
-inline const Tensor* pointer(const std::optional<Tensor>& t) {
-  return t ? &*t : nullptr;
-}
 
 // Calls f(slice, row) for every row of a map.
 template <typename F>
@@ -25,12 +20,13 @@ void for_rows(const MapShape& s, const F& f) {
   });
 }
 
-// One row of an enlarged map, without its copy in memory.
+// One row of an enlarged map, without its copy in memory; without a map there is nothing to ask for.
 template <typename T>
 class EnlargedRow {
  public:
   EnlargedRow(const T* map, const MapShape& small, const MapShape& large, int64_t slice, int64_t row)
       : columns_(small.width, large.width), channels_(small.channels) {
+    if (map == nullptr) return;
     const Blend<T> rows = Axis<T>(small.height, large.height).at(static_cast<int>(row));
     const int64_t stride = small.width * small.channels;
     first_ = map + (slice * small.height + rows.first) * stride;
@@ -50,8 +46,8 @@ class EnlargedRow {
   Blend<T> columns(int64_t column) const { return columns_.at(static_cast<int>(column)); }
 
  private:
-  const T *first_, *second_;
-  T weight_;
+  const T *first_ = nullptr, *second_ = nullptr;
+  T weight_ = T(0);
   Axis<T> columns_;
   int64_t channels_;
 };

@@ -4,17 +4,12 @@
 
 #include <cuda_bf16.h>
 
-#include <optional>
 #include <type_traits>
 
 #include "cuda_common.cuh"
 #include "map_checks.h"
 
 namespace lesioncore {
-
-inline const Tensor* pointer(const std::optional<Tensor>& t) {
-  return t ? &*t : nullptr;
-}
 
 template <int kCount>
 struct Channels {
