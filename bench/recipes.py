@@ -31,8 +31,8 @@ from lesioncore.config import RestoreConfig
 from lesioncore.detectors import ProjectionDetector
 from lesioncore.metrics import ScoreHistogram
 from lesioncore.priors import GMVAEConfig, MultiscaleVAEConfig, VAEConfig, load_model
-from lesioncore.restore import solve_stacks
 from lesioncore.scan import SliceStack
+from lesioncore.solve import solve_stacks
 from lesioncore.solvers import EMSolver
 from lesioncore.subjects import find_subjects
 

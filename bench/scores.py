@@ -29,10 +29,10 @@ import lesioncore as lc
 from lesioncore.detectors import MeanDistance, ProjectionDetector
 from lesioncore.healthy import HealthyScores, merged
 from lesioncore.metrics import ScoreHistogram, bootstrap_interval, dice
-from lesioncore.restore import solve_stacks
 from lesioncore.scan import Scan, prepare
 from lesioncore.search import choose
 from lesioncore.smoothing import smooth
+from lesioncore.solve import solve_stacks
 
 HEALTHY, SPREAD_OF = 20, 30
 PROJECTION, SLICEWISE, COUPLED, SMOOTHED = "projection", "MAP, each slice alone", "TV across slices", "+ smoothed"

@@ -23,8 +23,8 @@ from torch import Tensor
 import lesioncore as lc
 from lesioncore.metrics import ScoreHistogram, bootstrap_interval
 from lesioncore.phantom import simulate
-from lesioncore.restore import solve_stacks
 from lesioncore.scan import SliceStack, prepare
+from lesioncore.solve import solve_stacks
 from lesioncore.solvers import EMSolver, PaperSolver, ProxSolver, Solver
 
 LESION = {"T2w": "glioma", "T1w": "stroke"}

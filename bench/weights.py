@@ -28,10 +28,10 @@ import lesioncore as lc
 from lesioncore.calibrate import DEFAULT_WEIGHTS
 from lesioncore.metrics import ScoreHistogram
 from lesioncore.priors import load_model
-from lesioncore.restore import solve_stacks
 from lesioncore.scan import Scan, prepare
 from lesioncore.search import SMOOTHINGS, search, spread_slices
 from lesioncore.smoothing import smooth
+from lesioncore.solve import solve_stacks
 
 CPU = torch.device("cpu")
 EMBEDDED = "embedded"

@@ -14,10 +14,11 @@ from lesioncore.calibration import Calibration
 from lesioncore.config import RestoreConfig
 from lesioncore.healthy import HealthyScores, merged
 from lesioncore.priors.base import metadata_of
-from lesioncore.restore import resolve_device, solve_stacks
+from lesioncore.restore import resolve_device
 from lesioncore.scan import SliceStack, Volume, check_several, prepare
 from lesioncore.search import Criterion, choose, search, spread
 from lesioncore.smoothing import smooth
+from lesioncore.solve import solve_stacks
 
 DEFAULT_WEIGHTS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
 """Weights lambda tried when none are given."""

@@ -15,12 +15,11 @@ from lesioncore import _ops
 from lesioncore.batches import computing
 from lesioncore.calibration import Calibration
 from lesioncore.config import RestoreConfig
-from lesioncore.engine import ElboGradient
-from lesioncore.precision import multiplying_in, precision_for
+from lesioncore.precision import precision_for
 from lesioncore.priors.base import PriorMetadata, metadata_of
 from lesioncore.result import Restoration, RunRecord
-from lesioncore.scan import Scan, SliceStack, Volume, prepare_all
-from lesioncore.solvers import Objective, Solution
+from lesioncore.scan import Scan, Volume, prepare_all
+from lesioncore.solve import solve_stacks
 
 
 def restore(
@@ -108,65 +107,6 @@ def restore(
     for result in results:
         warn_unusual(result.remarks, result.scan, metadata, stacklevel=3)
     return results if several else results[0]
-
-
-def solve_stacks(
-    stacks: Sequence[SliceStack],
-    prior: Any,
-    config: RestoreConfig,
-    tv_weight: float,
-    device: torch.device,
-    *,
-    seed: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> list[Solution]:
-    """Solve the slices of prepared stacks in shared batches; a :class:`Solution` for each stack, on the CPU.
-
-    Slices without brain are not computed. With ``tv_dimensions=3`` each stack with a voxel size is one coupled problem
-    and is solved by itself.
-    """
-    if isinstance(prior, torch.nn.Module):
-        prior.to(device)
-    coupled = config.tv_dimensions == 3 and any(stack.voxel_size is not None for stack in stacks)
-    if coupled and len(stacks) > 1:
-        return [
-            solution
-            for stack in stacks
-            for solution in solve_stacks([stack], prior, config, tv_weight, device, seed=seed, progress=progress)
-        ]
-    keep = [stack.mask.flatten(1).any(1) for stack in stacks]
-    if coupled and keep[0].any():
-        # The brain's slices with one on either side, whose residual is 0: what lies beyond changes nothing.
-        rows = keep[0].nonzero()[:, 0]
-        keep[0][max(0, int(rows[0]) - 1) : int(rows[-1]) + 2] = True
-    y = torch.cat([stack.slices[rows] for stack, rows in zip(stacks, keep, strict=True)]).to(device)
-    mask = torch.cat([stack.mask[rows] for stack, rows in zip(stacks, keep, strict=True)]).to(device)
-    # A slice's noise follows from its place in its own scan, so that it is the same alone and in a list.
-    noise_seeds = None if seed is None else [seed * 1_000_003 + int(i) for rows in keep for i in rows.nonzero()]
-    solver = config.for_prior(prior).decided_solver
-    precision = precision_for(config.precision, device, prior)
-    elbo = ElboGradient(
-        prior,
-        batch_size=config.batch_size,
-        noise_seeds=noise_seeds,
-        kl_weight=config.kl_weight,
-        hold_posterior=solver.holds_posterior,
-        dtype=torch.bfloat16 if precision == "bfloat16" else torch.float32,
-    )
-    objective = Objective(elbo, tv_weight, config.total_variation(stacks[0].voxel_size))
-    with computing(device), multiplying_in(precision, device):
-        found = solver.solve(y, mask, objective, progress)
-        # Still in turn: what a graph computes on belongs to the next loop as soon as this one is over.
-        restored, curve = found.restored.cpu(), found.objective.cpu()
-    solutions = []
-    counts = [int(rows.sum()) for rows in keep]
-    pieces = restored.split(counts)
-    curves = [curve] if coupled else curve.split(counts, dim=1)
-    for stack, rows, piece, curve in zip(stacks, keep, pieces, curves, strict=True):
-        whole = stack.slices.clone()
-        whole[rows] = piece
-        solutions.append(Solution(whole, curve, elbo.backend))
-    return solutions
 
 
 def resolve_device(device: str | torch.device) -> torch.device:

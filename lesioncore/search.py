@@ -27,7 +27,7 @@ _CHANGE_SLICES = 64
 
 
 class Solve(Protocol):
-    """Restores stacks with a weight: ``lesioncore.restore.solve_stacks`` with its other arguments given."""
+    """Restores stacks with a weight: ``lesioncore.solve.solve_stacks`` with its other arguments given."""
 
     def __call__(self, stacks: Sequence[SliceStack], *, tv_weight: float) -> list[Solution]: ...
 

@@ -85,9 +85,12 @@ def test_prox_solver_finds_the_optimum(kind, masked, weight, isotropic, depth_we
     assert (gain > 1).all()
     assert (one.per_problem("gap") <= 1e-11 * gain).all()
     # Both say the same of what they solve: the objective at the exact optimum, by the package's own means.
-    stacks, tv = one.objective.tv.stacks, {"depth_weight": depth_weight, "isotropic": isotropic, "eps": 0.0}
-    elbo = one.objective.elbo_of_problems(one.objective.elbo(one.x)[0])
-    value = elbo - weight * reference.tv_value(stacks(one.x), stacks(one.y), **tv)
+    problems, tv = (
+        one.objective.problems(len(one.y)),
+        {"depth_weight": depth_weight, "isotropic": isotropic, "eps": 0.0},
+    )
+    (x,), (y,) = problems.stacks(one.x), problems.stacks(one.y)
+    value = problems.sums(one.objective.elbo(one.x)[0]) - weight * reference.tv_value(x, y, **tv)
     assert torch.allclose(value, optimum, rtol=1e-10, atol=1e-10)
     if not isotropic:  # some differences are flat and some are not, or TV would not be what decides
         assert 0.02 < float(one.per_problem("flat").mean()) < 0.9

@@ -40,13 +40,17 @@ def slices(count: int = 6, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, t
 
 def halved_only(y, mask, objective, steps, tau=0.25):
     """The rule that the solver had: tau stays, and is halved after a step that fails. Returns the objective."""
-    stacks, depth_weight = objective.tv.stacks, objective.tv.depth_weight
+    problems, depth_weight = objective.problems(len(y)), objective.tv.depth_weight
+
+    def stacks(slices):
+        return problems.stacks(slices)[0]
+
     taus, per_problem = y.new_full((len(stacks(y)),), tau), (-1, 1, 1, 1)
     d, trial, dual = torch.zeros_like(y), torch.empty_like(y), _ops.dual_like(stacks(y), depth_weight)
 
     def value_at(d):
         elbo, gradient = objective.elbo(y - d)
-        return objective.elbo_of_problems(elbo) - objective.tv_weight * objective.tv_value(y - d, y), gradient
+        return problems.sums(elbo) - objective.tv_weight * objective.tv_value(y - d, y, problems), gradient
 
     value, gradient = value_at(d)
     history = [value]
@@ -125,7 +129,7 @@ def test_finished_slices_cost_nothing_and_lose_little(tolerance):
     assert (late.objective[-1] - early.objective[-1] <= 3 * tolerance * gain).all()
     with torch.no_grad():
         x = early.restored
-        value = GaussianPrior(mean, a=2.0, b=3.0).elbo(x) - 0.5 * objective.tv_value(x, y)
+        value = GaussianPrior(mean, a=2.0, b=3.0).elbo(x) - 0.5 * objective.tv_value(x, y, objective.problems(len(y)))
     assert torch.allclose(early.objective[-1], value, rtol=1e-10)
     assert torch.equal(x[~mask], y[~mask])
 

@@ -54,8 +54,11 @@ def test_prox_solver_reaches_the_optimum(weight, tv):
     prior = GaussianPrior(mean, a=2.0, b=0.3)
     target = objective(prior, weight, **tv)
     found = ProxSolver(steps=150, inner_iterations=200, tolerance=0.0).solve(y, mask, target)
-    stacks = target.tv.stacks
-    d = y - found.restored
+    problems, d = target.problems(len(y)), y - found.restored
+
+    def stacks(slices):
+        return problems.stacks(slices)[0]
+
     gradient = target.elbo(found.restored)[1]
     step, _ = reference.tv_prox(
         stacks(d - 0.2 * gradient),

@@ -17,8 +17,9 @@ from lesioncore.detectors.deviation import DeviationDetector
 from lesioncore.detectors.slices import map_slices
 from lesioncore.precision import precision_for
 from lesioncore.priors.base import PriorMetadata, metadata_of
-from lesioncore.restore import resolve_device, smoothing_of, solve_stacks, weight_of
+from lesioncore.restore import resolve_device, smoothing_of, weight_of
 from lesioncore.scan import SliceStack
+from lesioncore.solve import solve_stacks
 
 
 class MAPDetector(DeviationDetector):

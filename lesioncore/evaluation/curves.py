@@ -17,9 +17,10 @@ from lesioncore.data.files import replace_atomically
 from lesioncore.evaluation.case import score_histogram
 from lesioncore.evaluation.scans import load, spread
 from lesioncore.priors.base import metadata_of
-from lesioncore.restore import resolve_device, smoothing_of, solve_stacks, weight_of
+from lesioncore.restore import resolve_device, smoothing_of, weight_of
 from lesioncore.scan import SliceStack, prepare
 from lesioncore.smoothing import smooth
+from lesioncore.solve import solve_stacks
 from lesioncore.solvers import Solution
 from lesioncore.subjects import Subject
 

@@ -55,32 +55,34 @@ class EMSolver:
         """Restore slices; arguments as for :meth:`PaperSolver.solve`, with an ELBO that holds the posterior."""
         check_problem(y, mask)
         y, mask = y.contiguous(), mask.contiguous()
-        stacks, tv = objective.tv.stacks, objective.tv
+        problems, tv = objective.problems(len(y)), objective.tv
         # The gradient is 2 (mu_X - X) where the pixels' variance is 1/2, so this step lands on Y - mu_X.
-        tau = y.new_full((stacks(y).shape[0],), 0.5)
+        weight = y.new_full((1,), 0.5 * objective.tv_weight)
         d, moved = torch.zeros_like(y), torch.empty_like(y)
-        dual = _ops.dual_like(stacks(y), tv.depth_weight)
+        duals = [_ops.dual_like(stack, tv.depth_weight) for stack in problems.stacks(y)]
         history = []
         # The gradient at the last iterate is not needed, but its ELBO closes the recorded curve.
         for step in range(self.steps + 1):
             x = y - d
             elbo, gradient = objective.elbo(x)
             # The prox is of the exact TV, so the isotropic form is judged without its smoothing too.
-            total_variation = objective.tv_value(x, y, eps=0.0)
-            history.append(objective.elbo_of_problems(elbo) - objective.tv_weight * total_variation)
+            total_variation = objective.tv_value(x, y, problems, eps=0.0)
+            history.append(problems.sums(elbo) - objective.tv_weight * total_variation)
             if step == self.steps:
                 break
             torch.sub(d, gradient, alpha=0.5, out=moved)
-            _ops.tv_prox_(
-                stacks(moved),
-                stacks(mask),
-                tau * objective.tv_weight,
-                dual,
-                out=stacks(d),
-                depth_weight=tv.depth_weight,
-                isotropic=tv.isotropic,
-                iterations=self.inner_iterations,
-            )
+            stacks = (problems.stacks(slices) for slices in (moved, mask, d))
+            for v, inside, out, dual in zip(*stacks, duals, strict=True):
+                _ops.tv_prox_(
+                    v,
+                    inside,
+                    weight,
+                    dual,
+                    out=out,
+                    depth_weight=tv.depth_weight,
+                    isotropic=tv.isotropic,
+                    iterations=self.inner_iterations,
+                )
             if progress is not None:
                 progress(step + 1, self.steps)
         return Solution(y - d, torch.stack(history))

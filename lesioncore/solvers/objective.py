@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -46,11 +46,45 @@ class TotalVariation:
         if not self.depth_weight >= 0 or not math.isfinite(self.depth_weight):
             raise ValueError(f"depth_weight: got {self.depth_weight}, expected 0 (2-D) or a positive number (3-D)")
 
-    def stacks(self, slices: Tensor) -> Tensor:
-        """View ``[N, 1, H, W]`` slices as the independent problems: themselves, or one stack when coupled in depth."""
-        if self.depth_weight > 0:
-            return slices.view(1, *slices.shape[:1], *slices.shape[2:])
-        return slices
+
+@dataclass(frozen=True)
+class Problems:
+    """Which slices are solved together.
+
+    Parameters
+    ----------
+    depths : tuple of int, optional
+        Slices of each stack that is coupled in depth, one stack after the other; each slice is a problem when absent.
+    """
+
+    depths: tuple[int, ...] | None = None
+
+    def stacks(self, slices: Tensor) -> list[Tensor]:
+        """Views of ``[N, 1, H, W]`` slices for the operators: all as they are, or each stack, ``[1, D, H, W]``."""
+        if self.depths is None:
+            return [slices]
+        return [part.view(1, len(part), *part.shape[2:]) for part in slices.split(self.depths)]
+
+    def per_stack(self, values: Tensor) -> list[Tensor]:
+        """Values ``[B]`` of the problems beside their :meth:`stacks`."""
+        return [values] if self.depths is None else list(values.split(1))
+
+    def sums(self, values: Tensor) -> Tensor:
+        """Values ``[N]`` of slices, added for each problem, ``[B]``."""
+        return values if self.depths is None else torch.stack([part.sum() for part in values.split(self.depths)])
+
+    def of_slices(self, values: Tensor) -> Tensor:
+        """Values ``[B]`` of problems, for each of their slices, ``[N]``."""
+        if self.depths is None:
+            return values
+        depths = torch.tensor(self.depths, device=values.device)
+        return values.repeat_interleave(depths, output_size=sum(self.depths))
+
+    def only(self, going: Tensor) -> Problems:
+        """Those that are marked, bool ``[B]``."""
+        if self.depths is None:
+            return self
+        return Problems(tuple(depth for depth, goes in zip(self.depths, going.tolist(), strict=True) if goes))
 
 
 @dataclass
@@ -65,29 +99,41 @@ class Objective:
         The data-consistency weight lambda; larger keeps the restoration closer to the observation.
     tv : TotalVariation
         The data term's form.
+    depths : sequence of int, optional
+        Slices of each stack, one stack after the other, where they are coupled in depth; all are one when absent.
     """
 
     elbo: ElboGradient
     tv_weight: float
     tv: TotalVariation = field(default_factory=TotalVariation)
+    depths: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
         if not self.tv_weight >= 0 or not math.isfinite(self.tv_weight):
             raise ValueError(f"tv_weight: got {self.tv_weight}, expected a finite number >= 0")
 
-    def tv_value(self, x: Tensor, y: Tensor, *, eps: float | None = None) -> Tensor:
-        """``TV(X - Y)`` of each independent problem (slices, or the one stack), ``[B]``."""
-        return _ops.tv_value(
-            self.tv.stacks(x),
-            self.tv.stacks(y),
-            depth_weight=self.tv.depth_weight,
-            isotropic=self.tv.isotropic,
-            eps=self.tv.eps if eps is None else eps,
-        )
+    def problems(self, count: int) -> Problems:
+        """The problems that `count` slices are."""
+        if self.tv.depth_weight == 0:
+            return Problems()
+        depths = (count,) if self.depths is None else tuple(self.depths)
+        if sum(depths) != count:
+            raise ValueError(f"depths: got {depths}, expected {count} slices in all")
+        return Problems(depths)
 
-    def elbo_of_problems(self, elbo: Tensor) -> Tensor:
-        """Sum ``[N]`` slice values over each independent problem, ``[B]``."""
-        return elbo.sum(0, keepdim=True) if self.tv.depth_weight > 0 else elbo
+    def tv_value(self, x: Tensor, y: Tensor, problems: Problems, *, eps: float | None = None) -> Tensor:
+        """``TV(X - Y)`` of each problem, ``[B]``."""
+        values = [
+            _ops.tv_value(
+                one,
+                other,
+                depth_weight=self.tv.depth_weight,
+                isotropic=self.tv.isotropic,
+                eps=self.tv.eps if eps is None else eps,
+            )
+            for one, other in zip(problems.stacks(x), problems.stacks(y), strict=True)
+        ]
+        return torch.cat(values)
 
 
 @dataclass(frozen=True)
@@ -99,8 +145,8 @@ class Solution:
     restored : Tensor
         ``[N, 1, H, W]`` z-scores, equal to the observation outside the mask.
     objective : Tensor
-        ``[steps + 1, B]``: ``J`` of each independent problem (slice, or the one stack when coupled in depth), in nats,
-        at the observation and after each step.
+        ``[steps + 1, B]``: ``J`` of each problem (slice, or stack when coupled in depth), in nats, at the observation
+        and after each step.
     backend : str
         What computed the prior's gradient, as :attr:`lesioncore.engine.ElboGradient.backend`; where it is known.
     """

@@ -70,28 +70,31 @@ class PaperSolver:
         """
         check_problem(y, mask)
         x, y, mask = y.clone(memory_format=torch.contiguous_format), y.contiguous(), mask.contiguous()
-        stacks, tv = objective.tv.stacks, objective.tv
+        problems, tv = objective.problems(len(y)), objective.tv
         weight = y.new_tensor([objective.tv_weight])
         step_sizes = [y.new_tensor([size]) for size in (self.step_size, self.late_step_size)]
         history = []
         # The gradient at the last iterate is not needed, but its ELBO closes the recorded curve.
         for step in range(self.steps + 1):
             elbo, gradient = objective.elbo(x)
-            history.append(objective.elbo_of_problems(elbo) - objective.tv_weight * objective.tv_value(x, y))
+            total_variation = objective.tv_value(x, y, problems)
+            history.append(problems.sums(elbo) - objective.tv_weight * total_variation)
             if step == self.steps:
                 break
-            _ops.restore_step_(
-                stacks(x),
-                stacks(y),
-                stacks(gradient),
-                stacks(mask),
-                step_sizes[step >= self.first_steps],
-                weight,
-                clip=self.clip,
-                depth_weight=tv.depth_weight,
-                isotropic=tv.isotropic,
-                eps=tv.eps,
-            )
+            stacks = (problems.stacks(slices) for slices in (x, y, gradient, mask))
+            for restored, seen, slope, inside in zip(*stacks, strict=True):
+                _ops.restore_step_(
+                    restored,
+                    seen,
+                    slope,
+                    inside,
+                    step_sizes[step >= self.first_steps],
+                    weight,
+                    clip=self.clip,
+                    depth_weight=tv.depth_weight,
+                    isotropic=tv.isotropic,
+                    eps=tv.eps,
+                )
             if progress is not None:
                 progress(step + 1, self.steps)
         return Solution(x, torch.stack(history))

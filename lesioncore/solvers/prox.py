@@ -32,7 +32,7 @@ class ProxSolver:
     ``V = D - tau * dELBO/dX``, then ``D' = argmin 1/2 |D' - V|^2 + tau * lambda * TV(D')``. The subgradient of the
     paper's solver chatters where D is locally flat; the proximal operator does not.
 
-    Each slice (or the stack, when coupled in depth) is a problem with its own ``tau``: the inverse of the curvature
+    Each slice (or stack, when coupled in depth) is a problem with its own ``tau``: the inverse of the curvature
     ``<s, r> / <s, s>`` along the last step, with s the change of D and r that of the gradient (Barzilai & Borwein
     1988), but at most half as much again as before. A step that fails to lower ``-J`` is taken back and tau at least
     halved, so the objective never gets worse. Finished problems leave the batch.
@@ -88,7 +88,7 @@ class ProxSolver:
         for step in range(self.steps):
             if len(going.value):
                 finished = going.step(self.inner_iterations, self.tolerance)
-                values[going.problems] = going.value
+                values[going.indices] = going.value
                 if finished.any():
                     restored[going.slices] = going.y - going.d
                     going.keep(~finished)
@@ -103,34 +103,37 @@ class _Going:
     """The problems that are not finished, and what each knows of its own descent."""
 
     def __init__(self, y: Tensor, mask: Tensor, objective: Objective, step_size: float) -> None:
-        self.objective = objective
+        self.objective, self.problems = objective, objective.problems(len(y))
         self.y, self.mask, self.d = y, mask, torch.zeros_like(y)
-        self.dual = _ops.dual_like(objective.tv.stacks(y), objective.tv.depth_weight)
+        self.duals = [_ops.dual_like(stack, objective.tv.depth_weight) for stack in self.problems.stacks(y)]
         self.slices = torch.arange(len(y), device=y.device)
         self.value, self.gradient = self._cost(self.d)
-        self.problems = torch.arange(len(self.value), device=y.device)
+        self.indices = torch.arange(len(self.value), device=y.device)
         self.first = self.value
         self.tau = torch.full_like(self.value, step_size)
-        self.slow = torch.zeros_like(self.problems)
+        self.slow = torch.zeros_like(self.indices)
 
     def step(self, inner_iterations: int, tolerance: float) -> Tensor:
         """Take a step where it lowers the objective; returns which problems are finished."""
-        stacks, tv = self.objective.tv.stacks, self.objective.tv
-        per_problem = (-1, 1, 1, 1)
+        problems, tv = self.problems, self.objective.tv
         trial = torch.empty_like(self.d)
-        _ops.tv_prox_(
-            stacks(self.d) - stacks(self.gradient) * self.tau.view(per_problem),
-            stacks(self.mask),
-            self.tau * self.objective.tv_weight,
-            self.dual,
-            out=stacks(trial),
-            depth_weight=tv.depth_weight,
-            isotropic=tv.isotropic,
-            iterations=inner_iterations,
-        )
+        moved = self.d - self.gradient * self._of_slices(self.tau)
+        stacks = (problems.stacks(slices) for slices in (moved, self.mask, trial))
+        weights = problems.per_stack(self.tau * self.objective.tv_weight)
+        for v, inside, out, weight, dual in zip(*stacks, weights, self.duals, strict=True):
+            _ops.tv_prox_(
+                v,
+                inside,
+                weight,
+                dual,
+                out=out,
+                depth_weight=tv.depth_weight,
+                isotropic=tv.isotropic,
+                iterations=inner_iterations,
+            )
         value, gradient = self._cost(trial)
-        s, r = stacks(trial) - stacks(self.d), stacks(gradient) - stacks(self.gradient)
-        change, bend = s.square().flatten(1).sum(1), (s * r).flatten(1).sum(1)
+        s, r = trial - self.d, gradient - self.gradient
+        change, bend = (problems.sums(product.flatten(1).sum(1)) for product in (s.square(), s * r))
         rounding = _ROUNDING * torch.finfo(value.dtype).eps * self.value.abs()
         better = value <= self.value - _SUFFICIENT * change / self.tau + rounding
 
@@ -143,24 +146,31 @@ class _Going:
         self.slow = torch.where(better, torch.where(slow, self.slow + 1, 0), self.slow)
 
         self.value = torch.where(better, value, self.value)
-        keep = better.view(per_problem)
-        stacks(self.d).copy_(torch.where(keep, stacks(trial), stacks(self.d)))
-        stacks(self.gradient).copy_(torch.where(keep, stacks(gradient), stacks(self.gradient)))
+        keep = self._of_slices(better)
+        self.d, self.gradient = torch.where(keep, trial, self.d), torch.where(keep, gradient, self.gradient)
         return self.slow >= _SLOW
 
     def keep(self, going: Tensor) -> None:
         """Drop the problems, and their slices, that are not marked: no network or operator sees them again."""
-        slices = going.expand(len(self.y))
+        slices = self.problems.of_slices(going)
         for name in ("y", "mask", "d", "gradient", "slices"):
             setattr(self, name, getattr(self, name)[slices])
-        for name in ("value", "first", "tau", "slow", "problems"):
+        for name in ("value", "first", "tau", "slow", "indices"):
             setattr(self, name, getattr(self, name)[going])
-        self.dual = self.dual[:, going]
+        if self.problems.depths is None:
+            self.duals = [dual[:, going] for dual in self.duals]
+        else:
+            self.duals = [dual for dual, goes in zip(self.duals, going.tolist(), strict=True) if goes]
+        self.problems = self.problems.only(going)
+
+    def _of_slices(self, values: Tensor) -> Tensor:
+        """Values of the problems beside their slices, ``[N, 1, 1, 1]``."""
+        return self.problems.of_slices(values).view(-1, 1, 1, 1)
 
     def _cost(self, d: Tensor) -> tuple[Tensor, Tensor]:
         """``-J`` of each problem, and the gradient of its ELBO."""
         x = self.y - d
         elbo, gradient = self.objective.elbo(x, self.slices)
         # The prox is of the exact TV, so the isotropic form is judged without its smoothing too.
-        total_variation = self.objective.tv_value(x, self.y, eps=0.0)
-        return self.objective.tv_weight * total_variation - self.objective.elbo_of_problems(elbo), gradient
+        total_variation = self.objective.tv_value(x, self.y, self.problems, eps=0.0)
+        return self.objective.tv_weight * total_variation - self.problems.sums(elbo), gradient
