@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lesioncore.batches import batch_size_for, computing
 from lesioncore.config import RestoreConfig
@@ -73,8 +74,8 @@ def _solve_together(
             brain = rows.nonzero()[:, 0]
             if len(brain):
                 rows[max(0, int(brain[0]) - 1) : int(brain[-1]) + 2] = True
-    y = torch.cat([stack.slices[rows] for stack, rows in zip(stacks, keep, strict=True)]).to(device)
-    mask = torch.cat([stack.mask[rows] for stack, rows in zip(stacks, keep, strict=True)]).to(device)
+    y = _joined([stack.slices for stack in stacks], keep).to(device)
+    mask = _joined([stack.mask for stack in stacks], keep).to(device)
     # A slice's noise follows from its place in its own scan, so that it is the same alone and in a list.
     noise_seeds = None if seed is None else [seed * 1_000_003 + int(i) for rows in keep for i in rows.nonzero()]
     solver = config.for_prior(prior).decided_solver
@@ -97,7 +98,17 @@ def _solve_together(
     pieces = restored.split(counts)
     curves = curve.split(1 if tv.depth_weight > 0 else counts, dim=1)
     for stack, rows, piece, of_stack in zip(stacks, keep, pieces, curves, strict=True):
-        whole = stack.slices.clone()
-        whole[rows] = piece
-        solutions.append(Solution(whole, of_stack, elbo.backend))
+        if not rows.all():
+            whole = stack.slices.clone()
+            whole[rows] = piece
+            piece = whole
+        elif len(stacks) > 1:
+            piece = piece.clone()  # or each would keep the memory of all
+        solutions.append(Solution(piece, of_stack, elbo.backend))
     return solutions
+
+
+def _joined(wholes: list[Tensor], keep: list[Tensor]) -> Tensor:
+    """The slices to be kept of several stacks, without a copy where that is all of one."""
+    parts = [whole if rows.all() else whole[rows] for whole, rows in zip(wholes, keep, strict=True)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
