@@ -214,7 +214,11 @@ def precision() -> list[str]:
         " ones in each; weight, smoothing and thresholds as shipped, found in float32 (`python bench/precision.py`;"
         f" {place(facts)}). Differences from float64, with a paired 95 % interval over patients. *Emulated*: the"
         " factors of each convolution rounded to TF32's ten bits, summed in float32; no GPU was used."
-        + ("" if facts["bfloat16_instructions"] else " bfloat16 is computed in software."),
+        + (
+            " bfloat16 by the processor's own instructions."
+            if facts["bfloat16_instructions"]
+            else " bfloat16 is computed in software."
+        ),
         "",
         "| | format | AUC | difference | largest of one patient | error of a voxel's score, RMS |"
         " healthy voxels above the 1 / 5 / 10 % thresholds |",
