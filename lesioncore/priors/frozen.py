@@ -58,6 +58,7 @@ class FrozenConv(nn.Module):
             x = _enlarged(x, size)
         if activate and _has_native(x) and len(self.weight) % 8 == 0:
             out = F.conv2d(x, self.weight, None, self.stride, self.padding)
+            out = out.contiguous(memory_format=torch.channels_last)  # as it is already, unless cuDNN had its reasons
             return out, _maps.activate_(out, bias=self.bias, skip=add, negative_slope=self.negative_slope)
         if size is not None and add is not None:
             add = _enlarged(add, size)
