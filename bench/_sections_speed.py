@@ -35,9 +35,9 @@ NAMES = {
 }
 
 
-def loops(found: dict[str, Any], digits: int) -> list[str]:
+def loops(found: dict[str, Any], digits: int, *, errors: bool) -> list[str]:
     """The table of a loop's steps."""
-    lines = ["| solver | by | ms | times lesioncore | error |", "|---|---|---|---|---|"]
+    lines = [f"| solver | by | ms | times lesioncore |{' error |' * errors}", f"|---|---|---|---|{'---|' * errors}"]
     for solver in ("paper", "em"):
         own = found[solver]["lesioncore"]["ms_per_slice"]["median"]
         for name, row in found[solver].items():
@@ -45,7 +45,7 @@ def loops(found: dict[str, Any], digits: int) -> list[str]:
             median, low, high = (f"{ms[key]:.{digits}f}" for key in ("median", "low", "high"))
             lines.append(
                 f"| `{solver}` | {NAMES.get(name, name)} | {median} ({low}–{high}) | {ms['median'] / own:.2f} |"
-                f" {row['relative_error']:.0e} |"
+                + f" {row['relative_error']:.0e} |" * errors
             )
     return lines
 
@@ -66,10 +66,12 @@ def restoring() -> list[str]:
     return [
         "**The restoration loop** at the paper's full size (200 x 200, six blocks, 512 latent channels), float32,"
         f" batches of {found['batch_size']}: milliseconds for a slice and step, median and quartiles of one"
-        " interleaved run, and the error of a step relative to its length in float64 (`python bench/restore_speed.py`;"
-        f" {place(facts['environment'])}):",
+        f" interleaved run (`python bench/restore_speed.py`; {place(facts['environment'])}). The error is against"
+        " float64, relative to the step (`paper`) or the reconstruction (`em`); the weights are random, through which"
+        " rounding grows far more than in a trained network (whose is under Number formats in"
+        " [bench/results](bench/results/README.md)):",
         "",
-        *loops(found, 1),
+        *loops(found, 1, errors=True),
         "",
         "Whole volumes with the default solver, from array to array:",
         "",
@@ -87,7 +89,7 @@ def restoring_on_gpu() -> list[str]:
         f"**The same on a GPU** ({on_gpu(facts['environment'])}), in tf32, batches of"
         f" {facts['steps_tf32']['batch_size']}:",
         "",
-        *loops(facts["steps_tf32"], 3),
+        *loops(facts["steps_tf32"], 3, errors=False),
         "",
         "Whole volumes with the default solver, from array on the host to array, and the device's memory:",
         "",
