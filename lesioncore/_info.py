@@ -78,7 +78,7 @@ def format_info(facts: dict[str, Any]) -> str:
         f"platform      {facts['platform']}",
         f"build         {build['compiler']}, {build['build_type']}, {build['flags']}",
         f"              with torch {build['torch_built_with']}, for torch >= {build['torch_abi_target']} (stable ABI)",
-        f"CPU operators loaded, {cpu['instruction_set']} of {', '.join(cpu['instruction_sets_built'])};"
+        f"CPU           loaded for {cpu['instruction_set']} (there are {', '.join(cpu['instruction_sets_built'])});"
         f" {cpu['threads']} thread{'s' * (cpu['threads'] != 1)}; torch uses {cpu['torch_capability']}",
     ]
     if cuda["built"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -142,6 +143,12 @@ class HealthyScores:
         index = int(np.searchsorted(LIMITS, limit * (1 + 1e-9), side="right")) - 1
         if index < 0:
             raise ValueError(f"fpr: got {limit}, expected at least {LIMITS[0]:g} where a risk is given")
+        needed, people = math.ceil(1 / risk - 1 - 1e-9) if 0 < risk < 1 else 0, len(self.subjects)
+        if people < needed:
+            raise ValueError(
+                f"risk: got {risk}, for which {needed} healthy people are needed, but the calibration has {people};"
+                f" calibrate on more, or take a risk of {1 / (people + 1):.2g} or more"
+            )
         return conformal_threshold([subject.thresholds[index] for subject in self.subjects], risk)
 
     def rank(self, score: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

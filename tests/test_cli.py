@@ -329,3 +329,15 @@ def test_python_m_and_a_reader_that_leaves(argument, said, tmp_path):
     process.stdout.close()
     _, errors = process.communicate()
     assert (process.returncode, errors) == (1, "")
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"lesioncore {lc.__version__}\n"
+
+
+def test_an_output_that_cannot_be_written_is_found_first(tmp_path, prior, capsys):
+    path = scan(tmp_path / "sub-01_T2w.nii.gz")
+    assert main(["restore", str(path), "-o", str(path / "out"), "--prior", prior]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"error: --output: cannot write in {path} (not a directory); choose another folder"

@@ -54,7 +54,10 @@ def test_a_copy_restores_with_thresholds_that_hold(prior, healthy, tmp_path, cap
     assert (facts["subjects"], facts["pixels"]) == (3, len(inside))
     assert 0 < inside.mean() <= 0.05
     assert not (prior / "calibration.json").exists()
-    assert (tmp_path / "new" / "README.md").read_text() == "of a test"
+    card = (tmp_path / "new" / "README.md").read_text()
+    assert card.startswith("of a test\n")
+    assert "from 3 other healthy people" in card
+    assert (prior / "README.md").read_text() == "of a test"
     assert run(*words) == 1
     assert "choose another --output" in capsys.readouterr().err
 
@@ -63,9 +66,9 @@ def test_few_people_are_remarked_on(prior, healthy, capsys, monkeypatch):
     words = (healthy, "--prior", prior, "--tv-weight", 1.5, "--smoothing", 3, *OPTIONS)
     assert run(*words) == 0
     (warning,) = capsys.readouterr().err.splitlines()
-    assert warning.startswith("warning: DATA: 3 healthy people, but scans unlike")
+    assert warning.startswith("warning: DATA: 3 healthy people are few: scans unlike")
     assert "remarked on from 8 on" in warning
-    assert "1 / r - 1, which are 19 for 0.05" in warning
+    assert "(mask(risk=0.05)) takes 19" in warning
     monkeypatch.setattr("lesioncore.healthy.FEWEST_TO_COMPARE", 3)
     assert run(*words) == 0
     assert capsys.readouterr().err == ""
@@ -102,3 +105,12 @@ def test_what_cannot_be_is_said(prior, healthy, tmp_path, capsys):
     assert "given as healthy, but its lesion mask is not empty" in capsys.readouterr().err
     assert run(healthy, "--prior", prior, "--kl-weight", 2, "--solver", "em") == 2
     assert "kl_weight" in capsys.readouterr().err
+
+
+def test_an_output_that_cannot_be_written_is_found_first(prior, healthy, tmp_path, capsys, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("lesioncore.cli.calibrate.open_prior", lambda name: pytest.fail("too late"))
+    assert run(healthy, "--prior", prior, "-o", tmp_path / "file" / "new", *OPTIONS) == 1
+    assert capsys.readouterr().err == (
+        f"error: --output: cannot write in {tmp_path / 'file'} (not a directory); choose another folder\n"
+    )

@@ -144,6 +144,11 @@ def test_mask_is_of_the_scores_kind_and_wants_thresholds_for_these_settings():
     assert np.array_equal(found.affine, AFFINE)
     assert np.array_equal(voxels(found) > 0, detector.mask(voxels(score).astype(np.float32), 0.1))
     assert 0 < voxels(found).sum() < 0.2 * BRAIN.sum()
+    left = np.zeros(BRAIN.shape, dtype=bool)
+    left[: len(left) // 2] = True
+    assert np.array_equal(voxels(detector.mask(score, 0.1, brain=left)) > 0, (voxels(found) > 0) & left)
+    with pytest.raises(ValueError, match="brain: got shape"):
+        detector.mask(score, 0.1, brain=left[1:])
     other = IntensityThreshold(detector.metadata, sign=-1)
     assert other.calibration is None
     ranks = detector.calibration.rank(np.linspace(-9, 9, 50))

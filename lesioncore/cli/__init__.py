@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Annotated
 
 import tyro
@@ -60,6 +61,9 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     output = Output("--json" in arguments)
+    if arguments == ["--version"]:
+        output.say(f"lesioncore {version('lesioncore')}")
+        return 0
     try:
         command: Command = tyro.cli(
             Command,

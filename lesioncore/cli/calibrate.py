@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from lesioncore.cli.options import RestoreOptions, open_prior
-from lesioncore.cli.output import CommandError, Output, Report, UsageError, bar
+from lesioncore.cli.output import CommandError, Output, Report, UsageError, bar, check_writable
 from lesioncore.flat import Flat
 
 if TYPE_CHECKING:
@@ -79,6 +79,8 @@ class Calibrate:
             raise CommandError(f"{self.output}: exists; remove it, or choose another --output")
         if self.output is None and self.prior in embedded_priors():
             raise UsageError(f"--output: {self.prior} is part of lesioncore and stays; name a folder for a copy")
+        if self.output is not None:
+            check_writable(self.output)
         prior = open_prior(self.prior)
         if self.prior not in embedded_priors() and not Path(self.prior).is_dir():
             raise CommandError(
@@ -121,9 +123,9 @@ class Calibrate:
         output.say(f"written to {directory}")
         if found.subjects < FEWEST_TO_COMPARE:
             output.warn(
-                f"DATA: {found.subjects} healthy people, but scans unlike the healthy ones are remarked on from"
-                f" {FEWEST_TO_COMPARE} on, and limits that hold for people (mask with a risk r) take 1 / r - 1, which"
-                " are 19 for 0.05; give more"
+                f"DATA: {found.subjects} healthy people are few: scans unlike the healthy ones are remarked on from"
+                f" {FEWEST_TO_COMPARE} on, and a limit that a new person exceeds with a risk of 0.05"
+                " (mask(risk=0.05)) takes 19; give more"
             )
         thresholds = {f"{limit:g}": found.threshold(limit) for limit in _LIMITS}
         return Report(

@@ -29,11 +29,11 @@ class RestoreOptions:
     steps : int, optional
         Steps of the solver. When absent, with --solver auto as the prior was calibrated, else the solver's default.
     tv_weight : float, optional
-        Weight of the total variation: larger changes less. When absent the prior's calibrated one, which the command
-        calibrate searches for.
+        Weight of the total variation: larger changes less. When absent the prior's calibrated one; the command
+        calibrate searches for one then.
     smoothing : float, optional
         Standard deviation in mm of the Gaussian that smooths the residual before it is scored; 0 for none. When absent
-        the prior's calibrated one, which the command calibrate searches for.
+        the prior's calibrated one; the command calibrate searches for one then.
     tv : str
         Form of the total variation.
     tv_dimensions : int, optional

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 NOTE = "Research software, not a medical device."
@@ -126,6 +128,24 @@ def bar(description: str, unit: str) -> Iterator[Callable[[int, int], None]]:
             shown.refresh()
 
         yield progress
+
+
+def check_writable(folder: Path) -> None:
+    """Raise before any work is done if an output folder could not be made or written.
+
+    Raises
+    ------
+    CommandError
+        If nothing can be written there, or where it would be made.
+    """
+    existing = folder.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=".lesioncore-", dir=existing))
+    except OSError as error:
+        reason = (error.strerror or "not possible").lower()
+        raise CommandError(f"--output: cannot write in {existing} ({reason}); choose another folder") from error
 
 
 def _named(text: str) -> str:

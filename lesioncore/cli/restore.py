@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from lesioncore.cli.options import RestoreOptions, open_prior
-from lesioncore.cli.output import NOTE, CommandError, Output, Report, UsageError
+from lesioncore.cli.output import NOTE, CommandError, Output, Report, UsageError, check_writable
 from lesioncore.cli.scans import Job, other_results, results_of, select
 from lesioncore.data.bids import other_contrast
 from lesioncore.flat import Flat
@@ -75,6 +75,7 @@ class Restore:
             output.note(f"{count} left out: {reason}")
         if self.output.exists() and not self.output.is_dir():
             raise CommandError(f"{self.output}: exists and is no folder; choose another --output")
+        check_writable(self.output)
         if config.solver_name == "paper":
             output.note(
                 f"the paper's solver takes {config.decided_solver.steps} passes forward and backward for each slice;"

@@ -232,7 +232,8 @@ class Detector(ABC):
             Bound people instead: a new healthy person exceeds `fpr` with at most this probability
             (:meth:`lesioncore.healthy.HealthyScores.threshold`).
         brain : path, nibabel image, ndarray or Tensor, optional
-            Brain mask on the score's grid, which the detector's `postprocessing`, if there is any, needs.
+            Brain mask on the score's grid; nothing beyond it is detected. The detector's `postprocessing`, if there is
+            any, needs it.
         affine : ndarray, optional
             4 x 4 voxel-to-world matrix (mm) of a score that is an array or a tensor, for `postprocessing` as well.
 
@@ -244,8 +245,8 @@ class Detector(ABC):
         Raises
         ------
         ValueError
-            If the detector has no thresholds for its settings, or `fpr` is out of their range; or masks are to be
-            cleaned, but the brain or the size of the voxels is not given.
+            If the detector has no thresholds for its settings, or `fpr` is out of their range; if `brain` lies on
+            another grid; or if masks are to be cleaned, but the brain or the size of the voxels is not given.
         """
         if self.calibration is None:
             raise ValueError(
@@ -260,11 +261,13 @@ class Detector(ABC):
         return torch.from_numpy(found).to(score.device) if isinstance(score, Tensor) else found
 
     def _clean(self, detected: np.ndarray, brain: Volume | None, affine: np.ndarray | None) -> np.ndarray:
+        inside = None if brain is None else read_mask(brain, detected.shape, affine, name="brain")
+        if inside is not None:
+            detected = detected & inside
         if not self.postprocessing.active:
             return detected
-        if brain is None:
+        if inside is None:
             raise ValueError(f"brain: got none, expected the brain mask, which {self.postprocessing} needs")
-        inside = read_mask(brain, detected.shape, affine, name="brain")
         return self.postprocessing.clean(detected, inside, None if affine is None else voxel_sizes(affine))
 
     def score_scans(

@@ -213,10 +213,18 @@ def save_model(
     return target
 
 
+_RECALIBRATED = """
+## Calibrated anew
+
+The weight, the smoothing and the thresholds of this copy (`calibration.json`) are from {subjects} other healthy people;
+what is said above of the calibration holds for the original.
+"""
+
+
 def save_calibration(
     name: str | os.PathLike[str], calibration: Calibration, directory: str | os.PathLike[str] | None = None
 ) -> Path:
-    """Give a model's directory, or a copy of it, another calibration; nothing else of it changes.
+    """Give a model's directory, or a copy of it, another calibration; a copy's card says so.
 
     Parameters
     ----------
@@ -256,6 +264,8 @@ def save_calibration(
     with replace_directory(target) as folder:
         for file in (MODEL, CONFIG, CARD):
             shutil.copyfile(source / file, folder / file)
+        with (folder / CARD).open("a") as card:
+            card.write(_RECALIBRATED.format(subjects=calibration.subjects))
         _write_json(calibration.to_dict(), folder / CALIBRATION)
     return target
 
