@@ -14,11 +14,11 @@ def quality() -> list[str]:
         f" calibration has seen, {first['voxel_size']:g} mm, on the scans' own voxels (`python bench/quality.py`;"
         f" {place(first)}). Every method got its weight, smoothing and thresholds from the same"
         f" {first['calibration_healthy']} healthy people. AUC is that of all voxels, with a bootstrap 95 % interval"
-        " over patients; Dice is the mean over patients at the 1 % and the 5 % limit; *signed*: lesions known to be"
-        " bright (T2w) or dark (T1w).",
+        " over patients; AP is the average precision of all voxels; Dice is the mean over patients at the 1 % and the"
+        " 5 % limit; *signed*: lesions known to be bright (T2w) or dark (T1w).",
         "",
-        "| method | T2w, glioma-like: AUC | Dice at 1 / 5 % | T1w, stroke-like: AUC | Dice at 1 / 5 % |",
-        "|---|---|---|---|---|",
+        "| method | T2w, glioma-like: AUC | AP | Dice at 1 / 5 % | T1w, stroke-like: AUC | AP | Dice at 1 / 5 % |",
+        "|---|---|---|---|---|---|---|",
     ]
     for method in first["methods"]:
         cells = []
@@ -26,22 +26,29 @@ def quality() -> list[str]:
             row = facts["methods"][method]
             at = {one["limit"]: one["dice"]["mean"] for one in row["at_limit"]}
             low, high = row["auc_interval"]
-            cells += [f"{row['auc']:.3f} ({low:.3f}–{high:.3f})", f"{at[0.01]:.2f} / {at[0.05]:.2f}"]
+            cells += [
+                f"{row['auc']:.3f} ({low:.3f}–{high:.3f})",
+                f"{row['average_precision']:.2f}",
+                f"{at[0.01]:.2f} / {at[0.05]:.2f}",
+            ]
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
     lines += [
         "",
         f"MAP at the thresholds from healthy people, means over patients, and the rate in {first['new_healthy']}"
-        " healthy people whom no calibration has seen:",
+        " healthy people whom no calibration has seen. *Of detections*: the share of connected detections that are"
+        " lesion; the limit holds for healthy people as a whole, so that about half of them may be above it:",
         "",
-        "| | limit | sensitivity | false-positive rate | lesions found | in new healthy people | largest |",
-        "|---|---|---|---|---|---|---|",
+        "| | limit | sensitivity | false-positive rate | lesions found | of detections | in new healthy people | largest"
+        " | above the limit |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for contrast, facts in found.items():
         for row in facts["methods"]["MAP"]["at_limit"]:
             cells = " | ".join(f"{row[key]['mean']:.3f} ± {row[key]['sd']:.3f}" for key in ("sensitivity", "fpr"))
             lines.append(
                 f"| {contrast} | {100 * row['limit']:g} % | {cells} | {row['lesion_recall']:.2f} |"
-                f" {row['healthy_fpr']:.4f} | {row['healthy_fpr_largest']:.4f} |"
+                f" {row['lesion_precision']:.2f} | {row['healthy_fpr']:.4f} | {row['healthy_fpr_largest']:.4f} |"
+                f" {100 * row['healthy_above_limit']:.0f} % |"
             )
     tuned = [facts["tuning"]["MAP"] for facts in found.values()]
     lines += [
