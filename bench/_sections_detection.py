@@ -38,8 +38,8 @@ def quality() -> list[str]:
         " healthy people whom no calibration has seen. *Of detections*: the share of connected detections that are"
         " lesion; the limit holds for healthy people as a whole, so that about half of them may be above it:",
         "",
-        "| | limit | sensitivity | false-positive rate | lesions found | of detections | in new healthy people | largest"
-        " | above the limit |",
+        "| | limit | sensitivity | false-positive rate | lesions found | of detections | in new healthy people"
+        " | largest | above the limit |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for contrast, facts in found.items():
