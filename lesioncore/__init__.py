@@ -10,6 +10,7 @@ Research software, not a medical device.
 
 __version__ = "0.1.0"
 
+from lesioncore import _ops as _ops  # before all that needs it: it says what is wrong where nothing is built
 from lesioncore.calibrate import calibrate
 from lesioncore.calibration import Calibration
 from lesioncore.config import RestoreConfig

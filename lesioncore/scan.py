@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -256,7 +257,7 @@ def read_mask(
     Parameters
     ----------
     mask : path, nibabel image, ndarray or Tensor
-        The mask.
+        The mask; fractional values are warned of.
     shape : tuple of int
         Shape of the volume.
     affine : ndarray or None
@@ -281,6 +282,12 @@ def read_mask(
     # A tenth of a millimetre is far below any voxel and far above what headers lose to rounding.
     if affine is not None and mask_affine is not None and not np.allclose(affine, mask_affine, atol=0.1):
         raise ValueError(f"{name}: its affine differs from the volume's; resample it to the volume's grid first")
+    if voxels.dtype != np.bool_ and (np.abs(voxels - np.rint(voxels)) > 0.01).any():  # scaled integers are rounded
+        warnings.warn(
+            f"{name}: has values that are no whole numbers, and every nonzero voxel counts as in it; threshold a map of"
+            " probabilities first",
+            stacklevel=2,
+        )
     return voxels != 0
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -370,3 +372,15 @@ def test_opcheck(device, given_out):
     step = (x, y, gradient, mask, one, one, out if given_out else None, 5.0, 0.5, False, 1e-3)
     torch.library.opcheck(ops.restore_step_.default, step)
     torch.library.opcheck(ops.tv_prox_.default, (x, mask, one, _ops.dual_like(x, 0.5), out, 0.5, False, 3))
+
+
+def test_sources_without_the_compiled_part_say_so(tmp_path):
+    """As where Python runs in a checkout whose package is installed elsewhere."""
+    source = Path(_ops.__file__).parent
+    shutil.copytree(source, tmp_path / "lesioncore", ignore=shutil.ignore_patterns("*.so", "embedded", "__pycache__"))
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import lesioncore"
+    # -S: no site-packages, whose editable installs would find the compiled part; torch comes by its path.
+    paths = os.pathsep.join(path for path in sys.path if path)
+    done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, env={"PYTHONPATH": paths})
+    assert done.returncode == 1
+    assert "lesioncore's compiled part is not beside its sources" in done.stderr.splitlines()[-1]

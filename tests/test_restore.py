@@ -123,6 +123,12 @@ def test_masks_given_and_derived_agree(prior, image, result, tmp_path):
     assert not voxels(lc.restore(image, prior, mask=half, config=FAST).residual)[:11].any()
 
 
+def test_masks_of_probabilities_are_warned_of(prior, image):
+    mask = BRAIN.numpy() * np.float32(0.3)
+    with pytest.warns(UserWarning, match="mask: has values that are no whole numbers"):
+        lc.restore(image, prior, mask=mask, config=FAST)
+
+
 def test_list_is_each_alone(prior, image, result):
     other = scan_values(head((20, 18, 8)), seed=4).numpy()
     results = lc.restore([image, other], prior, config=FAST)
