@@ -17,7 +17,7 @@ def solvers() -> list[str]:
         " all solvers; ms are the median of the turns, seconds their sum. AUC less that of the default,"
         f" *{default}*, with a paired bootstrap 95 % interval over patients:",
         "",
-        "| | solver | ms per slice | seconds | objective per slice | AUC | less the default's |",
+        "| | solver | ms per slice | seconds | objective per slice | AUC | minus the default's |",
         "|---|---|---|---|---|---|---|",
     ]
     for contrast, facts in found.items():

@@ -111,7 +111,7 @@ def limits(name: str = "limits_cpu") -> list[str]:
         f"**The machine's limits** (`python bench/limits.py`; {where}, {facts['precision']}): copies move"
         f" {facts['copy_gb_per_s']:.0f} GB/s, products of matrices make {facts['tflops']:.3g} TFLOP/s. The"
         f" convolutions of a step of the paper's solver are {facts['gflop_per_slice']:.2f} GFLOP a slice and move at"
-        f" least {1e3 * facts['gb_per_slice']:.0f} MB. At these rates that takes {at_best:.3g} ms; measured"
+        f" least {1e3 * facts['gb_per_slice']:.0f} MB (with its share of the weights, for {facts['slices']} slices). At these rates that takes {at_best:.3g} ms; measured"
         f" {paper:.3g} ms, {100 * facts['share_of_limit']:.0f} % of the limit. The prox of TV takes {prox:.0f} % of a"
         f" `prox` step and {em:.0f} % of an `em` step. {volume['volumes']} warm volumes of 150 x 200 x 200,"
         f" `{volume['solver']}`: median {volume['median']:.3g} s, 99th percentile {volume['p99']:.3g} s.",
@@ -166,7 +166,8 @@ def scaling() -> list[str]:
             for key, form in ((axis, "g"), ("seconds", ".1f"), ("peak_gb", ".2f"))
         )
         off = 100 * found["off_the_line"]
-        lines.append(f"| {axis} | {points} | {seconds} | {found['exponent']:.2f} | {off:.0f} % | {peaks} |")
+        against = {"pixels": "pixels along a side", "width": "times the paper's channels"}.get(axis, axis)
+        lines.append(f"| {against} | {points} | {seconds} | {found['exponent']:.2f} | {off:.0f} % | {peaks} |")
     return lines
 
 
