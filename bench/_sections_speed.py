@@ -111,7 +111,8 @@ def limits(name: str = "limits_cpu") -> list[str]:
         f"**The machine's limits** (`python bench/limits.py`; {where}, {facts['precision']}): copies move"
         f" {facts['copy_gb_per_s']:.0f} GB/s, products of matrices make {facts['tflops']:.3g} TFLOP/s. The"
         f" convolutions of a step of the paper's solver are {facts['gflop_per_slice']:.2f} GFLOP a slice and move at"
-        f" least {1e3 * facts['gb_per_slice']:.0f} MB (with its share of the weights, for {facts['slices']} slices). At these rates that takes {at_best:.3g} ms; measured"
+        f" least {1e3 * facts['gb_per_slice']:.0f} MB (with its share of the weights, for {facts['slices']} slices)."
+        f" At these rates that takes {at_best:.3g} ms; measured"
         f" {paper:.3g} ms, {100 * facts['share_of_limit']:.0f} % of the limit. The prox of TV takes {prox:.0f} % of a"
         f" `prox` step and {em:.0f} % of an `em` step. {volume['volumes']} warm volumes of 150 x 200 x 200,"
         f" `{volume['solver']}`: median {volume['median']:.3g} s, 99th percentile {volume['p99']:.3g} s.",
