@@ -171,6 +171,28 @@ def test_existing_results_are_kept_unless_overwriting(tmp_path, prior, capsys):
     assert residual.read_bytes() != before[residual]
 
 
+def test_resuming_restores_what_is_not_finished(tmp_path, prior, capsys):
+    paths, out = [scan(tmp_path / f"sub-0{i}_T2w.nii.gz", i) for i in range(3)], tmp_path / "out"
+    command = ["restore", *map(str, paths), "-o", str(out), "--prior", prior, "--resume", "--json"]
+    assert main(["restore", *map(str, paths[:2]), "-o", str(out), "--prior", prior]) == 0
+    (out / "sub-01_desc-restored_T2w.json").unlink()  # as if it had been stopped before its last file
+    before = {file: file.stat().st_mtime_ns for file in out.glob("sub-00*")}
+    capsys.readouterr()
+    assert main(command) == 0
+    assert ["kept" in one for one in json_of(capsys)["scans"]] == [True, False, False]
+    assert {file: file.stat().st_mtime_ns for file in out.glob("sub-00*")} == before
+    assert main(command) == 0
+    assert all("kept" in one for one in json_of(capsys)["scans"])
+    assert main([*command, "--smoothing", "9"]) == 1  # finished with other settings
+    failed = json_of(capsys)["failed"]
+    assert len(failed) == 3
+    assert "older than the scan or made otherwise" in failed[0]["error"]
+    scan(paths[2], 7)  # a newer scan
+    assert main(command) == 1
+    assert [Path(one["input"]).name for one in json_of(capsys)["failed"]] == ["sub-02_T2w.nii.gz"]
+    assert main([*command, "--overwrite"]) == 2
+
+
 def test_another_contrast_of_the_same_subject_keeps_its_images(tmp_path, prior, capsys):
     """Masks carry no contrast in their names, so the second contrast is refused; its images are never removed."""
     out = tmp_path / "out"

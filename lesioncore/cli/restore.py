@@ -14,6 +14,7 @@ import tyro
 
 from lesioncore.cli.options import RestoreOptions, open_prior
 from lesioncore.cli.output import NOTE, CommandError, Output, Report, UsageError, check_writable
+from lesioncore.cli.resume import decided, is_finished, sidecar_of
 from lesioncore.cli.scans import Job, other_results, results_of, select
 from lesioncore.data.bids import other_contrast
 from lesioncore.flat import Flat
@@ -44,6 +45,8 @@ class Restore:
         for a scan and its results. 0 is as many as there are CPU cores, but at most 4.
     overwrite : bool
         Replace results that are there already.
+    resume : bool
+        Keep results that an earlier run has made with the same prior and settings, and restore the rest.
     json : bool
         Print one JSON object on stdout.
     """
@@ -59,6 +62,7 @@ class Restore:
     postprocessing: Flat[PostProcessing] = field(default_factory=PostProcessing)
     workers: int = 0
     overwrite: bool = False
+    resume: bool = False
     json: bool = False
 
     def run(self, output: Output) -> Report:
@@ -67,6 +71,8 @@ class Restore:
 
         if self.workers < 0:
             raise UsageError(f"--workers: got {self.workers}, expected 0 or more")
+        if self.resume and self.overwrite:
+            raise UsageError("--resume: keeps results, which --overwrite replaces; give one of them")
         prior = open_prior(self.prior)
         config = replace(self.options.config(prior), postprocessing=self.postprocessing)
         modality = metadata_of(prior).modality
@@ -82,8 +88,9 @@ class Restore:
                 " 500 are minutes to tens of minutes for a scan on a CPU"
             )
         start = time.perf_counter()
+        wanted = decided(prior, config, self.options) if self.resume else None
         done, failed = [], []
-        for number, (job, result) in enumerate(self._results(selection.jobs, prior, config, output), start=1):
+        for number, (job, result) in enumerate(self._results(selection.jobs, prior, config, wanted, output), start=1):
             output.say(f"[{number}/{len(selection.jobs)}] {job.scan}")
             contrast = other_contrast(job.scan, modality)
             if contrast is not None:
@@ -104,13 +111,18 @@ class Restore:
         return Report({"prior": self.prior, "scans": done, "failed": failed, "note": NOTE}, complete=not failed)
 
     def _results(
-        self, jobs: Sequence[Job], prior: Prior, config: RestoreConfig, output: Output
+        self,
+        jobs: Sequence[Job],
+        prior: Prior,
+        config: RestoreConfig,
+        wanted: dict[str, Any] | None,
+        output: Output,
     ) -> Iterator[tuple[Job, Callable[[], dict[str, Any]]]]:
         """The jobs in their order, each with what waits for its facts while others are in work."""
 
         def restore(job: Job) -> dict[str, Any]:
             with output.about(str(job.scan)):
-                return self._restore(job, prior, config)
+                return self._restore(job, prior, config, wanted)
 
         executor = ThreadPoolExecutor(self.workers or min(4, len(os.sched_getaffinity(0))))
         try:
@@ -119,7 +131,7 @@ class Restore:
         finally:
             executor.shutdown(cancel_futures=True)
 
-    def _restore(self, job: Job, prior: Prior, config: RestoreConfig) -> dict[str, Any]:
+    def _restore(self, job: Job, prior: Prior, config: RestoreConfig, wanted: dict[str, Any] | None) -> dict[str, Any]:
         import torch
 
         import lesioncore
@@ -127,14 +139,18 @@ class Restore:
         if not job.scan.exists():
             raise FileNotFoundError("no such file or folder")
         existing = results_of(job.scan, self.output)
+        if wanted is not None and is_finished(job.scan, job.mask, existing, wanted):
+            return {"input": str(job.scan), "folder": str(self.output), "kept": [str(path) for path in existing]}
         others = other_results(job.scan, self.output)
         if others and existing and not self.overwrite:
             raise FileExistsError(
                 f"{self.output} holds results of the same person's {' and '.join(others)} scan, whose masks would have"
                 " the same names; give another contrast an --output of its own (--overwrite replaces the masks)"
             )
-        if existing and not self.overwrite:
-            raise FileExistsError(f"results exist already ({existing[0]}); give --overwrite or another --output")
+        unfinished = wanted is not None and sidecar_of(existing) is None
+        if existing and not self.overwrite and not unfinished:
+            how = ", older than the scan or made otherwise" if self.resume else ""
+            raise FileExistsError(f"results exist already{how} ({existing[0]}); give --overwrite or another --output")
         start = time.perf_counter()
         result = lesioncore.restore(
             job.scan,
@@ -180,6 +196,8 @@ def volumes(result: Restoration) -> dict[str, Any]:
 
 def lines(facts: dict[str, Any]) -> list[str]:
     """One restored scan for people."""
+    if "kept" in facts:
+        return [f"finished before: {len(facts['kept'])} files kept in {facts['folder']}"]
     found = [f"written to {facts['folder']} ({len(facts['files'])} files) in {facts['seconds']:.1f} s"]
     if facts["detected_ml"] is None:
         found.append("no lesion masks: the prior's thresholds do not hold for these settings")
