@@ -96,6 +96,8 @@ def test_the_markdown_holds_the_same_figures(report, found):
     text = report["tables.md"].read_text()
     pooled, second, at_limits, differences, people = tables_of(text)
     methods = found.summary()["methods"]
+    whose = [f"{name}: {methods[name]['detector']['calibration_subjects']}" for name in NAMES[:2]]
+    assert f"At the thresholds from healthy people ({', '.join(whose)});" in text
     assert [row["method"] for row in pooled] == list(NAMES)
     for row, other in zip(pooled, second, strict=True):
         figures = methods[row["method"]]

@@ -104,9 +104,11 @@ def _at_limits(summary: Mapping[str, Any]) -> list[str]:
         for row in found["at_limit"]
     ]
     head = ["method", "limit", "sensitivity", "precision", "FPR", "lesions found", "lesion precision", "lesion F1"]
+    people = {name: found["detector"]["calibration_subjects"] for name, found in summary["methods"].items()}
+    whose = ", ".join(f"{name}: {count}" for name, count in people.items() if count is not None)
     text = [
-        "At the thresholds from healthy people; lesion-wise figures of all scans together; HD95 is the median over the"
-        " scans with a lesion and a detection.",
+        f"At the thresholds from healthy people ({whose}); lesion-wise figures of all scans together; HD95 is the"
+        " median over the scans with a lesion and a detection.",
         _table([*head, "HD95, mm (scans)"], rows),
     ]
     return text if rows else []
