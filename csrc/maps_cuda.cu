@@ -14,8 +14,6 @@ namespace {
 
 constexpr int kEight = 8;
 
-enum class Skip { kNone, kSame, kEnlarged };
-
 template <typename T, Skip kSkip>
 __global__ void __launch_bounds__(256) activate_kernel(MapShape s, MapShape small, Axes axes, T* x, const T* bias,
                                                        const T* skip, float slope, uint8_t* signs) {

@@ -96,6 +96,9 @@ static __device__ __forceinline__ void store(__nv_bfloat16* to, const Channels<k
   }
 }
 
+// A skip connection: none, one of the result's size, or one to be enlarged to it.
+enum class Skip { kNone, kSame, kEnlarged };
+
 // How a map is enlarged.
 struct Axes {
   Axis<float> rows, columns;

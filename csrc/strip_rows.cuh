@@ -158,8 +158,6 @@ class ColumnReader {
   float slope_;
 };
 
-enum class Skip { kNone, kSame, kEnlarged };
-
 // What happens to the sums of two pixels' two channels before they are written, kRows rows at a time.
 template <typename T, int kOutputs, Skip kSkip, bool kActivate, int kRows>
 class Exit {

@@ -76,7 +76,9 @@ def restore(
     target = resolve_device(device)
     precision = precision_for(config.precision, target, prior)
     tv_weight, smoothing = weight_of(metadata, config), smoothing_of(metadata, config)
-    calibration = _holding(metadata, config, tv_weight, smoothing)
+    calibration = holding(metadata, config, tv_weight, smoothing)
+    if calibration is None:
+        _warn_of_settings(metadata, config, tv_weight, smoothing)
     scans, several = prepare_all(volume, metadata, mask=mask, affine=affine, normalized=config.normalized)
     if config.postprocessing.active:
         for scan in scans:
@@ -181,13 +183,19 @@ def smoothing_of(metadata: PriorMetadata, config: RestoreConfig) -> float:
     return 0.0 if calibration is None or calibration.tv_weight is None else calibration.smoothing
 
 
-def _holding(metadata: PriorMetadata, config: RestoreConfig, weight: float, smoothing: float) -> Calibration | None:
-    """The prior's calibration if it holds for this configuration; warns if it does not."""
+def holding(metadata: PriorMetadata, config: RestoreConfig, weight: float, smoothing: float) -> Calibration | None:
+    """The prior's calibration if it holds for this configuration."""
     calibration = metadata.calibration
     if calibration is None or calibration.tv_weight is None:
         return None
-    if calibration.holds(config.settings(), weight, smoothing):
-        return calibration
+    return calibration if calibration.holds(config.settings(), weight, smoothing) else None
+
+
+def _warn_of_settings(metadata: PriorMetadata, config: RestoreConfig, weight: float, smoothing: float) -> None:
+    """Warn of a calibration that does not hold, if there is one."""
+    calibration = metadata.calibration
+    if calibration is None or calibration.tv_weight is None:
+        return
     calibrated = {
         **_flat(calibration.settings),
         "tv_weight": calibration.tv_weight,
@@ -202,7 +210,6 @@ def _holding(metadata: PriorMetadata, config: RestoreConfig, weight: float, smoo
         " so the result has no masks. lesioncore.calibrate makes thresholds for these settings.",
         stacklevel=3,
     )
-    return None
 
 
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:

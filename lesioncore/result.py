@@ -39,6 +39,21 @@ class RunRecord:
     seed: int | None
     seconds: float
 
+    def decided(self) -> dict[str, Any]:
+        """What decides the result of a scan, as the sidecar has it (JSON-able)."""
+        thresholds = self.calibration and {f"{f:g}": self.calibration.threshold(f) for f in SAVED_FPR}
+        return {
+            "Prior": self.metadata.name,
+            "PriorFingerprint": self.metadata.fingerprint,
+            "Settings": self.config.settings(),
+            "TVWeight": self.tv_weight,
+            "Smoothing": self.smoothing,
+            "Thresholds": thresholds,
+            "PostProcessing": asdict(self.config.postprocessing),
+            "Seed": self.seed,
+            "Precision": self.precision,
+        }
+
 
 class Restoration:
     """A restored scan, on the grid, affine and storage order of its input and of the input's kind.
@@ -169,20 +184,10 @@ class Restoration:
         return {
             "GeneratedBy": {"Name": "lesioncore", "Version": __version__, "torch": torch.__version__},
             "Source": None if self.scan.path is None else self.scan.path.name,
-            "Prior": record.metadata.name,
-            "PriorFingerprint": record.metadata.fingerprint,
-            "Settings": record.config.settings(),
-            "TVWeight": record.tv_weight,
-            "Smoothing": record.smoothing,
-            "Thresholds": {f"{f:g}": record.calibration.threshold(f) for f in SAVED_FPR}
-            if record.calibration
-            else None,
-            "PostProcessing": asdict(record.config.postprocessing),
+            **record.decided(),
             "Remarks": self.remarks,
-            "Seed": record.seed,
             "Device": record.device,
             "Backend": record.backend,
-            "Precision": record.precision,
             "Seconds": round(record.seconds, 3),
             "Objective": [round(value, 3) for value in self.objective],
             "Units": {

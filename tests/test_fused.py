@@ -96,8 +96,11 @@ def test_with_own_operators(kind, channels, precision, monkeypatch):
 @pytest.mark.needs_cuda
 @pytest.mark.parametrize("kind", ["down", "up"])
 @pytest.mark.parametrize("channels", [(1, 16), (16, 16), (16, 32), (32, 16), (8, 24), (3, 5), (8, 1)])
-@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("tf32", 2e-3), ("bfloat16", 2e-2)])
-def test_on_cuda(kind, channels, precision, tolerance):
+@pytest.mark.parametrize(
+    ("precision", "tolerances"), [("float32", (1e-4, 1e-3)), ("tf32", (2e-3, 3e-2)), ("bfloat16", (2e-2, 0.2))]
+)
+def test_on_cuda(kind, channels, precision, tolerances):
+    """Values and gradients; rounding turns some signs, and with each all of a gradient's value there."""
     block = random_block(kind, channels, (49, 41))
     x, (ready, slow) = torch.randn(2, channels[0], 49, 41), (fused(block).cuda(), deepcopy(block).double())
     if precision == "bfloat16":
@@ -106,9 +109,8 @@ def test_on_cuda(kind, channels, precision, tolerance):
     exact = value_and_gradient(slow, x.double(), cotangent)
     with multiplying_in(precision, torch.device("cuda")):  # by itself torch lets convolutions round to TF32
         found = value_and_gradient(ready, x.cuda(), cotangent.cuda())
-    # Rounding turns a share of the signs that is like it, each with all of a gradient's value there.
-    for a, b, bound in zip(exact, found, (tolerance, tolerance**0.5), strict=True):
-        assert (a - b.cpu()).norm() <= bound * a.norm()
+    for a, b, tolerance in zip(exact, found, tolerances, strict=True):
+        assert (a - b.cpu()).norm() <= tolerance * a.norm()
 
 
 def test_metadata_is_left_alone():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 import sys
 import threading
@@ -39,9 +40,9 @@ def restored(prior, solver="em", **options):
     return lc.restore(SLICES, prior, config=config, device="cpu")
 
 
-def lively(make=tiny_vae):
+def lively(make=tiny_vae, seed=0):
     """A random prior of larger weights: its reconstructions differ from slice to slice, and so does their rounding."""
-    prior = make()
+    prior = make(seed=seed)
     for module in prior.modules():
         if isinstance(module, torch.nn.Conv2d):
             module.weight.data *= 2
@@ -55,13 +56,17 @@ def relative(found, exact):
 @pytest.mark.parametrize("make", [tiny_vae, tiny_multiscale, tiny_gmvae])
 @pytest.mark.parametrize("held", [False, True])
 def test_bfloat16_gives_the_gradient_to_its_eight_bits(make, held):
-    prior = lively(make)
-    value, gradient = ElboGradient(prior, hold_posterior=held)(SLICES)
-    found_value, found = ElboGradient(prior, hold_posterior=held, dtype=torch.bfloat16)(SLICES)
-    assert found.dtype == found_value.dtype == torch.float32
-    # .04 computed in software, .054 with a processor's own instructions: rounding turns other signs of activations.
-    assert 1e-3 < relative(found, gradient) < 8e-2
-    assert relative(found_value, value) < 5e-2
+    """In the median of random networks: in each one rounding turns some signs of activations, more or fewer."""
+    errors = []
+    for seed in range(5):
+        prior = lively(make, seed)
+        value, gradient = ElboGradient(prior, hold_posterior=held)(SLICES)
+        found_value, found = ElboGradient(prior, hold_posterior=held, dtype=torch.bfloat16)(SLICES)
+        assert found.dtype == found_value.dtype == torch.float32
+        errors.append((relative(found, gradient), relative(found_value, value)))
+    of_gradient, of_value = (statistics.median(kind) for kind in zip(*errors, strict=True))
+    assert 1e-3 < of_gradient < 5e-2
+    assert of_value < 5e-2
 
 
 @pytest.mark.parametrize("solver", ["em", lc.ProxSolver(steps=40, tolerance=0.0)], ids=["em", "prox"])
@@ -226,6 +231,8 @@ def test_tf32_on_cuda(solver):
     found = {precision: on_cuda(precision) for precision in ("auto", "tf32", "float32", "bfloat16")}
     assert [result.record.precision for result in found.values()] == ["tf32", "tf32", "float32", "bfloat16"]
     errors = [relative(found[precision].residual, exact) for precision in ("float32", "tf32", "bfloat16")]
+    if solver == "em":  # how prox steps depends on rounding, so there either of the coarser formats may end closer
+        assert errors == sorted(errors)
     assert errors[0] < 1e-3
     assert errors[0] < errors[1] < 0.02
     assert errors[0] < errors[2] < 0.1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,30 +14,27 @@ if TYPE_CHECKING:
 
 
 def decided(prior: Prior, config: RestoreConfig, options: RestoreOptions) -> dict[str, Any]:
-    """What a result's JSON will say of how it was made, as far as that is known before."""
+    """What a result's JSON will say of what decides it."""
     from lesioncore.precision import precision_for
     from lesioncore.priors.base import metadata_of
-    from lesioncore.restore import resolve_device, smoothing_of, weight_of
-    from lesioncore.result import SAVED_FPR
+    from lesioncore.restore import holding, resolve_device, smoothing_of, weight_of
+    from lesioncore.result import RunRecord
 
-    metadata, config = metadata_of(prior), config.for_prior(prior)
+    metadata, config, device = metadata_of(prior), config.for_prior(prior), resolve_device(options.device)
     weight, smoothing = weight_of(metadata, config), smoothing_of(metadata, config)
-    calibration = metadata.calibration
-    if calibration is not None and (
-        calibration.tv_weight is None or not calibration.holds(config.settings(), weight, smoothing)
-    ):
-        calibration = None
-    facts = {
-        "PriorFingerprint": metadata.fingerprint,
-        "Settings": config.settings(),
-        "TVWeight": weight,
-        "Smoothing": smoothing,
-        "Thresholds": calibration and {f"{limit:g}": calibration.threshold(limit) for limit in SAVED_FPR},
-        "PostProcessing": asdict(config.postprocessing),
-        "Seed": options.seed if config.latent == "sample" else None,
-        "Precision": precision_for(config.precision, resolve_device(options.device), prior),
-    }
-    return json.loads(json.dumps(facts))
+    record = RunRecord(
+        metadata,
+        config,
+        weight,
+        smoothing,
+        holding(metadata, config, weight, smoothing),
+        str(device),
+        None,
+        precision_for(config.precision, device, prior),
+        options.seed if config.latent == "sample" else None,
+        0.0,
+    )
+    return json.loads(json.dumps(record.decided()))
 
 
 def sidecar_of(results: list[Path]) -> Path | None:

@@ -82,36 +82,35 @@ class FrozenConv(nn.Module):
         With `signs`, from that behind this convolution's activation.
         """
         outputs, inputs = self.weight.shape[:2]
-        if self._is_native(gradient, inputs, outputs, alone=add is None) and self.stride == [1, 1]:
-            if signs is not None and signs.dtype != torch.uint8:
-                gradient, signs = through_activation(gradient, signs, self.negative_slope), None
+        native = self._is_native(gradient, inputs, outputs, alone=add is None)
+        takes_bits = native and self.stride == [1, 1]
+        if signs is not None and not (takes_bits and signs.dtype == torch.uint8):
+            gradient, signs = through_activation(gradient, signs, self.negative_slope), None
+        if takes_bits:
             slope = self.negative_slope
             return _maps.convolve(gradient, self.turned, skip=add, signs=signs, negative_slope=slope)[0]
-        if signs is not None:
-            gradient = through_activation(gradient, signs, self.negative_slope)
         if self.stride == [1, 1] and _onednn_takes(gradient):
             padding = [size - 1 - pad for size, pad in zip(self.weight.shape[2:], self.padding, strict=True)]
             return self._onednn(gradient, "turned", None, [1, 1], padding, add=add)
-        if _has_native(gradient) and self.weight[0, 0].numel() == 1:
-            product = torch.matmul(gradient.permute(0, 2, 3, 1), self.weight[:, :, 0, 0])
-            return product.permute(0, 3, 1, 2) if add is None else product.permute(0, 3, 1, 2).add_(add)
-        if self._is_native(gradient, inputs, outputs, alone=add is None):
+        if native:
             found = _maps.convolve_down_adjoint(gradient, self.weight, (shape[2], shape[3]))
-            return found if add is None else found.add_(add)
-        like = torch.empty(shape, dtype=gradient.dtype, device=gradient.device, memory_format=torch.channels_last)
-        found = torch.ops.aten.convolution_backward(
-            gradient,
-            like,
-            self.weight,
-            None,
-            self.stride,
-            self.padding,
-            [1, 1],
-            False,
-            [0, 0],
-            1,
-            [True, False, False],
-        )[0]
+        elif _has_native(gradient) and self.weight[0, 0].numel() == 1:
+            found = torch.matmul(gradient.permute(0, 2, 3, 1), self.weight[:, :, 0, 0]).permute(0, 3, 1, 2)
+        else:
+            like = torch.empty(shape, dtype=gradient.dtype, device=gradient.device, memory_format=torch.channels_last)
+            found = torch.ops.aten.convolution_backward(
+                gradient,
+                like,
+                self.weight,
+                None,
+                self.stride,
+                self.padding,
+                [1, 1],
+                False,
+                [0, 0],
+                1,
+                [True, False, False],
+            )[0]
         return found if add is None else found.add_(add)
 
     def _runs_native(self, x: Tensor, size: tuple[int, int] | None, add: Tensor | None, activate: bool) -> bool:

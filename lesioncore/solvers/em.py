@@ -8,7 +8,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lesioncore import _ops
 from lesioncore.solvers.objective import Objective, ProgressCallback, Solution, check_problem
 
 
@@ -55,11 +54,11 @@ class EMSolver:
         """Restore slices; arguments as for :meth:`PaperSolver.solve`, with an ELBO that holds the posterior."""
         check_problem(y, mask)
         y, mask = y.contiguous(), mask.contiguous()
-        problems, tv = objective.problems(len(y)), objective.tv
+        problems = objective.problems(len(y))
         # The gradient is 2 (mu_X - X) where the pixels' variance is 1/2, so this step lands on Y - mu_X.
-        weight = y.new_full((1,), 0.5 * objective.tv_weight)
         d, moved = torch.zeros_like(y), torch.empty_like(y)
-        duals = [_ops.dual_like(stack, tv.depth_weight) for stack in problems.stacks(y)]
+        duals = objective.duals(y, problems)
+        weights = [y.new_full((1,), 0.5 * objective.tv_weight)] * len(duals)
         history = []
         # The gradient at the last iterate is not needed, but its ELBO closes the recorded curve.
         for step in range(self.steps + 1):
@@ -71,18 +70,7 @@ class EMSolver:
             if step == self.steps:
                 break
             torch.sub(d, gradient, alpha=0.5, out=moved)
-            stacks = (problems.stacks(slices) for slices in (moved, mask, d))
-            for v, inside, out, dual in zip(*stacks, duals, strict=True):
-                _ops.tv_prox_(
-                    v,
-                    inside,
-                    weight,
-                    dual,
-                    out=out,
-                    depth_weight=tv.depth_weight,
-                    isotropic=tv.isotropic,
-                    iterations=self.inner_iterations,
-                )
+            objective.tv_prox_(moved, mask, weights, duals, problems, out=d, iterations=self.inner_iterations)
             if progress is not None:
                 progress(step + 1, self.steps)
         return Solution(y - d, torch.stack(history))

@@ -8,7 +8,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lesioncore import _ops
 from lesioncore.solvers.objective import Objective, ProgressCallback, Solution, check_problem
 
 _SUFFICIENT = 1e-4
@@ -105,7 +104,7 @@ class _Going:
     def __init__(self, y: Tensor, mask: Tensor, objective: Objective, step_size: float) -> None:
         self.objective, self.problems = objective, objective.problems(len(y))
         self.y, self.mask, self.d = y, mask, torch.zeros_like(y)
-        self.duals = [_ops.dual_like(stack, objective.tv.depth_weight) for stack in self.problems.stacks(y)]
+        self.duals = objective.duals(y, self.problems)
         self.slices = torch.arange(len(y), device=y.device)
         self.value, self.gradient = self._cost(self.d)
         self.indices = torch.arange(len(self.value), device=y.device)
@@ -115,22 +114,10 @@ class _Going:
 
     def step(self, inner_iterations: int, tolerance: float) -> Tensor:
         """Take a step where it lowers the objective; returns which problems are finished."""
-        problems, tv = self.problems, self.objective.tv
-        trial = torch.empty_like(self.d)
+        problems, trial = self.problems, torch.empty_like(self.d)
         moved = self.d - self.gradient * self._of_slices(self.tau)
-        stacks = (problems.stacks(slices) for slices in (moved, self.mask, trial))
         weights = problems.per_stack(self.tau * self.objective.tv_weight)
-        for v, inside, out, weight, dual in zip(*stacks, weights, self.duals, strict=True):
-            _ops.tv_prox_(
-                v,
-                inside,
-                weight,
-                dual,
-                out=out,
-                depth_weight=tv.depth_weight,
-                isotropic=tv.isotropic,
-                iterations=inner_iterations,
-            )
+        self.objective.tv_prox_(moved, self.mask, weights, self.duals, problems, out=trial, iterations=inner_iterations)
         value, gradient = self._cost(trial)
         s, r = trial - self.d, gradient - self.gradient
         change, bend = (problems.sums(product.flatten(1).sum(1)) for product in (s.square(), s * r))
