@@ -21,4 +21,7 @@ STABLE_TORCH_LIBRARY(lesioncore, m) {
       "convolve(Tensor x, Tensor? signs, Tensor weight, Tensor? bias, Tensor? skip, int stride, "
       "float negative_slope, Tensor(a!) out, Tensor(b!)? out_signs) -> ()");
   m.def("convolve_down_adjoint(Tensor gradient, Tensor weight, Tensor(a!) out) -> ()");
+
+  // Random numbers: a stream is a row of `streams` [N, 2], its seed and the number of the call.
+  m.def("normal(Tensor streams, Tensor(a!) out) -> ()");
 }

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lesioncore._random import streams_of
 from lesioncore.batches import batch_size_for, check_batch_size, in_batches
 from lesioncore.plan import plan_for
 
@@ -68,9 +69,7 @@ class ElboGradient:
         self._plan = plan_for(prior, kl_weight, hold_posterior, dtype)
         self._earlier_replays = self._plan.replays
         self.batch_size = check_batch_size(batch_size)
-        self._noise_shape: tuple[int, ...] = getattr(prior, "noise_shape", ())
-        # Streams are drawn on the CPU so that CPU and GPU runs see the same samples.
-        self._streams = None if noise_seeds is None else [torch.Generator().manual_seed(s) for s in noise_seeds]
+        self._streams = None if noise_seeds is None else streams_of(noise_seeds)
 
     def __call__(self, x: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """ELBO and its gradient.
@@ -96,11 +95,10 @@ class ElboGradient:
         """
         elbo = x.new_empty(len(x))
         gradient = torch.empty_like(x, memory_format=torch.contiguous_format)
-        noise = None if self._streams is None else self._noise(rows)
+        inputs = (x,) if self._streams is None else (x, self._advanced(rows, x.device))
 
         def run(batch: slice) -> None:
-            inputs = (x[batch],) if noise is None else (x[batch], noise[batch].to(x))
-            elbo[batch], gradient[batch] = self._plan(*inputs)
+            elbo[batch], gradient[batch] = self._plan(*(one[batch] for one in inputs))
 
         self.batch_size = in_batches(run, len(x), self.batch_size or batch_size_for(x, x.device))
         return elbo, gradient
@@ -114,8 +112,10 @@ class ElboGradient:
             return "autograd"
         return "captured" if self._plan.replays > self._earlier_replays else "fused"
 
-    def _noise(self, rows: Tensor | None) -> Tensor:
-        """Standard normal noise whose values depend on the slice and its number of calls, never on the batch."""
+    def _advanced(self, rows: Tensor | None, device: torch.device) -> Tensor:
+        """The slices' streams for one more call: a sample depends on the slice and its calls, never on the batch."""
         assert self._streams is not None
-        streams = self._streams if rows is None else [self._streams[row] for row in rows.tolist()]
-        return torch.stack([torch.randn(self._noise_shape, generator=stream) for stream in streams])
+        self._streams = self._streams.to(device)
+        streams = (self._streams if rows is None else self._streams[rows]).clone()
+        self._streams[slice(None) if rows is None else rows, 1] += 1
+        return streams

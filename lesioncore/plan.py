@@ -11,13 +11,16 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from lesioncore._random import normal
 from lesioncore.captured import Captured
 from lesioncore.priors.base import elbo_of_terms
 from lesioncore.priors.fused import compute_in
 
 
 class Plan:
-    """Computes the ELBO and its gradient for a batch, ``(x, noise) -> ([N], [N, 1, H, W])``.
+    """Computes the ELBO and its gradient for a batch, ``(x, streams) -> ([N], [N, 1, H, W])``.
+
+    With `streams` (:mod:`lesioncore._random`) for a sample of the latents, without for their mean.
 
     Parameters
     ----------
@@ -29,15 +32,16 @@ class Plan:
 
     def __init__(self, prior: Any, kl_weight: float, hold_posterior: bool, dtype: torch.dtype) -> None:
         self.fused = hasattr(prior, "folded")
+        self._noise_shape: tuple[int, ...] = getattr(prior, "noise_shape", ())
         self._prior = prior.folded() if self.fused else prior
         if dtype != torch.float32:
             compute_in(self._prior, dtype)
         self._kl_weight, self._hold_posterior = kl_weight, hold_posterior
         self._captured = Captured(self._differentiated) if self.fused and _on_cuda(prior) else None
 
-    def __call__(self, x: Tensor, *noise: Tensor) -> tuple[Tensor, ...]:
+    def __call__(self, x: Tensor, *streams: Tensor) -> tuple[Tensor, ...]:
         function = self._differentiated if self._captured is None else self._captured
-        return function(x, *noise)
+        return function(x, *streams)
 
     @property
     def replays(self) -> int:
@@ -49,8 +53,9 @@ class Plan:
         if self._captured is not None:
             self._captured.release()
 
-    def _differentiated(self, x: Tensor, *noise: Tensor) -> tuple[Tensor, Tensor]:
+    def _differentiated(self, x: Tensor, *streams: Tensor) -> tuple[Tensor, Tensor]:
         leaf = x.detach().requires_grad_(True)
+        noise = [normal(one, self._noise_shape).to(x) for one in streams]
         with torch.enable_grad():
             value = self._value(leaf, *noise)
             if value.shape != (len(leaf),):

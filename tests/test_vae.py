@@ -10,6 +10,7 @@ from models import tiny_gmvae, tiny_multiscale, tiny_vae
 from torch.distributions import Independent, Normal, kl_divergence
 
 from lesioncore import VAE, VAEConfig
+from lesioncore._random import normal, streams_of
 from lesioncore.engine import ElboGradient
 from lesioncore.priors.base import elbo_of_terms
 from lesioncore.priors.latent import PIXEL_LOG_VARIANCE
@@ -180,8 +181,8 @@ def test_samples_repeat_by_seed_and_differ_between_calls(make):
 def test_engine_weighs_the_costs(make, sampled, kl_weight):
     model = make().double()
     x = torch.randn(3, 1, 24, 20, dtype=torch.float64, requires_grad=True)
-    noise = torch.stack([torch.randn(model.noise_shape, generator=torch.Generator().manual_seed(s)) for s in range(3)])
-    terms = model.elbo_terms(x, noise.double() if sampled else None)
+    noise = normal(streams_of(range(3)), model.noise_shape).double()
+    terms = model.elbo_terms(x, noise if sampled else None)
     costs = sum(value for name, value in terms.items() if name != "log_likelihood")
     expected = terms["log_likelihood"] - kl_weight * costs
     (gradient,) = torch.autograd.grad(expected.sum(), x)

@@ -1,0 +1,40 @@
+// normal: standard normal numbers of streams. Formulas in normal.h; the CPU twin is normal_cpu.cpp.
+//
+// Thread map: one thread for four numbers, those of one counter. Seeds and calls are read on the device, so that each
+// replay of a graph may draw other numbers.
+#include <torch/csrc/stable/library.h>
+
+#include "cuda_common.cuh"
+#include "normal.h"
+#include "normal_checks.h"
+
+namespace lesioncore {
+namespace {
+
+constexpr int kThreads = 128;
+
+__global__ void __launch_bounds__(kThreads) normal_kernel(NormalCall call, const int64_t* streams, float* out) {
+  const int64_t fours = call.fours(), all = call.streams * fours;
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < all;
+       i += static_cast<int64_t>(gridDim.x) * kThreads) {
+    const int64_t stream = i / fours;
+    draw_four(streams + 2 * stream, i - stream * fours, call.numbers, out + stream * call.numbers);
+  }
+}
+
+void normal_cuda(const Tensor& streams, const Tensor& out) {
+  const NormalCall call = check_normal(streams, out);
+  const int64_t threads = call.streams * call.fours();
+  if (threads == 0) return;
+  const torch::stable::accelerator::DeviceGuard guard(out.get_device_index());
+  const auto blocks = static_cast<unsigned>(std::min<int64_t>((threads + kThreads - 1) / kThreads, 1 << 20));
+  normal_kernel<<<blocks, kThreads, 0, current_stream(out)>>>(call, data<int64_t>(streams), mutable_data<float>(out));
+  STD_CUDA_KERNEL_LAUNCH_CHECK();
+}
+
+}  // namespace
+}  // namespace lesioncore
+
+STABLE_TORCH_LIBRARY_IMPL(lesioncore, CUDA, m) {
+  m.impl("normal", TORCH_BOX(&lesioncore::normal_cuda));
+}
