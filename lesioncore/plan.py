@@ -78,15 +78,13 @@ class _Kept:
     """The plans of one prior, and the weights that they were made from."""
 
     def __init__(self, prior: torch.nn.Module) -> None:
-        self.weights = [weight.detach().clone() for weight in _weights(prior)]
+        self.kinds, self.bits = _written_down(prior)
         self.plans: dict[Hashable, Plan] = {}
 
     def hold(self, prior: torch.nn.Module) -> bool:
         """Whether the prior still has these weights. Compared by value: not every change leaves a trace elsewhere."""
-        weights = _weights(prior)
-        if [_kind(weight) for weight in weights] != [_kind(weight) for weight in self.weights]:
-            return False
-        return bool(torch.stack([(a == b).all() for a, b in zip(weights, self.weights, strict=True)]).all())
+        kinds, bits = _written_down(prior)
+        return kinds == self.kinds and torch.equal(bits, self.bits)
 
 
 _kept: WeakKeyDictionary[torch.nn.Module, _Kept] = WeakKeyDictionary()
@@ -129,5 +127,8 @@ def _weights(prior: torch.nn.Module) -> list[Tensor]:
     return list(chain(prior.parameters(), prior.buffers()))
 
 
-def _kind(weight: Tensor) -> Hashable:
-    return (weight.shape, weight.dtype, weight.device)
+def _written_down(prior: torch.nn.Module) -> tuple[Hashable, Tensor]:
+    """Shapes and types of a prior's weights, and their bits in one piece, which takes few launches."""
+    weights = [weight.detach() for weight in _weights(prior)]
+    kinds = tuple((weight.shape, weight.dtype, weight.device) for weight in weights)
+    return kinds, torch.cat([weight.flatten().view(torch.uint8) for weight in weights])

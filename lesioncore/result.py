@@ -83,7 +83,7 @@ class Restoration:
         self.scan = scan
         self.solution = solution
         self.record = record
-        slices = max(1, int(scan.mask.flatten(1).any(1).sum()))
+        slices = max(1, int(scan.brain_rows.sum()))
         self.objective = (solution.objective.double().sum(1) / slices).tolist()
 
     def __repr__(self) -> str:

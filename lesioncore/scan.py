@@ -49,12 +49,18 @@ class SliceStack:
     bend: float | None = field(default=None, kw_only=True)
 
     @property
+    def brain_rows(self) -> Tensor:
+        """Which slices have brain, bool ``[N]``."""
+        # NumPy stops at a slice's first pixel of brain, torch reads all.
+        return torch.from_numpy(self.mask.flatten(1).numpy().any(1))
+
+    @property
     def extent(self) -> tuple[float, float, float] | None:
         """How far the brain reaches from left to right, back to front and bottom to top, mm; None when unknown.
 
         Half a per cent of it beyond either end does not count, so that stray voxels of a mask do not.
         """
-        if self.voxel_size is None or not self.mask.any():
+        if self.voxel_size is None or not self.brain_rows.any():
             return None
         lengths = []
         for axis, size in zip((1, 2, 0), self.voxel_size, strict=True):
@@ -181,7 +187,7 @@ def prepare(
     orientation = Orientation.from_affine(world, values.shape)
     ras = torch.from_numpy(orientation.to_ras(values))
     brain = brain_mask(ras) if given is None else torch.from_numpy(orientation.to_ras(given))
-    if not brain.any():
+    if not brain.numpy().any():  # as for brain_rows
         raise ValueError("mask: no voxel is brain; check that it belongs to this scan")
     fill = metadata.intensity.background if metadata.intensity else BACKGROUND
     if metadata.grid is None:
@@ -288,7 +294,7 @@ def read_mask(
             " probabilities first",
             stacklevel=2,
         )
-    return voxels != 0
+    return voxels if voxels.dtype == np.bool_ else voxels != 0
 
 
 def _prepare_slices(
@@ -316,7 +322,7 @@ def _prepare_slices(
         brain = tensor != fill
     else:
         brain = brain_mask(tensor[:, 0]).unsqueeze(1)
-    if not brain.any():
+    if not brain.numpy().any():  # as for brain_rows
         raise ValueError("mask: no voxel is brain; check that it belongs to this scan")
     zscores, mapping = _to_zscores(tensor, tensor, brain, metadata, normalized)
     slices = torch.where(brain, zscores, fill)

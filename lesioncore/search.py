@@ -99,13 +99,13 @@ def choose(curve: Sequence[dict[str, float]], criterion: str) -> dict[str, float
 
 def spread(scans: Sequence[SliceStack], count: int) -> list[SliceStack]:
     """At most `count` of the scans, evenly spread over all that have brain."""
-    filled = [scan for scan in scans if scan.mask.any()]
+    filled = [scan for scan in scans if scan.brain_rows.any()]
     return [filled[i] for i in _evenly(len(filled), count)]
 
 
 def spread_slices(scans: Sequence[SliceStack], count: int) -> list[SliceStack]:
     """At most `count` slices with brain, evenly spread over the scans and their heights, as single slices."""
-    places = [(scan, int(row)) for scan in scans for row in scan.mask.flatten(1).any(1).nonzero()[:, 0]]
+    places = [(scan, int(row)) for scan in scans for row in scan.brain_rows.nonzero()[:, 0]]
     chosen = [places[i] for i in _evenly(len(places), count)]
     return [
         SliceStack(

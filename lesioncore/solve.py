@@ -67,7 +67,7 @@ def _solve_together(
 ) -> list[Solution]:
     """Solutions of stacks with one data term."""
     tv = config.total_variation(stacks[0].voxel_size)
-    keep = [stack.mask.flatten(1).any(1) for stack in stacks]
+    keep = [stack.brain_rows for stack in stacks]
     if tv.depth_weight > 0:
         for rows in keep:
             # The brain's slices with one on either side, whose residual is 0: what lies beyond changes nothing.

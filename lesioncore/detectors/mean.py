@@ -188,7 +188,7 @@ class _Moments:
 
     def add(self, stack: SliceStack) -> None:
         _check_size(stack, self.grid.shape)
-        rows = stack.mask.flatten(1).any(1).nonzero()[:, 0]
+        rows = stack.brain_rows.nonzero()[:, 0]
         if len(rows) == 0:
             raise ValueError("healthy: a stack has no pixel of brain; check its mask")
         step = self.grid.voxel_size / _spacing(stack, self.grid.voxel_size)
@@ -220,7 +220,7 @@ class _Moments:
 
 def _top(stack: SliceStack) -> int:
     """Index of the topmost slice with brain; slices go from inferior to superior."""
-    rows = stack.mask.flatten(1).any(1).nonzero()[:, 0]
+    rows = stack.brain_rows.nonzero()[:, 0]
     return int(rows[-1]) if len(rows) else len(stack.slices) - 1
 
 

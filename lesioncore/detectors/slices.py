@@ -46,7 +46,7 @@ def map_slices(
     """
     target = resolve_device(device)
     model.to(target).eval()
-    rows = [stack.mask.flatten(1).any(1) for stack in stacks]
+    rows = [stack.brain_rows for stack in stacks]
     slices = torch.cat([stack.slices[keep] for stack, keep in zip(stacks, rows, strict=True)])
     masks = torch.cat([stack.mask[keep] for stack, keep in zip(stacks, rows, strict=True)])
     found = torch.zeros_like(slices)

@@ -109,7 +109,7 @@ class Curves:
         for count in STEPS[self.config.solver_name] if steps is None else steps:
             config = replace(self.config, solver=replace(self.config.decided_solver, steps=count))
             found = self._solve(self._patients, config, self.weight)
-            slices = sum(int(stack.mask.flatten(1).any(1).sum()) for stack, _ in self._patients)
+            slices = sum(int(stack.brain_rows.sum()) for stack, _ in self._patients)
             objective = float(torch.cat([solution.objective[-1] for solution in found]).double().sum()) / slices
             rows.append({"steps": count, "auc": self._auc(found), "objective": objective})
         return rows
