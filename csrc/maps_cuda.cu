@@ -67,30 +67,60 @@ __global__ void __launch_bounds__(256) enlarge_kernel(MapShape small, MapShape l
   });
 }
 
+// A thread takes some channels of a column downwards: what a row of the large map gives to the column is added up along
+// the row first, and then shared between the two rows of the small map that it lies between. Rows are so read once (and
+// about two more for each strip), and columns by the two or three threads that take part of them, through L1.
+constexpr int kAdjointStrip = 16;  // rows of the small map in turn
+
+__host__ __device__ MapShape strips_of(MapShape small) {
+  small.height = (small.height + kAdjointStrip - 1) / kAdjointStrip;
+  return small;
+}
+
 template <typename T, int kCount, bool kSigns>
 __global__ void __launch_bounds__(256)
     enlarge_adjoint_kernel(MapShape small, MapShape large, Axes axes, const T* gradient, const uint8_t* signs,
                            const uint8_t* out_signs, float slope, T* out) {
-  for_row_parts<kCount>(small, [&](int64_t slice, int row, int column, int channel) {
+  for_row_parts<kCount>(strips_of(small), [&](int64_t slice, int strip, int column, int channel) {
     const int left = axes.columns.readers_begin(column), right = axes.columns.readers_end(column, large.width);
-    const int bottom = axes.rows.readers_end(row, large.height);
-    Channels<kCount> sum = {};
-    for (int i = axes.rows.readers_begin(row); i < bottom; ++i) {
-      const float across = axes.rows.at(i).of(row);
+    const int bottom = min((strip + 1) * kAdjointStrip, static_cast<int>(small.height));
+    auto along = [&](int i) {
       const int64_t begin = (slice * large.height + i) * large.width * large.channels + channel;
-#pragma unroll 2
+      Channels<kCount> sum = {};
+#pragma unroll 5
       for (int j = left; j < right; ++j) {
-        const float weight = across * axes.columns.at(j).of(column);
         const int64_t at = begin + j * large.channels;
+        const float weight = axes.columns.at(j).of(column);
         Channels<kCount> c = load<kCount>(gradient + at);
         if constexpr (kSigns) pass_through(c, signs[at / 8], slope);
 #pragma unroll
         for (int k = 0; k < kCount; ++k) sum.v[k] = fmaf(weight, c.v[k], sum.v[k]);
       }
+      return sum;
+    };
+    int row = strip * kAdjointStrip;
+    Channels<kCount> here = {}, below = {};  // sums of `row` and of the next
+    auto put = [&] {
+      const int64_t at = ((slice * small.height + row) * small.width + column) * small.channels + channel;
+      if (out_signs != nullptr) pass_through(here, out_signs[at / 8], slope);
+      store<kCount>(out + at, here);
+      here = below, below = {};
+      ++row;
+    };
+    const int end = axes.rows.readers_end(bottom - 1, large.height);
+    for (int i = axes.rows.readers_begin(row); i < end; ++i) {
+      const Blend<float> rows = axes.rows.at(i);
+      if (rows.first >= bottom) break;
+      while (rows.first > row) put();
+      const Channels<kCount> sum = along(i);
+      const float upper = rows.of(row), lower = rows.of(row + 1);
+#pragma unroll
+      for (int k = 0; k < kCount; ++k) {
+        here.v[k] = fmaf(upper, sum.v[k], here.v[k]);
+        below.v[k] = fmaf(lower, sum.v[k], below.v[k]);
+      }
     }
-    const int64_t at = ((slice * small.height + row) * small.width + column) * small.channels + channel;
-    if (out_signs != nullptr) pass_through(sum, out_signs[at / 8], slope);
-    store<kCount>(out + at, sum);
+    while (row < bottom) put();
   });
 }
 
@@ -160,7 +190,7 @@ void enlarge_adjoint_cuda(const Tensor& gradient, std::optional<Tensor> signs, s
   for_type(gradient, [&](auto type) {
     using T = decltype(type);
     auto launch = [&](auto kernel, int64_t count) {
-      const RowGrid grid = row_grid(call.small, count);
+      const RowGrid grid = row_grid(strips_of(call.small), count);
       kernel<<<grid.blocks, grid.threads, 0, stream>>>(call.small, call.large, Axes(call.small, call.large),
                                                        data<T>(gradient), signs ? data<uint8_t>(*signs) : nullptr,
                                                        out_signs ? data<uint8_t>(*out_signs) : nullptr,
