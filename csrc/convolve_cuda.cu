@@ -80,7 +80,7 @@ __global__ void __launch_bounds__(256) from_one_kernel(ConvolveArguments<T> a, i
 // so makes 30 pixels of each row that it passes. Bytes: 4 C read (1.2 times, with the borders), 4 written.
 template <typename T, bool kSigns>
 __global__ void __launch_bounds__(128) to_one_kernel(ConvolveArguments<T> a, int rows_per_warp) {
-  extern __shared__ __align__(16) float weights[];  // [channels / 4, kTaps, 4]
+  float* weights = dynamic_shared<float>();  // [channels / 4, kTaps, 4]
   const int channels = a.x.channels, height = a.out.height, width = a.out.width;
   for (int i = threadIdx.x; i < channels * kTaps; i += blockDim.x)
     weights[i] = load<1>(a.weight + i / 4 % kTaps * channels + i / (4 * kTaps) * 4 + i % 4).v[0];
@@ -130,7 +130,7 @@ __global__ void __launch_bounds__(128) to_one_kernel(ConvolveArguments<T> a, int
 }
 
 template <typename T>
-void from_one(const ConvolveArguments<T>& a, cudaStream_t stream) {
+void from_one(const ConvolveArguments<T>& a, const Queue& queue) {
   const int64_t groups = a.out.channels / 4, blocks = (a.out.width * groups + 255) / 256;
   const int64_t columns = (a.out.width + blocks - 1) / blocks;  // at most kFromColumns, for 8 channels
   const int64_t threads = (columns * groups + 31) / 32 * 32;
@@ -138,23 +138,21 @@ void from_one(const ConvolveArguments<T>& a, cudaStream_t stream) {
                   static_cast<unsigned>(std::min<int64_t>((a.out.height + kFromRows - 1) / kFromRows, 65535)),
                   static_cast<unsigned>(std::min<int64_t>(a.out.count, 65535)));
   const auto launch = [&](auto kernel) {
-    kernel<<<grid, static_cast<unsigned>(threads), 0, stream>>>(a, static_cast<int>(columns));
+    queue.launch(kernel, grid, dim3(static_cast<unsigned>(threads)), 0, a, static_cast<int>(columns));
   };
   a.out_signs != nullptr ? launch(from_one_kernel<T, true>) : launch(from_one_kernel<T, false>);
 }
 
 template <typename T>
-void to_one(const ConvolveArguments<T>& a, cudaStream_t stream) {
+void to_one(const ConvolveArguments<T>& a, const Queue& queue) {
   constexpr int kWarps = 4, kRows = 25;
   const int64_t columns = 30 * kWarps;
   const dim3 grid(static_cast<unsigned>((a.out.width + columns - 1) / columns),
                   static_cast<unsigned>(std::min<int64_t>((a.out.height + kRows - 1) / kRows, 65535)),
                   static_cast<unsigned>(std::min<int64_t>(a.out.count, 65535)));
   const auto bytes = static_cast<size_t>(a.x.channels * kTaps) * sizeof(float);
-  if (a.signs != nullptr)
-    to_one_kernel<T, true><<<grid, 32 * kWarps, bytes, stream>>>(a, kRows);
-  else
-    to_one_kernel<T, false><<<grid, 32 * kWarps, bytes, stream>>>(a, kRows);
+  queue.launch(a.signs != nullptr ? to_one_kernel<T, true> : to_one_kernel<T, false>, grid, dim3(32 * kWarps), bytes, a,
+               kRows);
 }
 
 void convolve_cuda(const Tensor& x, std::optional<Tensor> signs, const Tensor& weight, std::optional<Tensor> bias,
@@ -185,8 +183,7 @@ void convolve_cuda(const Tensor& x, std::optional<Tensor> signs, const Tensor& w
                call.out.height, " x ", call.out.width, ", or for stride 1 at most half: enlarge it first");
   if (stride == 2 && signs) check.fail("signs", "is given, expected on CUDA only at stride 1");
   if (call.out.numel() == 0) return;
-  const torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
-  const cudaStream_t stream = current_stream(x);
+  const Queue queue(x);
   for_type(x, [&](auto type) {
     using T = decltype(type);
     const ConvolveArguments<T> a{call.x,
@@ -203,17 +200,16 @@ void convolve_cuda(const Tensor& x, std::optional<Tensor> signs, const Tensor& w
                                  mutable_data<T>(out),
                                  out_signs ? mutable_data<uint8_t>(*out_signs) : nullptr};
     if (from)
-      from_one(a, stream);
+      from_one(a, queue);
     else if (to)
-      to_one(a, stream);
+      to_one(a, queue);
     else if (stride == 2)
-      convolve_down(a, stream);
+      convolve_down(a, queue);
     else if (outputs == 16)
-      convolve_same<T, 16>(a, call.enlarges, stream);
+      convolve_same<T, 16>(a, call.enlarges, queue);
     else
-      convolve_same<T, 32>(a, call.enlarges, stream);
+      convolve_same<T, 32>(a, call.enlarges, queue);
   });
-  STD_CUDA_KERNEL_LAUNCH_CHECK();
 }
 
 void convolve_down_adjoint_cuda(const Tensor& gradient, const Tensor& weight, const Tensor& out) {
@@ -223,16 +219,14 @@ void convolve_down_adjoint_cuda(const Tensor& gradient, const Tensor& weight, co
         .fail("weight", "has ", call.out.channels, " channels in and ", call.x.channels,
               " out, expected on CUDA 16 and 16: use torch's convolution_backward");
   if (call.out.numel() == 0) return;
-  const torch::stable::accelerator::DeviceGuard guard(gradient.get_device_index());
-  const cudaStream_t stream = current_stream(gradient);
+  const Queue queue(gradient);
   for_type(gradient, [&](auto type) {
     using T = decltype(type);
     const Axes none(call.out, call.out);
     convolve_down_adjoint(ConvolveArguments<T>{call.x, call.x, call.out, none, none, data<T>(gradient), data<T>(weight),
                                                nullptr, nullptr, nullptr, 1.0f, mutable_data<T>(out), nullptr},
-                          stream);
+                          queue);
   });
-  STD_CUDA_KERNEL_LAUNCH_CHECK();
 }
 
 }  // namespace

@@ -139,21 +139,21 @@ __global__ void __launch_bounds__(kStripThreads, 2) down_adjoint_kernel(const Co
 }
 
 template <typename T>
-void convolve_down(const ConvolveArguments<T>& a, cudaStream_t stream) {
+void convolve_down(const ConvolveArguments<T>& a, const Queue& queue) {
   const dim3 grid = strip_grid(a.out.width, kDownColumns, a.out.height, a.out.count);
   auto launch = [&](auto skip) {
     for_activation(a, [&](auto activate) {
-      down_kernel<T, decltype(skip)::value, decltype(activate)::value>
-          <<<grid, kStripThreads, 0, stream>>>(a, kStripRows);
+      queue.launch(down_kernel<T, decltype(skip)::value, decltype(activate)::value>, grid, dim3(kStripThreads), 0, a,
+                   kStripHeight);
     });
   };
   a.skipped == nullptr ? launch(SkipConstant<Skip::kNone>{}) : launch(SkipConstant<Skip::kSame>{});
 }
 
 template <typename T>
-void convolve_down_adjoint(const ConvolveArguments<T>& a, cudaStream_t stream) {
+void convolve_down_adjoint(const ConvolveArguments<T>& a, const Queue& queue) {
   const dim3 grid = strip_grid((a.out.width + 1) / 2, kDownColumns, (a.out.height + 1) / 2, a.out.count);
-  down_adjoint_kernel<<<grid, kStripThreads, 0, stream>>>(a, kStripRows);
+  queue.launch(down_adjoint_kernel<T>, grid, dim3(kStripThreads), 0, a, kStripHeight);
 }
 
 }  // namespace lesioncore

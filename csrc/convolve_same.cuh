@@ -20,8 +20,7 @@ struct SameMemory {
 template <typename T, int kOutputs, Entry kEntry, Skip kSkip, bool kActivate>
 __global__ void __launch_bounds__(kStripThreads* kOutputs / kSixteen, 32 / kOutputs)
     same_kernel(const ConvolveArguments<T> a, int rows) {
-  extern __shared__ __align__(16) unsigned char shared[];
-  auto& memory = *reinterpret_cast<SameMemory<kOutputs>*>(shared);
+  auto& memory = *dynamic_shared<SameMemory<kOutputs>>();
   auto& ring = memory.ring;
   auto& weights = memory.weights;
   const int lane = threadIdx.x % 32, tile = threadIdx.x / 32 % kStripWarps, block = threadIdx.x / kStripThreads;
@@ -88,15 +87,14 @@ __global__ void __launch_bounds__(kStripThreads* kOutputs / kSixteen, 32 / kOutp
 }
 
 template <typename T, int kOutputs>
-void convolve_same(const ConvolveArguments<T>& a, bool enlarges, cudaStream_t stream) {
+void convolve_same(const ConvolveArguments<T>& a, bool enlarges, const Queue& queue) {
   const dim3 grid = strip_grid(a.out.width, kSameColumns, a.out.height, a.out.count);
   auto launch = [&](auto entry, auto skip) {
     for_activation(a, [&](auto activate) {
-      constexpr int kBytes = sizeof(SameMemory<kOutputs>);
       const auto kernel =
           same_kernel<T, kOutputs, decltype(entry)::value, decltype(skip)::value, decltype(activate)::value>;
-      STD_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
-      kernel<<<grid, kStripThreads * kOutputs / kSixteen, kBytes, stream>>>(a, kStripRows);
+      queue.launch(kernel, grid, dim3(kStripThreads * kOutputs / kSixteen), sizeof(SameMemory<kOutputs>), a,
+                   kStripHeight);
     });
   };
   auto for_skip = [&](auto entry) {

@@ -1,4 +1,7 @@
-// What the CUDA operators share: launch geometry, current stream, the pixel-wise view of a volume.
+// What the CUDA operators share: launches, their geometry, the pixel-wise view of a volume.
+//
+// These sources are compiled by nvcc, and for tests by a plain C++ compiler against a cuda_runtime.h that runs kernels on
+// the host (tests/emulation): so kernels are launched by a function, and what only nvcc knows stands in `__CUDACC__`.
 //
 // Contraction to fused multiply-add is off in this library (as on the CPU): the bits are those of the CPU kernels. The
 // kernels are bound by memory, not arithmetic.
@@ -22,13 +25,45 @@ namespace lesioncore {
 constexpr int kTileWidth = 32;  // threads along a row: one warp reads consecutive pixels
 constexpr int kTileHeight = 8;
 
-inline cudaStream_t current_stream(const Tensor& t) {
-  void* stream = nullptr;
-  // Not torch's macro for it, whose name changed between releases.
-  if (aoti_torch_get_current_cuda_stream(t.get_device_index(), &stream) != 0)
-    throw std::runtime_error("lesioncore: torch has no current stream of the tensor's CUDA device");
-  return static_cast<cudaStream_t>(stream);
+// A tensor's device, and torch's current stream there.
+class Queue {
+ public:
+  explicit Queue(const Tensor& t) : guard_(t.get_device_index()) {
+    void* stream = nullptr;
+    // Not torch's macro for it, whose name changed between releases.
+    if (aoti_torch_get_current_cuda_stream(t.get_device_index(), &stream) != 0)
+      throw std::runtime_error("lesioncore: torch has no current stream of the tensor's CUDA device");
+    stream_ = static_cast<cudaStream_t>(stream);
+  }
+
+  cudaStream_t stream() const { return stream_; }
+
+  // Starts kernel(arguments...) with this many bytes of dynamic shared memory for each block.
+  template <typename... Parameters, typename... Arguments>
+  void launch(void (*kernel)(Parameters...), dim3 blocks, dim3 threads, size_t shared,
+              const Arguments&... arguments) const {
+    // Above 48 KB shared memory must be asked for; the setting belongs to the kernel, not to a stream.
+    if (shared > 48 * 1024)
+      STD_CUDA_CHECK(
+          cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)));
+    cudaLaunchConfig_t config = {};
+    config.gridDim = blocks, config.blockDim = threads, config.dynamicSmemBytes = shared, config.stream = stream_;
+    STD_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, arguments...));
+  }
+
+ private:
+  torch::stable::accelerator::DeviceGuard guard_;
+  cudaStream_t stream_;
+};
+
+#if defined(__CUDACC__)
+// The dynamic shared memory of this block.
+template <typename T>
+static __device__ __forceinline__ T* dynamic_shared() {
+  extern __shared__ __align__(16) unsigned char lesioncore_shared[];
+  return reinterpret_cast<T*>(lesioncore_shared);
 }
+#endif
 
 // One thread per pixel of a tile; the grid's y and z are capped by the hardware, the kernels loop over what is left.
 inline dim3 tile_grid(const Shape& s) {

@@ -129,15 +129,14 @@ void activate_cuda(const Tensor& x, std::optional<Tensor> bias, std::optional<Te
   const MapShape s = check_activate(x, pointer(bias), pointer(skip), negative_slope, signs);
   if (s.numel() == 0) return;
   const MapShape small = skip ? MapShape{s.count, skip->size(1), skip->size(2), s.channels} : s;
-  const torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
-  const cudaStream_t stream = current_stream(x);
+  const Queue queue(x);
   const RowGrid grid = row_grid(s, kEight);
   for_type(x, [&](auto type) {
     using T = decltype(type);
     auto launch = [&](auto kernel) {
-      kernel<<<grid.blocks, grid.threads, 0, stream>>>(
-          s, small, Axes(small, s), mutable_data<T>(x), bias ? data<T>(*bias) : nullptr,
-          skip ? data<T>(*skip) : nullptr, static_cast<float>(negative_slope), mutable_data<uint8_t>(signs));
+      queue.launch(kernel, grid.blocks, grid.threads, 0, s, small, Axes(small, s), mutable_data<T>(x),
+                   bias ? data<T>(*bias) : nullptr, skip ? data<T>(*skip) : nullptr, static_cast<float>(negative_slope),
+                   mutable_data<uint8_t>(signs));
     };
     if (!skip)
       launch(activate_kernel<T, Skip::kNone>);
@@ -146,55 +145,49 @@ void activate_cuda(const Tensor& x, std::optional<Tensor> bias, std::optional<Te
     else
       launch(activate_kernel<T, Skip::kEnlarged>);
   });
-  STD_CUDA_KERNEL_LAUNCH_CHECK();
 }
 
 void activation_gradient_cuda(const Tensor& gradient, const Tensor& signs, double negative_slope, const Tensor& out) {
   const MapShape s = check_activation_gradient(gradient, signs, negative_slope, out);
   if (s.numel() == 0) return;
-  const torch::stable::accelerator::DeviceGuard guard(gradient.get_device_index());
-  const cudaStream_t stream = current_stream(gradient);
+  const Queue queue(gradient);
   const int64_t bytes = s.numel() / 8;
   const auto blocks = static_cast<unsigned>(std::min<int64_t>((bytes + 255) / 256, 1 << 20));
   for_type(gradient, [&](auto type) {
     using T = decltype(type);
-    activation_gradient_kernel<T><<<blocks, 256, 0, stream>>>(bytes, data<T>(gradient), data<uint8_t>(signs),
-                                                              static_cast<float>(negative_slope), mutable_data<T>(out));
+    queue.launch(activation_gradient_kernel<T>, dim3(blocks), dim3(256), 0, bytes, data<T>(gradient),
+                 data<uint8_t>(signs), static_cast<float>(negative_slope), mutable_data<T>(out));
   });
-  STD_CUDA_KERNEL_LAUNCH_CHECK();
 }
 
 void enlarge_cuda(const Tensor& x, const Tensor& out) {
   const EnlargeCall call = check_enlarge(x, out);
   if (call.large.numel() == 0) return;
-  const torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
-  const cudaStream_t stream = current_stream(x);
+  const Queue queue(x);
   for_type(x, [&](auto type) {
     using T = decltype(type);
     auto launch = [&](auto kernel, int64_t count) {
       const RowGrid grid = row_grid(call.large, count);
-      kernel<<<grid.blocks, grid.threads, 0, stream>>>(call.small, call.large, Axes(call.small, call.large), data<T>(x),
-                                                       mutable_data<T>(out));
+      queue.launch(kernel, grid.blocks, grid.threads, 0, call.small, call.large, Axes(call.small, call.large),
+                   data<T>(x), mutable_data<T>(out));
     };
     call.large.channels % kEight == 0 ? launch(enlarge_kernel<T, kEight>, kEight) : launch(enlarge_kernel<T, 1>, 1);
   });
-  STD_CUDA_KERNEL_LAUNCH_CHECK();
 }
 
 void enlarge_adjoint_cuda(const Tensor& gradient, std::optional<Tensor> signs, std::optional<Tensor> out_signs,
                           double negative_slope, const Tensor& out) {
   const EnlargeCall call = check_enlarge_adjoint(gradient, pointer(signs), pointer(out_signs), negative_slope, out);
   if (call.small.numel() == 0) return;
-  const torch::stable::accelerator::DeviceGuard guard(gradient.get_device_index());
-  const cudaStream_t stream = current_stream(gradient);
+  const Queue queue(gradient);
   for_type(gradient, [&](auto type) {
     using T = decltype(type);
     auto launch = [&](auto kernel, int64_t count) {
       const RowGrid grid = row_grid(strips_of(call.small), count);
-      kernel<<<grid.blocks, grid.threads, 0, stream>>>(call.small, call.large, Axes(call.small, call.large),
-                                                       data<T>(gradient), signs ? data<uint8_t>(*signs) : nullptr,
-                                                       out_signs ? data<uint8_t>(*out_signs) : nullptr,
-                                                       static_cast<float>(negative_slope), mutable_data<T>(out));
+      queue.launch(kernel, grid.blocks, grid.threads, 0, call.small, call.large, Axes(call.small, call.large),
+                   data<T>(gradient), signs ? data<uint8_t>(*signs) : nullptr,
+                   out_signs ? data<uint8_t>(*out_signs) : nullptr, static_cast<float>(negative_slope),
+                   mutable_data<T>(out));
     };
     if (call.small.channels % kEight != 0)  // and so without signs
       launch(enlarge_adjoint_kernel<T, 1, false>, 1);
@@ -203,7 +196,6 @@ void enlarge_adjoint_cuda(const Tensor& gradient, std::optional<Tensor> signs, s
     else
       launch(enlarge_adjoint_kernel<T, kEight, false>, kEight);
   });
-  STD_CUDA_KERNEL_LAUNCH_CHECK();
 }
 
 }  // namespace

@@ -11,12 +11,12 @@
 namespace lesioncore {
 namespace {
 
-constexpr int kThreads = 128;
+constexpr int kDrawThreads = 128;
 
-__global__ void __launch_bounds__(kThreads) normal_kernel(NormalCall call, const int64_t* streams, float* out) {
+__global__ void __launch_bounds__(kDrawThreads) normal_kernel(NormalCall call, const int64_t* streams, float* out) {
   const int64_t fours = call.fours(), all = call.streams * fours;
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < all;
-       i += static_cast<int64_t>(gridDim.x) * kThreads) {
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kDrawThreads + threadIdx.x; i < all;
+       i += static_cast<int64_t>(gridDim.x) * kDrawThreads) {
     const int64_t stream = i / fours;
     draw_four(streams + 2 * stream, i - stream * fours, call.numbers, out + stream * call.numbers);
   }
@@ -26,10 +26,9 @@ void normal_cuda(const Tensor& streams, const Tensor& out) {
   const NormalCall call = check_normal(streams, out);
   const int64_t threads = call.streams * call.fours();
   if (threads == 0) return;
-  const torch::stable::accelerator::DeviceGuard guard(out.get_device_index());
-  const auto blocks = static_cast<unsigned>(std::min<int64_t>((threads + kThreads - 1) / kThreads, 1 << 20));
-  normal_kernel<<<blocks, kThreads, 0, current_stream(out)>>>(call, data<int64_t>(streams), mutable_data<float>(out));
-  STD_CUDA_KERNEL_LAUNCH_CHECK();
+  const auto blocks = static_cast<unsigned>(std::min<int64_t>((threads + kDrawThreads - 1) / kDrawThreads, 1 << 20));
+  Queue(out).launch(normal_kernel, dim3(blocks), dim3(kDrawThreads), 0, call, data<int64_t>(streams),
+                    mutable_data<float>(out));
 }
 
 }  // namespace

@@ -36,20 +36,18 @@ void restore_step_cuda(const Tensor& x, const Tensor& y, const Tensor& elbo_grad
                                                   out ? &*out : nullptr, clip, depth_weight, isotropic, eps);
   const Shape shape = call.shape;
   if (shape.numel() == 0) return;
-  const torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
-  const cudaStream_t stream = current_stream(x);
+  const Queue queue(x);
   const float weight = static_cast<float>(depth_weight), e = static_cast<float>(eps);
   const Tensor target = out ? *out : torch::stable::empty_like(x);
   for_variant(isotropic, is_coupled(shape, depth_weight), [&](auto iso, auto coupled) {
-    restore_kernel<decltype(iso)::value, decltype(coupled)::value><<<tile_grid(shape), tile_block(), 0, stream>>>(
-        shape, data<float>(x), data<float>(y), data<float>(elbo_gradient), data<bool>(mask), data<float>(step_size),
-        data<float>(tv_weight), call.tv_weight_stride, mutable_data<float>(target), static_cast<float>(clip), weight,
-        e * e);
+    queue.launch(restore_kernel<decltype(iso)::value, decltype(coupled)::value>, tile_grid(shape), tile_block(), 0,
+                 shape, data<float>(x), data<float>(y), data<float>(elbo_gradient), data<bool>(mask),
+                 data<float>(step_size), data<float>(tv_weight), call.tv_weight_stride, mutable_data<float>(target),
+                 static_cast<float>(clip), weight, e * e);
   });
-  STD_CUDA_KERNEL_LAUNCH_CHECK();
   if (!out)
     STD_CUDA_CHECK(cudaMemcpyAsync(mutable_data<float>(x), data<float>(target), shape.numel() * sizeof(float),
-                                   cudaMemcpyDeviceToDevice, stream));
+                                   cudaMemcpyDeviceToDevice, queue.stream()));
 }
 
 }  // namespace

@@ -18,17 +18,25 @@ constexpr int kStripWarps = 7, kStripPixels = 8 * kStripWarps, kStripThreads = 3
 constexpr int kSixteen = 16;
 
 static __device__ __forceinline__ float to_tf32(float x) {
+#if defined(__CUDACC__)
   unsigned bits;
   asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
   return __uint_as_float(bits);
+#else
+  return emulation::to_tf32(x);
+#endif
 }
 
 // c += a b, with the weights of a tap and half of the sixteen channels, and this warp's eight pixels.
 static __device__ __forceinline__ void multiply_add(float (&c)[4], const uint4& a, const float2& b) {
+#if defined(__CUDACC__)
   asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
       "{%0, %1, %2, %3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(__float_as_uint(b.x)), "r"(__float_as_uint(b.y)));
+#else
+  emulation::multiply_add(c, a, b);
+#endif
 }
 
 // The lane's part of them; at(output, channel).

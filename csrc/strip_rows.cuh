@@ -246,11 +246,11 @@ class Exit {
 };
 
 // Rows of a block: few, so that there are blocks enough for every processor, but many more than the border's.
-constexpr int kStripRows = 50;
+constexpr int kStripHeight = 50;
 
 inline dim3 strip_grid(int64_t width, int64_t columns, int64_t height, int64_t count) {
   return dim3(static_cast<unsigned>((width + columns - 1) / columns),
-              static_cast<unsigned>(std::min<int64_t>((height + kStripRows - 1) / kStripRows, 65535)),
+              static_cast<unsigned>(std::min<int64_t>((height + kStripHeight - 1) / kStripHeight, 65535)),
               static_cast<unsigned>(std::min<int64_t>(count, 65535)));
 }
 

@@ -74,22 +74,19 @@ void tv_gradient_cuda(const Tensor& x, const Tensor& y, double depth_weight, boo
                       const Tensor& out) {
   const Shape shape = check_tv_gradient(x, y, depth_weight, isotropic, eps, out);
   if (shape.numel() == 0) return;
-  const torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
-  const cudaStream_t stream = current_stream(x);
+  const Queue queue(x);
   const float weight = static_cast<float>(depth_weight), e = static_cast<float>(eps);
   for_variant(isotropic, is_coupled(shape, depth_weight), [&](auto iso, auto coupled) {
-    gradient_kernel<decltype(iso)::value, decltype(coupled)::value><<<tile_grid(shape), tile_block(), 0, stream>>>(
-        shape, data<float>(x), data<float>(y), mutable_data<float>(out), weight, e * e);
+    queue.launch(gradient_kernel<decltype(iso)::value, decltype(coupled)::value>, tile_grid(shape), tile_block(), 0,
+                 shape, data<float>(x), data<float>(y), mutable_data<float>(out), weight, e * e);
   });
-  STD_CUDA_KERNEL_LAUNCH_CHECK();
 }
 
 void tv_value_cuda(const Tensor& x, const Tensor& y, double depth_weight, bool isotropic, double eps,
                    const Tensor& out) {
   const Shape shape = check_tv_value(x, y, depth_weight, isotropic, eps, out);
   if (shape.stacks == 0) return;
-  const torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
-  const cudaStream_t stream = current_stream(x);
+  const Queue queue(x);
   const float weight = static_cast<float>(depth_weight), e = static_cast<float>(eps);
   const int64_t rows = shape.width == 0 ? 0 : shape.depth * shape.height;
   const int64_t blocks = std::min((rows + kTileHeight - 1) / kTileHeight, kBlocksPerStack);
@@ -98,15 +95,13 @@ void tv_value_cuda(const Tensor& x, const Tensor& y, double depth_weight, bool i
   if (blocks > 0) {
     const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(std::min<int64_t>(shape.stacks, 65535)));
     for_variant(isotropic, is_coupled(shape, depth_weight), [&](auto iso, auto coupled) {
-      value_kernel<decltype(iso)::value, decltype(coupled)::value><<<grid, tile_block(), 0, stream>>>(
-          shape, data<float>(x), data<float>(y), mutable_data<double>(partial), weight, e * e);
+      queue.launch(value_kernel<decltype(iso)::value, decltype(coupled)::value>, grid, tile_block(), 0, shape,
+                   data<float>(x), data<float>(y), mutable_data<double>(partial), weight, e * e);
     });
-    STD_CUDA_KERNEL_LAUNCH_CHECK();
   }
   const auto stacks = static_cast<unsigned>(std::min<int64_t>(shape.stacks, 65535));
-  total_kernel<<<stacks, tile_block(), 0, stream>>>(shape.stacks, blocks, data<double>(partial),
-                                                    mutable_data<float>(out));
-  STD_CUDA_KERNEL_LAUNCH_CHECK();
+  queue.launch(total_kernel, dim3(stacks), tile_block(), 0, shape.stacks, blocks, data<double>(partial),
+               mutable_data<float>(out));
 }
 
 }  // namespace

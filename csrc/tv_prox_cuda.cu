@@ -32,9 +32,8 @@ struct CudaBlock {
 
 template <bool kIsotropic>
 __global__ void __launch_bounds__(kMaxTileThreads) tile_kernel(const __grid_constant__ TilePass pass) {
-  extern __shared__ float memory[];
   CudaBlock<Strip> block;
-  tile_program<kIsotropic>(pass, blockIdx.x, memory, block);
+  tile_program<kIsotropic>(pass, blockIdx.x, dynamic_shared<float>(), block);
 }
 
 template <bool kIsotropic>
@@ -55,27 +54,22 @@ struct CudaLauncher {
   Problem problem;
   bool isotropic, coupled;
   float *dual, *out;
-  cudaStream_t stream;
+  const Queue& queue;
 
   void tile(const TilePass& pass, int64_t blocks) const {
     auto* kernel = isotropic ? tile_kernel<true> : tile_kernel<false>;
-    const auto bytes = static_cast<int>(pass.grid.shared_floats() * sizeof(float));
-    // Above 48 KB shared memory must be asked for; the setting belongs to the kernel, not to a stream.
-    STD_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
-    kernel<<<static_cast<unsigned>(blocks), pass.grid.threads(), bytes, stream>>>(pass);
-    STD_CUDA_KERNEL_LAUNCH_CHECK();
+    const size_t bytes = pass.grid.shared_floats() * sizeof(float);
+    queue.launch(kernel, dim3(static_cast<unsigned>(blocks)), dim3(pass.grid.threads()), bytes, pass);
   }
 
   void march(const MarchPass& pass, int64_t blocks) const {
     auto* kernel = isotropic ? march_kernel<true> : march_kernel<false>;
-    kernel<<<static_cast<unsigned>(blocks), kColumnThreads, 0, stream>>>(pass);
-    STD_CUDA_KERNEL_LAUNCH_CHECK();
+    queue.launch(kernel, dim3(static_cast<unsigned>(blocks)), dim3(kColumnThreads), 0, pass);
   }
 
   void result(const DualField& field) const {
     auto* kernel = coupled ? result_kernel<true> : result_kernel<false>;
-    kernel<<<tile_grid(problem.shape), tile_block(), 0, stream>>>(problem, field, dual, out);
-    STD_CUDA_KERNEL_LAUNCH_CHECK();
+    queue.launch(kernel, tile_grid(problem.shape), tile_block(), 0, problem, field, dual, out);
   }
 };
 
@@ -87,7 +81,7 @@ void tv_prox_cuda(const Tensor& v, const Tensor& mask, const Tensor& weight, con
     Checks("tv_prox_")
         .fail("v", "has ", call.shape.numel(), " values, expected fewer than 2^31 on CUDA where slices are ",
               "coupled: pass fewer stacks per call");
-  const torch::stable::accelerator::DeviceGuard guard(v.get_device_index());
+  const Queue queue(v);
   int processors = 0;
   STD_CUDA_CHECK(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, v.get_device_index()));
 
@@ -97,8 +91,8 @@ void tv_prox_cuda(const Tensor& v, const Tensor& mask, const Tensor& weight, con
   const ProxSchedule schedule(problem, call.coupled, iterations, processors);
   const int64_t scratch_size[] = {schedule.scratch_floats()};
   const Tensor scratch = torch::stable::new_empty(v, {scratch_size, 1});
-  const CudaLauncher launcher{
-      problem, isotropic, call.coupled, mutable_data<float>(dual), mutable_data<float>(out), current_stream(v)};
+  const CudaLauncher launcher{problem, isotropic, call.coupled, mutable_data<float>(dual), mutable_data<float>(out),
+                              queue};
   schedule.run(launcher.dual, mutable_data<float>(scratch), launcher);
 }
 

@@ -1,5 +1,5 @@
-// Which launches a call of the CUDA tv_prox_ consists of, and which buffers they read and write. The launcher is the
-// CUDA one (tv_prox_cuda.cu) or the emulation (tv_prox_emulation.cpp): tile(pass), march(pass), result(field).
+// Which launches a call of the CUDA tv_prox_ consists of, and which buffers they read and write. The launcher has
+// tile(pass), march(pass), result(field).
 //
 // The momentum is a sequence known here, and nothing depends on values on the device: a captured graph replays exactly.
 #pragma once

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import hypothesis
 import pytest
 import torch
+from emulated import operators
 
 from lesioncore import _ops
 
@@ -23,11 +25,19 @@ class Backend:
 
     device: str
     dtype: torch.dtype
+    emulated: bool = False  # the kernels are those of CUDA, on the host
 
     @property
     def tolerance(self) -> float:
         """Bound of the relative error against the float64 reference."""
-        return 1e-12 if self.dtype == torch.float64 else 2e-5
+        return {torch.float64: 1e-12, torch.float32: 2e-5, torch.bfloat16: 1e-2}[self.dtype]
+
+    @property
+    def runs_cuda_kernels(self) -> bool:
+        return self.device == "cuda" or self.emulated
+
+
+EMULATED = pytest.param(Backend("cpu", torch.float32, emulated=True), id="emulated-float32")
 
 
 def _on_cuda(value: object) -> object:
@@ -45,6 +55,7 @@ def device(request: pytest.FixtureRequest) -> str:
     params=[
         pytest.param(Backend("cpu", torch.float32), id="cpu-float32"),
         pytest.param(Backend("cpu", torch.float64), id="cpu-float64"),
+        EMULATED,
         _on_cuda(Backend("cuda", torch.float32)),
     ],
 )
@@ -59,6 +70,18 @@ def keep_threads():
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Run what is given an emulated backend with the emulated operators."""
+    callspec = getattr(item, "callspec", None)
+    values = [] if callspec is None else callspec.params.values()
+    if any(isinstance(value, Backend) and value.emulated for value in values):
+        with operators():
+            yield
+    else:
+        yield
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -6,6 +6,7 @@ from copy import deepcopy
 
 import pytest
 import torch
+from emulated import operators
 from hypothesis import given
 from hypothesis import strategies as st
 from models import tiny_vae
@@ -93,24 +94,39 @@ def test_with_own_operators(kind, channels, precision, monkeypatch):
         assert_same(block, x.double(), tolerance=1e-12)
 
 
-@pytest.mark.needs_cuda
-@pytest.mark.parametrize("kind", ["down", "up"])
-@pytest.mark.parametrize("channels", [(1, 16), (16, 16), (16, 32), (32, 16), (8, 24), (3, 5), (8, 1)])
-@pytest.mark.parametrize(
-    ("precision", "tolerances"), [("float32", (1e-4, 1e-3)), ("tf32", (2e-3, 3e-2)), ("bfloat16", (2e-2, 0.2))]
-)
-def test_on_cuda(kind, channels, precision, tolerances):
+CUDA_PRECISIONS = [("float32", (1e-4, 1e-3)), ("tf32", (2e-3, 3e-2)), ("bfloat16", (2e-2, 0.2))]
+cuda_blocks = pytest.mark.parametrize("channels", [(1, 16), (16, 16), (16, 32), (32, 16), (8, 24), (3, 5), (8, 1)])
+
+
+def check_on(device, kind, channels, size, precision, tolerances):
     """Values and gradients; rounding turns some signs, and with each all of a gradient's value there."""
-    block = random_block(kind, channels, (49, 41))
-    x, (ready, slow) = torch.randn(2, channels[0], 49, 41), (fused(block).cuda(), deepcopy(block).double())
+    block = random_block(kind, channels, size)
+    x, (ready, slow) = torch.randn(2, channels[0], *size), (fused(block).to(device), deepcopy(block).double())
     if precision == "bfloat16":
         compute_in(ready, torch.bfloat16)
     cotangent = torch.randn_like(slow(x.double()))
     exact = value_and_gradient(slow, x.double(), cotangent)
     with multiplying_in(precision, torch.device("cuda")):  # by itself torch lets convolutions round to TF32
-        found = value_and_gradient(ready, x.cuda(), cotangent.cuda())
+        found = value_and_gradient(ready, x.to(device), cotangent.to(device))
     for a, b, tolerance in zip(exact, found, tolerances, strict=True):
         assert (a - b.cpu()).norm() <= tolerance * a.norm()
+
+
+@pytest.mark.parametrize("kind", ["down", "up"])
+@cuda_blocks
+@pytest.mark.parametrize(("precision", "tolerances"), CUDA_PRECISIONS[:2])
+def test_with_emulated_operators(kind, channels, precision, tolerances, monkeypatch):
+    monkeypatch.setattr(frozen, "_has_native", lambda x: True)
+    with operators():
+        check_on("cpu", kind, channels, (15, 12), precision, tolerances)
+
+
+@pytest.mark.needs_cuda
+@pytest.mark.parametrize("kind", ["down", "up"])
+@cuda_blocks
+@pytest.mark.parametrize(("precision", "tolerances"), CUDA_PRECISIONS)
+def test_on_cuda(kind, channels, precision, tolerances):
+    check_on("cuda", kind, channels, (49, 41), precision, tolerances)
 
 
 def test_metadata_is_left_alone():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from conftest import EMULATED, Backend
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
@@ -12,12 +13,12 @@ from lesioncore import _maps
 
 SLOPE = 0.2
 BACKENDS = [
-    pytest.param(("cpu", torch.float32), id="cpu-float32"),
-    pytest.param(("cpu", torch.float64), id="cpu-float64"),
-    pytest.param(("cuda", torch.float32), id="cuda-float32", marks=pytest.mark.needs_cuda),
-    pytest.param(("cuda", torch.bfloat16), id="cuda-bfloat16", marks=pytest.mark.needs_cuda),
+    pytest.param(Backend("cpu", torch.float32), id="cpu-float32"),
+    pytest.param(Backend("cpu", torch.float64), id="cpu-float64"),
+    EMULATED,
+    pytest.param(Backend("cuda", torch.float32), id="cuda-float32", marks=pytest.mark.needs_cuda),
+    pytest.param(Backend("cuda", torch.bfloat16), id="cuda-bfloat16", marks=pytest.mark.needs_cuda),
 ]
-TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-5, torch.bfloat16: 1e-2}
 TENSOR_CORES = 2e-3  # factors rounded to TF32
 
 small_sizes = st.tuples(st.integers(1, 7), st.integers(1, 50))
@@ -35,7 +36,7 @@ def draw(where, shape, seed):
     """Random maps, channels last, on a grid of 1/16 that every type holds exactly."""
     generator = torch.Generator().manual_seed(seed)
     values = torch.randint(-40, 41, shape, generator=generator) / 16
-    return values.to(*where).contiguous(memory_format=torch.channels_last)
+    return values.to(where.device, where.dtype).contiguous(memory_format=torch.channels_last)
 
 
 def exact(tensor):
@@ -81,7 +82,7 @@ def test_activate(where, size, more, channels, skip, bias):
     if added is not None:
         expected = expected + enlarged(exact(added), large)
     signs = _maps.activate_(x, bias=None if shift is None else shift.flatten(), skip=added, negative_slope=SLOPE)
-    assert_near(x, F.leaky_relu(expected, SLOPE), TOLERANCE[where[1]])
+    assert_near(x, F.leaky_relu(expected, SLOPE), where.tolerance)
     clear = expected.abs() > 1e-3  # rounding decides about the others
     assert torch.equal(unpacked(signs, x.shape)[clear], (expected > 0)[clear])
 
@@ -90,14 +91,14 @@ def test_activate(where, size, more, channels, skip, bias):
 def test_activation_gradient(where, size, channels, seed):
     gradient = draw(where, (2, channels, *size), seed)
     signs, factors = signed(gradient.shape, seed)
-    found = _maps.activation_gradient(gradient, signs.to(where[0]), negative_slope=SLOPE)
-    assert_near(found, exact(gradient) * factors, TOLERANCE[where[1]])
+    found = _maps.activation_gradient(gradient, signs.to(where.device), negative_slope=SLOPE)
+    assert_near(found, exact(gradient) * factors, where.tolerance)
 
 
 @given(size=small_sizes, more=growth, channels=st.sampled_from([1, 3, 8, 16]), seed=seeds)
 def test_enlarge(where, size, more, channels, seed):
     x, large = draw(where, (2, channels, *size), seed), grown(size, more)
-    assert_near(_maps.enlarge(x, large), enlarged(exact(x), large), TOLERANCE[where[1]])
+    assert_near(_maps.enlarge(x, large), enlarged(exact(x), large), where.tolerance)
 
 
 @given(
@@ -120,11 +121,11 @@ def test_enlarge_adjoint(where, size, more, channels, signs, out_signs, seed):
     found = _maps.enlarge_adjoint(
         gradient,
         size,
-        signs=None if given_signs is None else given_signs.to(where[0]),
-        out_signs=None if small_signs is None else small_signs.to(where[0]),
+        signs=None if given_signs is None else given_signs.to(where.device),
+        out_signs=None if small_signs is None else small_signs.to(where.device),
         negative_slope=SLOPE,
     )
-    assert_near(found, expected * small_factors, TOLERANCE[where[1]])
+    assert_near(found, expected * small_factors, where.tolerance)
 
 
 def check_convolve(
@@ -151,12 +152,12 @@ def check_convolve(
         skip=added,
         size=None if large == size else large,
         stride=stride,
-        signs=None if given_signs is None else given_signs.to(where[0]),
+        signs=None if given_signs is None else given_signs.to(where.device),
         negative_slope=SLOPE,
         activate=activate,
     )
-    rounds = min(inputs, outputs) > 1 and where[0] == "cuda"  # on tensor cores; the grid's values are kept, others not
-    tolerance = max(TOLERANCE[where[1]], TENSOR_CORES if rounds and (signs or large != size) else 0.0)
+    rounds = min(inputs, outputs) > 1 and where.runs_cuda_kernels  # on tensor cores; the grid's values are kept
+    tolerance = max(where.tolerance, TENSOR_CORES if rounds and (signs or large != size) else 0.0)
     if not activate:
         assert out_signs is None
         assert_near(found, expected, tolerance)
@@ -225,11 +226,11 @@ def test_convolve_down_adjoint(where, size, seed):
     out = F.conv2d(leaf, exact(weight), stride=2)
     gradient = draw(where, out.shape, seed + 1)
     (expected,) = torch.autograd.grad(out, leaf, exact(gradient))
-    assert_near(_maps.convolve_down_adjoint(gradient, weight, size), expected, TOLERANCE[where[1]])
+    assert_near(_maps.convolve_down_adjoint(gradient, weight, size), expected, where.tolerance)
 
 
 def test_convolve_any_channels_on_the_cpu():
-    where = ("cpu", torch.float64)
+    where = Backend("cpu", torch.float64)
     for inputs, outputs in ((3, 5), (8, 24)):
         check_convolve(where, inputs, outputs, (5, 6), (3, 4), skip="small")
         check_convolve(where, inputs, outputs, (5, 6), stride=2, skip="same")
@@ -249,7 +250,7 @@ def test_empty_maps(where):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_whole_slices_on_cuda(dtype):
     """Sizes of the paper's network, more tiles than a device has processors, and the same bits in every run."""
-    where = ("cuda", dtype)
+    where = Backend("cuda", dtype)
     check_convolve(where, 16, 16, (99, 99), (101, 101), skip="small", activate=True)
     check_convolve(where, 16, 32, (99, 99), activate=True)
     check_convolve(where, 16, 16, (200, 200), signs=True, bias=False)
@@ -263,7 +264,7 @@ def test_whole_slices_on_cuda(dtype):
     "op", ["activate_", "activation_gradient", "enlarge", "enlarge_adjoint", "convolve", "convolve_down_adjoint"]
 )
 def test_operators_pass_opcheck(op):
-    where = ("cpu", torch.float32)
+    where = Backend("cpu", torch.float32)
     x = draw(where, (2, 16, 4, 5), 0).permute(0, 2, 3, 1).contiguous()
     signs = torch.zeros(2, 4, 5, 2, dtype=torch.uint8)
     small = draw(where, (2, 16, 2, 3), 1).permute(0, 2, 3, 1).contiguous()

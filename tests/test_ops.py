@@ -6,10 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
+from emulated import operators
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -274,31 +276,29 @@ def test_every_instruction_set_gives_the_same_bits(tmp_path):
     assert len({digest(level) for level in ("baseline", "avx2", "avx512")}) == 1
 
 
-@pytest.mark.needs_cuda
+@pytest.mark.parametrize("where", ["emulated", pytest.param("cuda", marks=pytest.mark.needs_cuda)])
 @pytest.mark.parametrize(("isotropic", "depth_weight"), VARIANTS)
-def test_cuda_gives_the_bits_of_the_cpu(isotropic, depth_weight):
+def test_cuda_kernels_give_the_bits_of_the_cpu(where, isotropic, depth_weight):
     generator = torch.Generator().manual_seed(0)
-    shape = (3, 4, 37, 83)
-    x, y, gradient = (torch.randn(shape, generator=generator) for _ in range(3))
-    mask = torch.rand(shape, generator=generator) > 0.3
-    one = torch.full((1,), 0.3)
+    volumes = torch.randn(3, 3, 4, 37, 83, generator=generator)
+    inside = torch.rand(volumes.shape[1:], generator=generator) > 0.3
     kwargs = {"depth_weight": depth_weight, "isotropic": isotropic}
-    dual, dual_cuda = _ops.dual_like(x, depth_weight), _ops.dual_like(x.cuda(), depth_weight)
-    on_cpu = [
-        _ops.tv_gradient(x, y, **kwargs),
-        _ops.restore_step_(x.clone(), y, gradient, mask, one, one, clip=3.0, **kwargs),
-        _ops.tv_prox_(x, mask, one, dual, iterations=8, **kwargs),
-        dual,
-    ]
-    x, y, gradient, mask, one = (t.cuda() for t in (x, y, gradient, mask, one))
-    on_cuda = [
-        _ops.tv_gradient(x, y, **kwargs),
-        _ops.restore_step_(x.clone(), y, gradient, mask, one, one, clip=3.0, **kwargs),
-        _ops.tv_prox_(x, mask, one, dual_cuda, iterations=8, **kwargs),
-        dual_cuda,
-    ]
-    for ours, theirs in zip(on_cpu, on_cuda, strict=True):
-        assert torch.equal(ours, theirs.cpu())
+
+    def results(device):
+        x, y, gradient = volumes.to(device)
+        mask, one, dual = inside.to(device), torch.full((1,), 0.3, device=device), _ops.dual_like(x, depth_weight)
+        found = [
+            _ops.tv_gradient(x, y, **kwargs),
+            _ops.restore_step_(x.clone(), y, gradient, mask, one, one, clip=3.0, **kwargs),
+            _ops.tv_prox_(x, mask, one, dual, iterations=8, **kwargs),
+            dual,
+        ]
+        return [result.cpu() for result in found]
+
+    with operators() if where == "emulated" else nullcontext():
+        theirs = results("cpu" if where == "emulated" else where)
+    for ours, their in zip(results("cpu"), theirs, strict=True):
+        assert torch.equal(ours, their)
 
 
 @pytest.mark.needs_cuda

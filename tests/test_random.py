@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from conftest import EMULATED, Backend
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
@@ -13,6 +14,16 @@ from scipy import stats
 from lesioncore._random import normal, streams_of
 
 MASK = 2**32 - 1
+BACKENDS = [
+    pytest.param(Backend("cpu", torch.float32), id="cpu"),
+    EMULATED,
+    pytest.param(Backend("cuda", torch.float32), id="cuda", marks=pytest.mark.needs_cuda),
+]
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def device(request):
+    return request.param.device
 
 
 def philox(key, counter):
