@@ -189,7 +189,7 @@ def _volumes(result: Restoration, truth: Array | str | os.PathLike[str] | None) 
         margin = round(4.0 / orientation.voxel_size[axis])
         crop.append(slice(max(0, inside[0] - margin), inside[-1] + 1 + margin))
     window = (*crop, slice(None))
-    residual = orientation.to_ras(scan.residual(result.slice_residual))
+    residual = scan.residual(result.slice_residual)
     masks = {}
     if result.record.calibration is not None:
         masks = {f: orientation.to_ras(_voxels(result.mask(f)) != 0) for f in SAVED_FPR}
@@ -198,8 +198,8 @@ def _volumes(result: Restoration, truth: Array | str | os.PathLike[str] | None) 
     heights = [(orientation.ras_affine @ [*centre, z, 1.0])[2] for z in range(orientation.ras_shape[2])]
     return _Volumes(
         scan=orientation.to_ras(np.asarray(observed, dtype=np.float32))[window],
-        restored=orientation.to_ras(scan.restored(result.slice_residual))[window],
-        residual=residual[window],
+        restored=orientation.to_ras(scan.restored(residual))[window],
+        residual=orientation.to_ras(residual)[window],
         brain=brain[window],
         masks={f: mask[window] for f, mask in masks.items()},
         truth=None if lesion is None else lesion[window],

@@ -111,7 +111,7 @@ class Restoration:
 
     @cached_property
     def restored(self) -> Any:
-        return self.scan.like_input(self.scan.restored(self.slice_residual))
+        return self.scan.like_input(self.scan.restored(self._residual))
 
     @cached_property
     def residual(self) -> Any:
@@ -226,7 +226,7 @@ class Restoration:
         stem, suffix = split_name(name if name is not None else base_name(self.scan.path))
         header = getattr(self.scan.source, "header", None)
         images = {
-            "restored": (f"{stem}_desc-restored_{suffix}", self.scan.restored(self.slice_residual)),
+            "restored": (f"{stem}_desc-restored_{suffix}", self.scan.restored(self._residual)),
             "residual": (f"{stem}_desc-residual_{suffix}", self._residual),
             "score": (f"{stem}_desc-score_{suffix}", self._score),
             "brain": (f"{stem}_desc-brain_mask", self.scan.brain()),

@@ -81,7 +81,6 @@ class Scan(SliceStack):
     path: Path | None
     affine: np.ndarray | None
     _values: Tensor
-    _zscores: Tensor
     _brain: Tensor
     _orientation: Orientation | None
     _plan: GridPlan | None
@@ -95,16 +94,17 @@ class Scan(SliceStack):
         """Bring a residual ``[N, 1, H, W]`` (z-scores) to the input's grid and storage order; 0 outside the brain."""
         return self._store(self._on_input_grid(slices))
 
-    def restored(self, slices: Tensor) -> np.ndarray:
-        """Input minus residual, in the input's own intensity units.
+    def restored(self, residual: np.ndarray) -> np.ndarray:
+        """Input minus a residual that is on its grid, in the input's own intensity units.
 
         Where the residual is 0 the input is kept to the bit, so that resampling never blurs healthy tissue.
         """
-        residual = self._on_input_grid(slices)
-        values = self._zscores - residual
-        if self._mapping is not None:
-            values = self._mapping.inverse(values)
-        return self._store(torch.where(residual != 0, values.to(self._values.dtype), self._values))
+        values, changed = self._store(self._values).copy(), residual != 0
+        if self._mapping is None:
+            values[changed] -= residual[changed]
+        else:
+            values[changed] = self._mapping.inverse(self._mapping(values[changed]) - residual[changed])
+        return values
 
     def label_on_slices(self, label: np.ndarray) -> Tensor:
         """Bring a bool label on the input's grid to the prior's: ``[N, 1, H, W]``, pixels more than half in it."""
@@ -192,7 +192,8 @@ def prepare(
     fill = metadata.intensity.background if metadata.intensity else BACKGROUND
     if metadata.grid is None:
         plan = None
-        zscores, mapping = _to_zscores(ras, ras, brain, metadata, normalized)
+        mapping = _mapping_of(ras[brain], metadata, normalized)
+        zscores = ras if mapping is None else mapping(ras)
         slices = torch.where(brain, zscores, fill).permute(2, 0, 1).unsqueeze(1).contiguous()
         on_grid = brain.permute(2, 0, 1).unsqueeze(1).contiguous()
     else:
@@ -200,16 +201,14 @@ def prepare(
         on_grid = plan.mask_to_grid(brain)
         # Standardised at the prior's own resolution: a finer scan's percentiles differ, since fewer voxels mix tissues.
         coarse = plan.to_grid(ras, 0.0, mask=brain)
-        sample = (coarse, on_grid) if on_grid.any() else (ras, brain)
-        zscores, mapping = _to_zscores(ras, *sample, metadata, normalized)
+        sample = coarse[on_grid] if on_grid.any() else ras[brain]
+        mapping = _mapping_of(sample, metadata, normalized)
         slices = torch.where(on_grid, coarse if mapping is None else mapping(coarse), fill)
     bend = None if mapping is None else mapping.bend
     voxel_size = orientation.voxel_size
     if plan is not None:
         voxel_size = (plan.grid.voxel_size, plan.grid.voxel_size, plan.slice_spacing)
-    return Scan(
-        slices, on_grid, voxel_size, source, path, world, ras, zscores, brain, orientation, plan, mapping, bend=bend
-    )
+    return Scan(slices, on_grid, voxel_size, source, path, world, ras, brain, orientation, plan, mapping, bend=bend)
 
 
 def prepare_all(
@@ -324,20 +323,17 @@ def _prepare_slices(
         brain = brain_mask(tensor[:, 0]).unsqueeze(1)
     if not brain.numpy().any():  # as for brain_rows
         raise ValueError("mask: no voxel is brain; check that it belongs to this scan")
-    zscores, mapping = _to_zscores(tensor, tensor, brain, metadata, normalized)
-    slices = torch.where(brain, zscores, fill)
+    mapping = _mapping_of(tensor[brain], metadata, normalized)
+    slices = torch.where(brain, tensor if mapping is None else mapping(tensor), fill)
     bend = None if mapping is None else mapping.bend
-    return Scan(slices, brain, None, source, None, None, tensor, zscores, brain, None, None, mapping, bend=bend)
+    return Scan(slices, brain, None, source, None, None, tensor, brain, None, None, mapping, bend=bend)
 
 
-def _to_zscores(
-    values: Tensor, sample: Tensor, brain: Tensor, metadata: PriorMetadata, normalized: bool
-) -> tuple[Tensor, IntensityMap | None]:
-    """Z-scores of a scan whose brain intensities are those of `sample` in `brain`."""
+def _mapping_of(brain: Tensor, metadata: PriorMetadata, normalized: bool) -> IntensityMap | None:
+    """How a scan's intensities become z-scores, from those of its brain; None where they are z-scores already."""
     if normalized or metadata.intensity is None:
-        return values, None
-    mapping = metadata.intensity.match(sample[brain])
-    return mapping(values), mapping
+        return None
+    return metadata.intensity.match(brain)
 
 
 def _read(volume: Any, name: str) -> tuple[np.ndarray, np.ndarray | None]:

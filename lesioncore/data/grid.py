@@ -224,11 +224,16 @@ class GridPlan:
             _check_finite(volume, "volume")
             inside = _resample(torch.ones_like(volume), self._to_grid)
             return _as_slices(_resample(volume, self._to_grid) + (1 - inside) * fill)
-        weight = self._mask_weight(mask)
-        volume = volume.where(mask, 0)
-        _check_finite(volume, "volume")
-        values = _resample(volume, self._to_grid) / weight.to(volume.dtype)
-        return _as_slices(values.where(weight > 0.5, fill))
+        _check(mask, "mask", self.volume_shape, torch.bool)
+        box = _box_of(mask)
+        inner = volume[box].where(mask[box], 0)
+        _check_finite(inner, "volume")
+        reached, axes = _reached_from(box, self._to_grid)
+        weight = _mask_weight(mask[box], axes)
+        values = _resample(inner, axes) / weight.to(volume.dtype)
+        result = volume.new_full(self._volume_on_grid, fill)
+        result[reached] = values.where(weight > 0.5, fill)
+        return _as_slices(result)
 
     def mask_to_grid(self, mask: torch.Tensor) -> torch.Tensor:
         """Bring a mask to the grid: pixels of which more than half lies in it.
@@ -248,7 +253,12 @@ class GridPlan:
         ValueError
             If the shape or dtype is another one.
         """
-        return _as_slices(self._mask_weight(mask) > 0.5)
+        _check(mask, "mask", self.volume_shape, torch.bool)
+        box = _box_of(mask)
+        reached, axes = _reached_from(box, self._to_grid)
+        result = mask.new_zeros(self._volume_on_grid)
+        result[reached] = _mask_weight(mask[box], axes) > 0.5
+        return _as_slices(result)
 
     def from_grid(self, slices: torch.Tensor, slice_mask: torch.Tensor | None = None) -> torch.Tensor:
         """Bring slices back to the scan's own voxels.
@@ -275,20 +285,52 @@ class GridPlan:
         if slice_mask is None:
             slice_mask = torch.ones_like(slices, dtype=torch.bool)
         _check(slice_mask, "slice_mask", self.slices_shape, torch.bool)
-        values = _resample(_as_volume(slices.where(slice_mask, 0)), self._from_grid)
-        weight = _resample(_as_volume(slice_mask).to(slices.dtype), self._from_grid)
-        return (values / weight).where(weight > 0, 0).contiguous()
+        mask = _as_volume(slice_mask)
+        box = _box_of(mask)
+        reached, axes = _reached_from(box, self._from_grid)
+        # The axis that is fastest in memory first, while there is least to gather.
+        values = _resample(_as_volume(slices)[box].where(mask[box], 0), axes, order=(2, 1, 0))
+        weight = _resample(mask[box].to(slices.dtype), axes, order=(2, 1, 0))
+        result = slices.new_zeros(self.volume_shape)
+        result[reached] = (values / weight).where(weight > 0, 0)
+        return result
 
-    def _mask_weight(self, mask: torch.Tensor) -> torch.Tensor:
-        _check(mask, "mask", self.volume_shape, torch.bool)
-        # float64 whatever the volume's type: `to_grid` and `mask_to_grid` must agree on every pixel near one half.
-        return _resample(mask.double(), self._to_grid)
+    @property
+    def _volume_on_grid(self) -> tuple[int, int, int]:
+        return (*self.grid.shape, self.slice_count)
 
 
-def _resample(values: torch.Tensor, axes: tuple[AxisResampler, AxisResampler, AxisResampler]) -> torch.Tensor:
-    for axis, resampler in enumerate(axes):
-        values = resampler(values, axis)
+_Axes = tuple[AxisResampler, AxisResampler, AxisResampler]
+_Box = tuple[slice, slice, slice]
+
+
+def _box_of(mask: torch.Tensor) -> _Box:
+    """The smallest box that holds a mask `[X, Y, Z]`: what is outside need not be looked at."""
+    occupied = to_numpy(mask, "mask")
+    ends = []
+    for others in ((1, 2), (0, 2), (0, 1)):
+        places = np.flatnonzero(occupied.any(axis=others))
+        ends.append(slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(0, 0))
+    return ends[0], ends[1], ends[2]
+
+
+def _reached_from(box: _Box, axes: _Axes) -> tuple[_Box, _Axes]:
+    """The box that another box's voxels reach, and the taps from these alone."""
+    (x, to_x), (y, to_y), (z, to_z) = (
+        axis.reached_from(part.start, part.stop) for part, axis in zip(box, axes, strict=True)
+    )
+    return (x, y, z), (to_x, to_y, to_z)
+
+
+def _resample(values: torch.Tensor, axes: _Axes, order: tuple[int, ...] = (0, 1, 2)) -> torch.Tensor:
+    for axis in order:
+        values = axes[axis](values, axis)
     return values
+
+
+def _mask_weight(mask: torch.Tensor, axes: _Axes) -> torch.Tensor:
+    # float64 whatever the volume's type: `to_grid` and `mask_to_grid` must agree on every pixel near one half.
+    return _resample(mask.double(), axes)
 
 
 def _as_slices(volume: torch.Tensor) -> torch.Tensor:
@@ -300,6 +342,8 @@ def _as_volume(slices: torch.Tensor) -> torch.Tensor:
 
 
 def _check_finite(tensor: torch.Tensor, name: str) -> None:
+    if math.isfinite(float(tensor.sum())):  # as it is not with a value that is not, and soon found
+        return
     bad = tensor.numel() - int(tensor.isfinite().sum())
     if bad:
         raise ValueError(f"{name} must be finite, got {bad} NaN or infinite voxels; replace them or mask them out")

@@ -69,6 +69,14 @@ class AxisResampler:
         weights = np.take_along_axis(weights, order, axis=1)
         return cls(torch.from_numpy(indices), torch.from_numpy(weights))
 
+    def reached_from(self, first: int, end: int) -> tuple[slice, AxisResampler]:
+        """The range of output voxels that the input's `[first, end)` reach, and how these alone make them."""
+        near = (self.indices >= first) & (self.indices < end) & (self.weights != 0)
+        rows = near.any(1).nonzero()[:, 0].tolist() or [0, -1]
+        reached = slice(rows[0], rows[-1] + 1)
+        indices = (self.indices[reached] - first).clamp(0, max(0, end - first - 1))
+        return reached, AxisResampler(indices, self.weights[reached].where(near[reached], 0.0))
+
     def __call__(self, values: torch.Tensor, axis: int) -> torch.Tensor:
         """Resample one axis of a floating-point tensor with finite values."""
         shape = [1] * values.ndim
