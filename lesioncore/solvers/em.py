@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lesioncore.solvers.objective import Objective, ProgressCallback, Solution, check_problem
+from lesioncore.solvers.tv_prox import TVProx
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,9 @@ class EMSolver:
         check_problem(y, mask)
         y, mask = y.contiguous(), mask.contiguous()
         problems = objective.problems(len(y))
-        # The gradient is 2 (mu_X - X) where the pixels' variance is 1/2, so this step lands on Y - mu_X.
-        d, moved = torch.zeros_like(y), torch.empty_like(y)
-        duals = objective.duals(y, problems)
-        weights = [y.new_full((1,), 0.5 * objective.tv_weight)] * len(duals)
+        prox = TVProx(y, mask, objective.tv, problems, self.inner_iterations)
+        weights = [y.new_full((1,), 0.5 * objective.tv_weight)] * len(problems.stacks(y))
+        d = torch.zeros_like(y)
         history = []
         # The gradient at the last iterate is not needed, but its ELBO closes the recorded curve.
         for step in range(self.steps + 1):
@@ -69,8 +69,8 @@ class EMSolver:
             history.append(problems.sums(elbo) - objective.tv_weight * total_variation)
             if step == self.steps:
                 break
-            torch.sub(d, gradient, alpha=0.5, out=moved)
-            objective.tv_prox_(moved, mask, weights, duals, problems, out=d, iterations=self.inner_iterations)
+            # The gradient is 2 (mu_X - X) where the pixels' variance is 1/2, so this step lands on Y - mu_X.
+            d = prox(torch.sub(d, gradient, alpha=0.5), weights)
             if progress is not None:
                 progress(step + 1, self.steps)
         return Solution(y - d, torch.stack(history))

@@ -135,35 +135,6 @@ class Objective:
         ]
         return torch.cat(values)
 
-    def tv_prox_(
-        self,
-        v: Tensor,
-        mask: Tensor,
-        weights: Sequence[Tensor],
-        duals: Sequence[Tensor],
-        problems: Problems,
-        *,
-        out: Tensor,
-        iterations: int,
-    ) -> None:
-        """The proximal operator of TV of each problem, with its own weight and dual, into `out`."""
-        stacks = (problems.stacks(slices) for slices in (v, mask, out))
-        for one, inside, result, weight, dual in zip(*stacks, weights, duals, strict=True):
-            _ops.tv_prox_(
-                one,
-                inside,
-                weight,
-                dual,
-                out=result,
-                depth_weight=self.tv.depth_weight,
-                isotropic=self.tv.isotropic,
-                iterations=iterations,
-            )
-
-    def duals(self, y: Tensor, problems: Problems) -> list[Tensor]:
-        """Zero duals for :meth:`tv_prox_`, one for each stack."""
-        return [_ops.dual_like(stack, self.tv.depth_weight) for stack in problems.stacks(y)]
-
 
 @dataclass(frozen=True)
 class Solution:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lesioncore.solvers.objective import Objective, ProgressCallback, Solution, check_problem
+from lesioncore.solvers.tv_prox import TVProx
 
 _SUFFICIENT = 1e-4
 """Share of ``|D' - D|^2 / tau`` by which a step must lower the objective (Armijo's rule)."""
@@ -80,13 +81,13 @@ class ProxSolver:
         what else is in the batch.
         """
         check_problem(y, mask)
-        going = _Going(y.contiguous(), mask.contiguous(), objective, self.step_size)
+        going = _Going(y.contiguous(), mask, objective, self.step_size, self.inner_iterations)
         restored = going.y.clone()
         values = going.value.clone()
         history = [-values]
         for step in range(self.steps):
             if len(going.value):
-                finished = going.step(self.inner_iterations, self.tolerance)
+                finished = going.step(self.tolerance)
                 values[going.indices] = going.value
                 if finished.any():
                     restored[going.slices] = going.y - going.d
@@ -101,10 +102,10 @@ class ProxSolver:
 class _Going:
     """The problems that are not finished, and what each knows of its own descent."""
 
-    def __init__(self, y: Tensor, mask: Tensor, objective: Objective, step_size: float) -> None:
+    def __init__(self, y: Tensor, mask: Tensor, objective: Objective, step_size: float, inner_iterations: int) -> None:
         self.objective, self.problems = objective, objective.problems(len(y))
-        self.y, self.mask, self.d = y, mask, torch.zeros_like(y)
-        self.duals = objective.duals(y, self.problems)
+        self.prox = TVProx(y, mask, objective.tv, self.problems, inner_iterations)
+        self.y, self.d = y, torch.zeros_like(y)
         self.slices = torch.arange(len(y), device=y.device)
         self.value, self.gradient = self._cost(self.d)
         self.indices = torch.arange(len(self.value), device=y.device)
@@ -112,12 +113,11 @@ class _Going:
         self.tau = torch.full_like(self.value, step_size)
         self.slow = torch.zeros_like(self.indices)
 
-    def step(self, inner_iterations: int, tolerance: float) -> Tensor:
+    def step(self, tolerance: float) -> Tensor:
         """Take a step where it lowers the objective; returns which problems are finished."""
-        problems, trial = self.problems, torch.empty_like(self.d)
+        problems = self.problems
         moved = self.d - self.gradient * self._of_slices(self.tau)
-        weights = problems.per_stack(self.tau * self.objective.tv_weight)
-        self.objective.tv_prox_(moved, self.mask, weights, self.duals, problems, out=trial, iterations=inner_iterations)
+        trial = self.prox(moved, problems.per_stack(self.tau * self.objective.tv_weight))
         value, gradient = self._cost(trial)
         s, r = trial - self.d, gradient - self.gradient
         change, bend = (problems.sums(product.flatten(1).sum(1)) for product in (s.square(), s * r))
@@ -140,14 +140,11 @@ class _Going:
     def keep(self, going: Tensor) -> None:
         """Drop the problems, and their slices, that are not marked: no network or operator sees them again."""
         slices = self.problems.of_slices(going)
-        for name in ("y", "mask", "d", "gradient", "slices"):
+        for name in ("y", "d", "gradient", "slices"):
             setattr(self, name, getattr(self, name)[slices])
         for name in ("value", "first", "tau", "slow", "indices"):
             setattr(self, name, getattr(self, name)[going])
-        if self.problems.depths is None:
-            self.duals = [dual[:, going] for dual in self.duals]
-        else:
-            self.duals = [dual for dual, goes in zip(self.duals, going.tolist(), strict=True) if goes]
+        self.prox.keep(going)
         self.problems = self.problems.only(going)
 
     def _of_slices(self, values: Tensor) -> Tensor:

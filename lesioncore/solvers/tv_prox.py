@@ -1,0 +1,74 @@
+"""The proximal operator of TV as solvers need it: from step to step, for the problems that are left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lesioncore import _ops
+from lesioncore.solvers.objective import Problems, TotalVariation
+
+
+class TVProx:
+    """``argmin_D 1/2 |D - V|^2 + weight * TV(D)`` with ``D = 0`` outside the mask, for each problem.
+
+    Each call goes on from the dual where the one before ended. What lies beyond the mask's box and a pixel around it is
+    0 and has no part in the TV, so that no more than that is computed: the same bits.
+
+    Parameters
+    ----------
+    y, mask : Tensor
+        ``[N, 1, H, W]``: the slices, for their type, and where D may differ from 0 (bool).
+    tv : TotalVariation
+        The form of TV, taken exactly (eps = 0).
+    problems : Problems
+        Which slices belong together.
+    iterations : int
+        Iterations of the dual in each call.
+    """
+
+    def __init__(self, y: Tensor, mask: Tensor, tv: TotalVariation, problems: Problems, iterations: int) -> None:
+        inside = mask.flatten(0, 1).any(0)
+        self._box = (..., _with_border(inside.any(1)), _with_border(inside.any(0)))
+        self._mask = mask[self._box].contiguous()
+        self._tv, self._problems, self._iterations = tv, problems, iterations
+        self._duals = [_ops.dual_like(stack, tv.depth_weight) for stack in problems.stacks(y[self._box])]
+
+    def __call__(self, v: Tensor, weights: Sequence[Tensor]) -> Tensor:
+        """D for ``V``, both ``[N, 1, H, W]``, with the weights of each stack's problems."""
+        inner = v[self._box].contiguous()
+        found = torch.empty_like(inner)
+        stacks = (self._problems.stacks(slices) for slices in (inner, self._mask, found))
+        for one, inside, result, weight, dual in zip(*stacks, weights, self._duals, strict=True):
+            _ops.tv_prox_(
+                one,
+                inside,
+                weight,
+                dual,
+                out=result,
+                depth_weight=self._tv.depth_weight,
+                isotropic=self._tv.isotropic,
+                iterations=self._iterations,
+            )
+        if found.shape == v.shape:
+            return found
+        whole = torch.zeros_like(v)
+        whole[self._box] = found
+        return whole
+
+    def keep(self, going: Tensor) -> None:
+        """Drop the problems that are not marked, bool ``[B]``."""
+        self._mask = self._mask[self._problems.of_slices(going)]
+        if self._problems.depths is None:
+            self._duals = [dual[:, going] for dual in self._duals]
+        else:
+            self._duals = [dual for dual, goes in zip(self._duals, going.tolist(), strict=True) if goes]
+        self._problems = self._problems.only(going)
+
+
+def _with_border(occupied: Tensor) -> slice:
+    """The range of what is marked along an axis, and one more at either end."""
+    places = occupied.nonzero()[:, 0].tolist()
+    return slice(max(0, places[0] - 1), places[-1] + 2) if places else slice(0, 0)
