@@ -153,8 +153,12 @@ class HealthyScores:
 
     def rank(self, score: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Share of the healthy voxels that lie in lower bins, in [0, 1], of the shape of `score`."""
-        bins = np.searchsorted(_EDGES, np.asarray(score, np.float32))
-        return (self._below[bins] / self.pixels).astype(np.float32)
+        score = np.asarray(score, np.float32)
+        shares = (self._below / self.pixels).astype(np.float32)
+        ranks = np.full(score.shape, shares[np.searchsorted(_EDGES, 0.0)])
+        scored = score != 0  # most of a scan is background
+        ranks[scored] = shares[np.searchsorted(_EDGES, score[scored])]
+        return ranks
 
     def unusual(
         self, scores: Array, bend: float | None = None, extent: tuple[float, float, float] | None = None

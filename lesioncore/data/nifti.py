@@ -253,6 +253,8 @@ def _to_disk_dtype(voxels: NumpyArray, dtype: np.dtype[Any] | type[np.generic] |
         raise ValueError(f"dtype must be an integer or float type of NIfTI, got {dtype}; masks are written as uint8")
     with np.errstate(over="ignore", invalid="ignore"):
         result = voxels.astype(dtype)
+    if np.can_cast(voxels.dtype, dtype):
+        return result
     if dtype.kind == "f":
         if not np.all(np.isfinite(result)):
             raise ValueError(f"dtype {dtype} overflows on data with values up to {np.abs(voxels).max()}")

@@ -86,14 +86,25 @@ def _box_edges(shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
 
 
 def _flood(seeds: NumpyArray, passable: NumpyArray) -> npt.NDArray[np.bool_]:
-    """Everything that `seeds` reach through `passable`: sweeps along the axes, until one changes nothing."""
-    reached: npt.NDArray[np.bool_] = seeds.copy()
-    count = -1
-    while count != (count := int(np.count_nonzero(reached))):
-        for axis in range(3):
-            front, allowed = np.moveaxis(reached, axis, 0), np.moveaxis(passable, axis, 0)
-            for step in range(1, len(front)):
-                front[step] |= front[step - 1] & allowed[step]
-            for step in range(len(front) - 2, -1, -1):
-                front[step] |= front[step + 1] & allowed[step]
-    return reached
+    """Everything that `seeds` reach through `passable`: sweeps along the axes in turn, until none changes anything."""
+    reached = torch.from_numpy(seeds)
+    allowed = [torch.from_numpy(passable)]
+    allowed += [_turned(allowed[0]), _turned(_turned(allowed[0]))]
+    count, turn, settled = -1, 0, 0
+    while settled < 3:  # axes in a row; the one that has just been swept is one
+        front, way = reached.numpy(), allowed[turn].numpy()
+        for step in range(1, len(front)):
+            front[step] |= front[step - 1] & way[step]
+        for step in range(len(front) - 2, -1, -1):
+            front[step] |= front[step + 1] & way[step]
+        before, count = count, int(np.count_nonzero(front))
+        settled = settled + 1 if count == before else 1
+        reached, turn = _turned(reached), (turn + 1) % 3
+    while turn != 0:
+        reached, turn = _turned(reached), (turn + 1) % 3
+    return reached.numpy()
+
+
+def _turned(volume: torch.Tensor) -> torch.Tensor:
+    """The next axis first, in memory as well: sweeps along the last one would touch every cache line at each step."""
+    return volume.permute(1, 2, 0).contiguous()
