@@ -26,6 +26,6 @@ STABLE_TORCH_LIBRARY(lesioncore, m) {
   m.def("device(int processors) -> int");
 }
 
-_STABLE_TORCH_LIBRARY_IMPL(lesioncore_emulated, CompositeExplicitAutograd, m, C10_UID) {
+_STABLE_TORCH_LIBRARY_IMPL(lesioncore_emulated, CompositeExplicitAutograd, m, __COUNTER__) {
   m.impl("device", TORCH_BOX(&device));
 }
