@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -243,14 +244,21 @@ class Restoration:
         else:
             images["probability"] = (labels["probability"], calibration.rank(self._score))
             images |= {key: (labels[key], self._mask(fpr)) for key, fpr in limits.items()}
-        written = {}
-        for key, (base, data) in images.items():
-            written[key] = folder / f"{base}.nii.gz"
-            save_image(data, self.scan.affine, written[key], header=header)
+        written = {key: folder / f"{base}.nii.gz" for key, (base, _) in images.items()}
+        with ThreadPoolExecutor(_WRITERS) as executor:  # most of it is compressing, which lets other threads run
+            saves = [
+                executor.submit(save_image, data, self.scan.affine, written[key], header=header)
+                for key, (_, data) in images.items()
+            ]
+        for save in saves:
+            save.result()
         written["sidecar"] = folder / f"{stem}_desc-restored_{suffix}.json"
         _write_json(self.sidecar(), written["sidecar"])
         return written
 
+
+_WRITERS = 4
+"""Files of a scan that are written side by side; each takes memory for its bytes."""
 
 SAVED_FPR = (0.01, 0.05, 0.10)
 """The paper's false-positive-rate limits (section 3.2)."""
