@@ -87,7 +87,7 @@ def _box_edges(shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
 
 def _flood(seeds: NumpyArray, passable: NumpyArray) -> npt.NDArray[np.bool_]:
     """Everything that `seeds` reach through `passable`: sweeps along the axes in turn, until none changes anything."""
-    reached = torch.from_numpy(seeds)
+    reached = torch.from_numpy(seeds).clone()
     allowed = [torch.from_numpy(passable)]
     allowed += [_turned(allowed[0]), _turned(_turned(allowed[0]))]
     count, turn, settled = -1, 0, 0
