@@ -8,57 +8,78 @@
 namespace lesioncore {
 
 // Stride 2, no border: output pixel o reads 2 o, 2 o + 1 and 2 o + 2. Even columns lie before odd ones in shared memory.
-// Rows come in pairs: an output row takes one pair and the next one's first row.
+// The rows of kDownRows outputs meet the weights together, so that one read of them from shared memory serves all, and
+// as many are on their way meanwhile; the last output lacks a row then and rolls on.
 constexpr int kDownColumns = kStripPixels - 1;
+constexpr int kDownRows = 2;
+
+struct DownMemory {
+  static constexpr int kOdd = slots(kStripPixels + 1);
+  float4 ring[2][2 * kDownRows][2 * kOdd];
+  uint4 weights[kTaps * 2][32];
+};
 
 template <typename T, Skip kSkip, bool kActivate>
 __global__ void __launch_bounds__(kStripThreads, 2) down_kernel(const ConvolveArguments<T> a, int rows) {
-  constexpr int kOdd = slots(kStripPixels + 1);
-  __shared__ float4 ring[2][2][2 * kOdd];
+  constexpr int kOdd = DownMemory::kOdd, kInputs = 2 * kDownRows;
+  auto& memory = *dynamic_shared<DownMemory>();
+  auto& ring = memory.ring;
+  auto& weights = memory.weights;
   const int lane = threadIdx.x % 32, tile = threadIdx.x / 32, height = a.out.height, width = a.out.width;
   const int left = blockIdx.x * kDownColumns;
-  const Weights weights([&](int output, int tap, int channel) {
-    return load<1>(a.weight + (output * kTaps + tap) * kSixteen + channel).v[0];
-  });
-  for (int i = threadIdx.x; i < 2 * 2 * 2 * kOdd; i += kStripThreads)
+  for (int i = tile; i < kTaps * 2; i += kStripWarps)
+    weights[i][lane] = weights_of(i % 2, [&](int output, int channel) {
+      return load<1>(a.weight + (output * kTaps + i / 2) * kSixteen + channel).v[0];
+    });
+  for (int i = threadIdx.x; i < 2 * kInputs * 2 * kOdd; i += kStripThreads)
     ring[0][0][i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);  // pixels beyond the strip are read, but not needed
   __syncthreads();
   const int pixel = tile * 8 + read_pixel(), part = threadIdx.x % 4;
-  const int even = slot(pixel) + part, odd = kOdd + even, next = slot(pixel + 1) + part;
+  const int from[3] = {slot(pixel) + part, kOdd + slot(pixel) + part, slot(pixel + 1) + part};
   const int column = 2 * (left + static_cast<int>(threadIdx.x) / 4), to = slot(threadIdx.x / 4) + part;
   for (int64_t slice = blockIdx.z; slice < a.out.count; slice += gridDim.z) {
     for (int top = blockIdx.y * rows; top < height; top += gridDim.y * rows) {
       const int bottom = min(top + rows, height);
-      ColumnReader<T, Entry::kPlain, 2> evens(a, slice, column, part, a.x.height, a.x.width),
+      ColumnReader<T, Entry::kPlain, kInputs> evens(a, slice, column, part, a.x.height, a.x.width),
           odds(a, slice, column + 1, part, a.x.height, a.x.width);
-      Exit<T, kSixteen, kSkip, kActivate, 1> exit(a, slice, left + tile * 8 + lane % 4, min(left + kDownColumns, width),
-                                                  0);
+      Exit<T, kSixteen, kSkip, kActivate, kDownRows> exit(a, slice, left + tile * 8 + lane % 4,
+                                                          min(left + kDownColumns, width), 0);
+      auto fetch = [&](int row) { evens.fetch(2 * row), odds.fetch(2 * row); };
       auto keep = [&](int which, int row) {
         evens.take(2 * row, [&](int k, const float4& values) { ring[which][k][to] = values; });
         odds.take(2 * row, [&](int k, const float4& values) { ring[which][k][kOdd + to] = values; });
       };
-      evens.fetch(2 * top), odds.fetch(2 * top);
+      fetch(top);
       keep(0, top);
       __syncthreads();
-      float sums[1][4] = {};
+      float sums[kDownRows + 1][4] = {};  // of the output rows from row - 1 on
       int now = 0;
-      for (int row = top; row <= bottom; ++row, now = 1 - now) {  // its first row ends the output before
-        if (row < bottom) evens.fetch(2 * row + 2), odds.fetch(2 * row + 2);
-        auto add = [&](int dy) {
-          const float4* from = ring[now][dy % 2];
-          weights.add(sums[0], 3 * dy, from[even]);
-          weights.add(sums[0], 3 * dy + 1, from[odd]);
-          weights.add(sums[0], 3 * dy + 2, from[next]);
-        };
-        if (row > top) add(2);
-        exit.put(row - 1, top, bottom, sums);
-        if (row < bottom) {
-          exit.fetch(row);
-          set_zero(sums[0]);
-          add(0);
-          add(1);
-          keep(1 - now, row + 1);
+      for (int row = top; row <= bottom; row += kDownRows, now = 1 - now) {
+        const bool more = row + kDownRows <= bottom;
+        if (more) fetch(row + kDownRows);
+        exit.fetch(row - 1);
+#pragma unroll
+        for (int dx = 0; dx < 3; ++dx) {
+          float4 values[kInputs];
+#pragma unroll
+          for (int k = 0; k < kInputs; ++k) values[k] = ring[now][k][from[dx]];
+#pragma unroll
+          for (int dy = 0; dy < 3; ++dy) {
+#pragma unroll
+            for (int step = 0; step < 2; ++step) {
+              const uint4 w = weights[(dy * 3 + dx) * 2 + step][lane];
+#pragma unroll
+              for (int k = dy % 2; k < kInputs; k += 2)
+                multiply_add(sums[1 + (k - dy) / 2], w,
+                             step == 0 ? make_float2(values[k].x, values[k].y) : make_float2(values[k].z, values[k].w));
+            }
+          }
         }
+        exit.put(row - 1, top, bottom, sums);
+        copy(sums[0], sums[kDownRows]);
+#pragma unroll
+        for (int k = 1; k <= kDownRows; ++k) set_zero(sums[k]);
+        if (more) keep(1 - now, row + kDownRows);
         __syncthreads();
       }
     }
@@ -143,8 +164,8 @@ void convolve_down(const ConvolveArguments<T>& a, const Queue& queue) {
   const dim3 grid = strip_grid(a.out.width, kDownColumns, a.out.height, a.out.count);
   auto launch = [&](auto skip) {
     for_activation(a, [&](auto activate) {
-      queue.launch(down_kernel<T, decltype(skip)::value, decltype(activate)::value>, grid, dim3(kStripThreads), 0, a,
-                   kStripHeight);
+      queue.launch(down_kernel<T, decltype(skip)::value, decltype(activate)::value>, grid, dim3(kStripThreads),
+                   sizeof(DownMemory), a, kStripHeight);
     });
   };
   a.skipped == nullptr ? launch(SkipConstant<Skip::kNone>{}) : launch(SkipConstant<Skip::kSame>{});
