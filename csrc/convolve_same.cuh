@@ -15,6 +15,7 @@ template <int kOutputs>
 struct SameMemory {
   float4 ring[2][kBatch][slots(kStripPixels + 2)];
   uint4 weights[kOutputs / kSixteen][kTaps * 2][32];
+  RowBlends blends, skip_blends;
 };
 
 template <typename T, int kOutputs, Entry kEntry, Skip kSkip, bool kActivate>
@@ -39,10 +40,13 @@ __global__ void __launch_bounds__(kStripThreads* kOutputs / kSixteen, 32 / kOutp
   for (int64_t slice = blockIdx.z; slice < a.out.count; slice += gridDim.z) {
     for (int top = blockIdx.y * rows; top < height; top += gridDim.y * rows) {
       const int bottom = min(top + rows, height);
+      if constexpr (kEntry == Entry::kEnlarged) memory.blends.fill(a.axes.rows, top - 1, height, true);
+      if constexpr (kSkip == Skip::kEnlarged) memory.skip_blends.fill(a.skip_axes.rows, top - 2, height, false);
+      if constexpr (kEntry == Entry::kEnlarged || kSkip == Skip::kEnlarged) __syncthreads();
       ColumnReader<T, kEntry, kBatch> reader(a, slice, left - 1 + static_cast<int>(threadIdx.x) / 4, threadIdx.x % 4,
-                                             height, width);
-      Exit<T, kOutputs, kSkip, kActivate, kBatch> exit(a, slice, left + tile * 8 + lane % 4,
-                                                       min(left + kSameColumns, width), block);
+                                             height, width, &memory.blends, top - 1);
+      Exit<T, kOutputs, kSkip, kActivate, kBatch> exit(
+          a, slice, left + tile * 8 + lane % 4, min(left + kSameColumns, width), block, &memory.skip_blends, top - 2);
       auto keep = [&](int which, int first) {
         reader.take(first, [&](int k, const float4& values) { ring[which][k][to] = values; });
       };

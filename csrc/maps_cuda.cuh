@@ -74,7 +74,9 @@ static __device__ __forceinline__ void store(float* to, const Channels<kCount>& 
   if constexpr (kCount == 1) {
     *to = c.v[0];
   } else if constexpr (kCount == 2) {
-    *reinterpret_cast<float2*>(to) = make_float2(c.v[0], c.v[1]);
+    // Not as a float2, which nvcc writes as two values.
+    const uint64_t low = __float_as_uint(c.v[0]), high = __float_as_uint(c.v[1]);
+    *reinterpret_cast<uint64_t*>(to) = low | high << 32;
   } else {
 #pragma unroll
     for (int i = 0; i < kCount; i += 4)

@@ -23,19 +23,42 @@ static __device__ __forceinline__ int within(int value, int low, int high) {
   return min(max(value, low), high);
 }
 
-// Some channels of kColumns columns of an enlarged map, kBatch rows at a time. They lie between at most four rows of the
-// small map, since that has half as many or fewer.
-constexpr int kBatch = 4;
+// Rows of a block: few, so that there are blocks enough for every processor, but many more than the border's.
+constexpr int kStripHeight = 50;
 
+// How a strip's rows of an enlarged map are made of the small map's, for all threads of a block: each of a batch is a sum
+// of the same four rows, between which they lie, since that map has half as many or fewer.
+constexpr int kBatch = 4;
+constexpr int kBlendedRows = (kStripHeight + 2 + kBatch - 1) / kBatch * kBatch;
+
+struct RowBlends {
+  float4 weights[kBlendedRows];
+  int first[kBlendedRows / kBatch];
+
+  // For the rows from `begin` on. Those beyond the map are 0, or those at its edge.
+  __device__ __forceinline__ void fill(const Axis<float>& axis, int begin, int height, bool zero_beyond) {
+    auto at = [&](int row) { return axis.at(within(row, 0, height - 1)); };
+    for (int i = threadIdx.x; i < kBlendedRows; i += blockDim.x) {
+      const int row = begin + i, from = at(begin + i / kBatch * kBatch).first;
+      const Blend<float> blend = at(row);
+      const float scale = zero_beyond && (row < 0 || row >= height) ? 0.0f : 1.0f;
+      weights[i] = make_float4(scale * blend.of(from), scale * blend.of(from + 1), scale * blend.of(from + 2),
+                               scale * blend.of(from + 3));
+      if (i % kBatch == 0) first[i / kBatch] = from;
+    }
+  }
+};
+
+// Some channels of kColumns columns of an enlarged map, a batch of rows at a time.
 template <typename T, int kCount, int kColumns>
 class EnlargedBatch {
  public:
   EnlargedBatch() = default;
 
   // `map` is one slice of the small map, at the first of the channels; the columns lie `apart`.
-  __device__ __forceinline__ EnlargedBatch(const T* map, const Axes& axes, int column, int apart, int width, int height,
-                                           int channels)
-      : map_(map), rows_(axes.rows), last_(height - 1), row_stride_(axes.columns.small * channels) {
+  __device__ __forceinline__ EnlargedBatch(const T* map, const Axes& axes, const RowBlends& blends, int column,
+                                           int apart, int width, int channels)
+      : map_(map), blends_(&blends), last_(axes.rows.small - 1), row_stride_(axes.columns.small * channels) {
 #pragma unroll
     for (int i = 0; i < kColumns; ++i) {
       const Blend<float> columns = axes.columns.at(within(column + i * apart, 0, width - 1));
@@ -43,12 +66,12 @@ class EnlargedBatch {
     }
   }
 
-  // Starts the reads for the rows from `top` on; beyond the map those at its edge.
+  // Starts the reads for the batch from row `top` of the strip on.
   __device__ __forceinline__ void fetch(int top) {
-    first_ = rows_.at(within(top, 0, last_)).first;
+    const int first = blends_->first[top / kBatch];
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
-      const T* from = map_ + min(first_ + j, rows_.small - 1) * row_stride_;
+      const T* from = map_ + min(first + j, last_) * row_stride_;
 #pragma unroll
       for (int i = 0; i < kColumns; ++i)
         ends_[j][i][0] = load<kCount>(from + left_[i]), ends_[j][i][1] = load<kCount>(from + right_[i]);
@@ -60,52 +83,53 @@ class EnlargedBatch {
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
 #pragma unroll
-      for (int i = 0; i < kColumns; ++i) ends_[j][i][0] = mixed(ends_[j][i][0], ends_[j][i][1], across_[i]);
+      for (int i = 0; i < kColumns; ++i) {
+#pragma unroll
+        for (int c = 0; c < kCount; ++c) {
+          float& left = ends_[j][i][0].v[c];
+          left = fmaf(across_[i], ends_[j][i][1].v[c] - left, left);
+        }
+      }
     }
   }
 
+  // Row `row` of the strip.
   __device__ __forceinline__ void value(int row, Channels<kCount> (&values)[kColumns]) const {
-    const Blend<float> rows = rows_.at(within(row, 0, last_));
-    const int at = rows.first - first_;
+    const float4 w = blends_->weights[row];
 #pragma unroll
     for (int i = 0; i < kColumns; ++i) {
-      Channels<kCount> upper = ends_[0][i][0], lower = ends_[1][i][0];
 #pragma unroll
-      for (int j = 1; j < 3; ++j)
-        if (at == j) upper = ends_[j][i][0], lower = ends_[j + 1][i][0];
-      values[i] = mixed(upper, lower, rows.weight);
+      for (int c = 0; c < kCount; ++c) {
+        const float upper = fmaf(w.y, ends_[1][i][0].v[c], w.x * ends_[0][i][0].v[c]);
+        values[i].v[c] = fmaf(w.w, ends_[3][i][0].v[c], fmaf(w.z, ends_[2][i][0].v[c], upper));
+      }
     }
   }
 
  private:
-  static __device__ __forceinline__ Channels<kCount> mixed(const Channels<kCount>& a, const Channels<kCount>& b,
-                                                           float weight) {
-    Channels<kCount> c;
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) c.v[i] = fmaf(weight, b.v[i] - a.v[i], a.v[i]);
-    return c;
-  }
-
   const T* map_;
-  Axis<float> rows_;
-  int last_, row_stride_, first_, left_[kColumns], right_[kColumns];
+  const RowBlends* blends_;
+  int last_, row_stride_, left_[kColumns], right_[kColumns];
   float across_[kColumns];
   Channels<kCount> ends_[4][kColumns][2];
 };
 
-// Four channels of one column of the input, kRows rows at a time; zero beyond the map. `fetch` only starts the reads,
-// many at once: it takes that to keep the memory busy.
+// Four channels of one column of the input, kRows rows at a time; rows beyond the map are zero, columns beyond it nothing.
+// `fetch` only starts the reads, many at once: it takes that to keep the memory busy.
 template <typename T, Entry kEntry, int kRows>
 class ColumnReader {
  public:
-  // Height and width are the map's as the kernel sees it, that is, enlarged.
+  // Height and width are the map's as the kernel sees it, that is, enlarged, by `blends` for the rows from `begin` on.
   __device__ __forceinline__ ColumnReader(const ConvolveArguments<T>& a, int64_t slice, int column, int part,
-                                          int height, int width)
-      : height_(height), inside_(column >= 0 && column < width), row_stride_(static_cast<int>(a.x.width) * kSixteen) {
+                                          int height, int width, const RowBlends* blends = nullptr, int begin = 0)
+      : height_(height),
+        begin_(begin),
+        inside_(column >= 0 && column < width),
+        row_stride_(static_cast<int>(a.x.width) * kSixteen) {
     column = within(column, 0, width - 1);
     map_ = a.input + slice * a.x.height * row_stride_ + part * 4;
     if constexpr (kEntry == Entry::kEnlarged)
-      enlarged_ = EnlargedBatch<T, 4, 1>(map_, a.axes, column, 0, width, height, kSixteen);
+      enlarged_ = EnlargedBatch<T, 4, 1>(map_, a.axes, *blends, column, 0, width, kSixteen);
     else
       map_ += column * kSixteen;
     if constexpr (kEntry == Entry::kSigns) {
@@ -116,7 +140,7 @@ class ColumnReader {
 
   __device__ __forceinline__ void fetch(int top) {
     if constexpr (kEntry == Entry::kEnlarged) {
-      enlarged_.fetch(top);
+      enlarged_.fetch(top - begin_);
     } else {
 #pragma unroll
       for (int k = 0; k < kRows; ++k) {
@@ -130,16 +154,17 @@ class ColumnReader {
   // Calls put(k, values) for the rows that were fetched, rounded.
   template <typename F>
   __device__ __forceinline__ void take(int top, const F& put) {
+    if (!inside_) return;
     if constexpr (kEntry == Entry::kEnlarged) enlarged_.mix();
 #pragma unroll
     for (int k = 0; k < kRows; ++k) {
       Channels<4> c[1];
       if constexpr (kEntry == Entry::kEnlarged)
-        enlarged_.value(top + k, c);
+        enlarged_.value(top - begin_ + k, c);
       else
         c[0] = fetched_[k];
       if constexpr (kEntry == Entry::kSigns) pass_through(c[0], bits_[k] >> shift_, slope_);
-      const bool valid = inside_ && top + k >= 0 && top + k < height_;
+      const bool valid = kEntry == Entry::kEnlarged || (top + k >= 0 && top + k < height_);
       auto value = [&](int i) { return valid ? to_tf32(c[0].v[i]) : 0.0f; };
       put(k, make_float4(value(0), value(1), value(2), value(3)));
     }
@@ -147,7 +172,7 @@ class ColumnReader {
 
  private:
   const T* map_;
-  int height_;
+  int height_, begin_;
   bool inside_;
   int row_stride_;
   EnlargedBatch<T, 4, 1> enlarged_;
@@ -163,8 +188,10 @@ template <typename T, int kOutputs, Skip kSkip, bool kActivate, int kRows>
 class Exit {
  public:
   // The lane's pixels are `column` and the fourth after it, as far as they lie before `end`; `block` of sixteen outputs.
-  __device__ __forceinline__ Exit(const ConvolveArguments<T>& a, int64_t slice, int column, int end, int block)
-      : slope_(a.slope), height_(static_cast<int>(a.out.height)) {
+  // `blends` has the rows from `begin` on of a skip connection that is enlarged.
+  __device__ __forceinline__ Exit(const ConvolveArguments<T>& a, int64_t slice, int column, int end, int block,
+                                  const RowBlends* blends = nullptr, int begin = 0)
+      : slope_(a.slope), height_(static_cast<int>(a.out.height)), begin_(begin) {
 #pragma unroll
     for (int i = 0; i < 2; ++i) valid_[i] = column + 4 * i < end;
     const int channel = block * kSixteen + threadIdx.x % 32 / 4 * 2;
@@ -176,12 +203,12 @@ class Exit {
     if constexpr (kSkip == Skip::kSame) same_ = a.skipped + at;
     if constexpr (kSkip == Skip::kEnlarged)
       skipped_ = EnlargedBatch<T, 2, 2>(a.skipped + slice * a.skip.height * a.skip.width * kOutputs + channel,
-                                        a.skip_axes, column, 4, a.out.width, height_, kOutputs);
+                                        a.skip_axes, *blends, column, 4, a.out.width, kOutputs);
   }
 
   // Starts the reads for the kRows rows from `top` on.
   __device__ __forceinline__ void fetch(int top) {
-    if constexpr (kSkip == Skip::kEnlarged) skipped_.fetch(top);
+    if constexpr (kSkip == Skip::kEnlarged) skipped_.fetch(top - begin_);
     if constexpr (kSkip == Skip::kSame) {
 #pragma unroll
       for (int k = 0; k < kRows; ++k) {
@@ -203,7 +230,7 @@ class Exit {
 
  private:
   __device__ __forceinline__ void put_row(int row, int k, const float (&sums)[4]) {
-    if constexpr (kSkip == Skip::kEnlarged) skipped_.value(row, skip_[k]);
+    if constexpr (kSkip == Skip::kEnlarged) skipped_.value(row - begin_, skip_[k]);
     Channels<2> c[2];
     unsigned signs = 0;
 #pragma unroll
@@ -236,7 +263,7 @@ class Exit {
   }
 
   float slope_;
-  int height_, row_stride_;
+  int height_, begin_, row_stride_;
   bool valid_[2];
   T* result_;
   uint8_t* signs_;
@@ -244,9 +271,6 @@ class Exit {
   Channels<2> bias_ = {}, skip_[kRows][2];
   EnlargedBatch<T, 2, 2> skipped_;
 };
-
-// Rows of a block: few, so that there are blocks enough for every processor, but many more than the border's.
-constexpr int kStripHeight = 50;
 
 inline dim3 strip_grid(int64_t width, int64_t columns, int64_t height, int64_t count) {
   return dim3(static_cast<unsigned>((width + columns - 1) / columns),
