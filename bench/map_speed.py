@@ -178,6 +178,27 @@ def cases(maps: Maps) -> Iterator[Case]:
         lambda x, w: act(F.conv2d(x, w, padding=1)),
         2 * small.numel(),
     )
+    wide, narrow = maps.map(32, 99), maps.kernel(16, 32)
+    wide_signs = _maps.activate_(wide.clone(), negative_slope=SLOPE)
+    wide_signed = torch.ones_like(wide).masked_fill_(F.leaky_relu(wide) < 0, SLOPE)
+    yield Case(
+        "convolve, activate",
+        (32, 16),
+        99,
+        {"x": wide, "w": narrow},
+        lambda x, w: convolved(x, w, activate=True),
+        lambda x, w: act(F.conv2d(x, w, padding=1)),
+        small.numel(),
+    )
+    yield Case(
+        "signs, convolve",
+        (32, 16),
+        99,
+        {"g": wide, "w": narrow},
+        lambda g, w: convolved(g, w, signs=wide_signs),
+        lambda g, w: F.conv2d(g * wide_signed[: len(g)].to(g.dtype), w, padding=1),
+        small.numel(),
+    )
 
 
 def measure(case: Case, maps: Maps, rounds: int) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 // convolve: a 3 x 3 convolution with what surrounds it, for few channels, where cuDNN is far from the memory's speed.
 // The CPU twin is convolve_cpu.cpp.
 //
-// Kernels from one channel to many and from many to one, both in float32, are here; those for 16 channels on tensor cores
-// are in convolve_same.cuh and convolve_down.cuh.
+// Kernels from one channel to many and from many to one, both in float32, are here; those for 16 and 32 channels on
+// tensor cores are in convolve_same.cuh and convolve_down.cuh.
 #include <torch/csrc/stable/library.h>
 
 #include "convolve_down.cuh"
@@ -180,14 +180,15 @@ void convolve_cuda(const Tensor& x, std::optional<Tensor> signs, const Tensor& w
   const Checks check("convolve");
   const bool from = inputs == 1 && stride == 1 && outputs % 8 == 0 && 256 % (outputs / 4) == 0 && outputs > 0;
   const bool to = outputs == 1 && stride == 1 && inputs % 8 == 0 && inputs > 0 && inputs <= 256;
+  const bool narrows = inputs == 32 && outputs == 16 && stride == 1;
   const bool between = inputs == 16 && (outputs == 16 || (outputs == 32 && stride == 1));
-  if (!from && !to && !between)
+  if (!from && !to && !narrows && !between)
     check.fail("weight", "has ", inputs, " channels in and ", outputs, " out at stride ", stride,
-               ", expected on CUDA 1 and 8, 16, 32, ... 1024, a multiple of 8 up to 256 and 1, 16 and 16, or 16 and 32,"
-               " at stride 2 only 16 and 16: use torch.nn.functional.conv2d");
+               ", expected on CUDA 1 and 8, 16, 32, ... 1024, a multiple of 8 up to 256 and 1, 16 and 16, 16 and 32,"
+               " or 32 and 16, at stride 2 only 16 and 16: use torch.nn.functional.conv2d");
   if (!between && (call.enlarges || skip))
     check.fail(skip ? "skip" : "x", "is ", skip ? "given" : "smaller than 'out'",
-               ", expected on CUDA only between maps of 16 channels and more");
+               ", expected on CUDA only from 16 channels to 16 or 32");
   auto is_half = [&](const MapShape& s) { return 2 * s.height <= call.out.height && 2 * s.width <= call.out.width; };
   if (call.enlarges && !is_half(call.x))
     check.fail("x", "has ", call.x.height, " x ", call.x.width,
@@ -219,6 +220,8 @@ void convolve_cuda(const Tensor& x, std::optional<Tensor> signs, const Tensor& w
       from_one(a, queue);
     else if (to)
       to_one(a, queue);
+    else if (narrows)
+      convolve_thirty_two(a, queue);
     else if (stride == 2)
       convolve_down(a, queue);
     else if (outputs == 16)

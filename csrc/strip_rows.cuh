@@ -114,9 +114,9 @@ class EnlargedBatch {
   Channels<kCount> ends_[4][kColumns][2];
 };
 
-// Four channels of one column of the input, kRows rows at a time; rows beyond the map are zero, columns beyond it nothing.
+// Four of kInputs channels of one column of the input, kRows rows at a time; rows beyond the map are zero, columns beyond it nothing.
 // `fetch` only starts the reads, many at once: it takes that to keep the memory busy.
-template <typename T, Entry kEntry, int kRows>
+template <typename T, Entry kEntry, int kRows, int kInputs = kSixteen>
 class ColumnReader {
  public:
   // Height and width are the map's as the kernel sees it, that is, enlarged, by `blends` for the rows from `begin` on.
@@ -125,16 +125,16 @@ class ColumnReader {
       : height_(height),
         begin_(begin),
         inside_(column >= 0 && column < width),
-        row_stride_(static_cast<int>(a.x.width) * kSixteen) {
+        row_stride_(static_cast<int>(a.x.width) * kInputs) {
     column = within(column, 0, width - 1);
     map_ = a.input + slice * a.x.height * row_stride_ + part * 4;
     if constexpr (kEntry == Entry::kEnlarged)
-      enlarged_ = EnlargedBatch<T, 4, 1>(map_, a.axes, *blends, column, 0, width, kSixteen);
+      enlarged_ = EnlargedBatch<T, 4, 1>(map_, a.axes, *blends, column, 0, width, kInputs);
     else
-      map_ += column * kSixteen;
+      map_ += column * kInputs;
     if constexpr (kEntry == Entry::kSigns) {
-      signs_ = a.signs + (slice * height * width + column) * 2 + part / 2;
-      shift_ = part % 2 * 4, slope_ = a.slope, signs_stride_ = width * 2;
+      signs_ = a.signs + (slice * height * width + column) * (kInputs / 8) + part / 2;
+      shift_ = part % 2 * 4, slope_ = a.slope, signs_stride_ = width * (kInputs / 8);
     }
   }
 

@@ -157,7 +157,8 @@ def convolve(
     -----
     On CUDA: from one channel (to 8, 16, 32, ... 1024) or to one (from a multiple of 8 up to 256), in float32 and with
     nothing to enlarge or to add; on tensor cores, where float32 factors are rounded to TF32, from 16 channels to 16 or
-    32, at stride 2 to 16. What is enlarged must at least double there. Others are an error.
+    32, at stride 2 to 16, and from 32 to 16 with nothing to enlarge or to add. What is enlarged must at least double
+    there. Others are an error.
     """
     if stride == 2:
         size = max(0, (x.shape[2] - 1) // 2), max(0, (x.shape[3] - 1) // 2)

@@ -197,6 +197,18 @@ def test_convolve_sixteen_channels(where, outputs, size, more, enlarge, skip, bi
 
 
 @given(
+    size=st.tuples(st.integers(1, 60), st.integers(1, 120)),
+    bias=st.booleans(),
+    activate=st.booleans(),
+    signs=st.booleans(),
+    seed=seeds,
+)
+@settings(max_examples=20)
+def test_convolve_thirty_two_channels_to_sixteen(where, size, bias, activate, signs, seed):
+    check_convolve(where, 32, 16, size, bias=bias, activate=activate, signs=signs, seed=seed)
+
+
+@given(
     signs=st.booleans(),
     size=st.tuples(st.integers(1, 110), st.integers(1, 120)),
     outputs=st.sampled_from([16, 32]),

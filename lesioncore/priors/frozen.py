@@ -136,7 +136,7 @@ class FrozenConv(nn.Module):
             return alone and self.stride == [1, 1] and max(inputs, outputs) in _BESIDE_ONE
         backends: Any = torch.backends
         rounds = x.dtype == torch.bfloat16 or backends.cudnn.conv.fp32_precision == "tf32"
-        return rounds and (inputs, outputs, self.stride[0]) in _ON_TENSOR_CORES
+        return rounds and (inputs, outputs, self.stride[0]) in _ON_TENSOR_CORES and (alone or inputs == 16)
 
     def _onednn(
         self,
@@ -163,8 +163,8 @@ class FrozenConv(nn.Module):
 _BESIDE_ONE = (8, 16, 32, 64, 128, 256)
 """Channels on the other side of the convolutions from or to one channel that lesioncore computes itself on CUDA."""
 
-_ON_TENSOR_CORES = {(16, 16, 1), (16, 32, 1), (16, 16, 2)}
-"""Input and output channels and stride of those that it computes itself on tensor cores."""
+_ON_TENSOR_CORES = {(16, 16, 1), (16, 32, 1), (32, 16, 1), (16, 16, 2)}
+"""Input and output channels and stride of those that it computes itself on tensor cores; from 32 channels alone."""
 
 
 def through_activation(gradient: Tensor, signs: Tensor, negative_slope: float) -> Tensor:
