@@ -92,11 +92,11 @@ class PostProcessing:
         (box,) = require_scipy("ndimage").find_objects(brain.astype(np.uint8))
         inside, kept = brain[box], cleaned[box]
         if self.erosion > 0:
-            ball = _ball(self.erosion, size)
+            ball = _ball(self.erosion, size, inside.shape)
             inside = _count(inside, ball) == np.count_nonzero(ball)
             kept = kept & inside
         if self.median > 0:
-            ball = _ball(self.median, size)
+            ball = _ball(self.median, size, inside.shape)
             kept = inside & (2 * _count(kept, ball) > _count(inside, ball))
         if self.min_volume > 0:
             # Rounded, since a header's voxel size is not exact.
@@ -106,10 +106,14 @@ class PostProcessing:
         return cleaned
 
 
-def _ball(radius: float, voxel_size: Sequence[float]) -> Bools:
-    """Voxels at most `radius` (mm) from the middle one, which are that one alone if they are larger."""
+def _ball(radius: float, voxel_size: Sequence[float], shape: Sequence[int]) -> Bools:
+    """Voxels at most `radius` (mm) from the middle one, which are that one alone if they are larger.
+
+    No more than those from which a volume of `shape` can be reached.
+    """
     reach = radius * (1 + 1e-6)  # a header's voxel size is not exact
-    steps = [np.arange(-int(reach / size), int(reach / size) + 1) * size for size in voxel_size]
+    counts = [min(int(reach / size), length) for size, length in zip(voxel_size, shape, strict=True)]
+    steps = [np.arange(-count, count + 1) * size for count, size in zip(counts, voxel_size, strict=True)]
     return sum(axis**2 for axis in np.meshgrid(*steps, indexing="ij", sparse=True)) <= reach**2
 
 

@@ -17,7 +17,7 @@ from nibabel.affines import voxel_sizes
 
 from lesioncore.calibration import Calibration
 from lesioncore.config import RestoreConfig
-from lesioncore.data.files import replace_atomically
+from lesioncore.data.files import file_digest, replace_atomically
 from lesioncore.data.nifti import save_image
 from lesioncore.priors.base import PriorMetadata
 from lesioncore.scan import Scan
@@ -84,6 +84,7 @@ class Restoration:
         self.scan = scan
         self.solution = solution
         self.record = record
+        self._masks: dict[float, np.ndarray] = {}  # cleaned, by threshold: that takes longer than all else
         slices = max(1, int(scan.brain_rows.sum()))
         self.objective = (solution.objective.double().sum(1) / slices).tolist()
 
@@ -145,12 +146,16 @@ class Restoration:
             If the prior has no calibration that holds for this run and this kind of input, or `fpr` is out of its
             range.
         """
-        return self.scan.like_input(self._mask(fpr, risk))
+        return self.scan.like_input(self._mask(self._calibration().threshold(fpr, risk)))
 
-    def _mask(self, fpr: float, risk: float | None = None) -> np.ndarray:
-        detected = self._score > self._calibration().threshold(fpr, risk)
-        size = None if self.scan.affine is None else voxel_sizes(self.scan.affine)
-        return self.record.config.postprocessing.clean(detected, self.scan.brain(), size)
+    def _mask(self, threshold: float) -> np.ndarray:
+        postprocessing = self.record.config.postprocessing
+        if not postprocessing.active:
+            return self._score > threshold
+        if threshold not in self._masks:
+            size = None if self.scan.affine is None else voxel_sizes(self.scan.affine)
+            self._masks[threshold] = postprocessing.clean(self._score > threshold, self.scan.brain(), size)
+        return self._masks[threshold].copy()
 
     @cached_property
     def remarks(self) -> list[str]:
@@ -184,7 +189,7 @@ class Restoration:
         record = self.record
         return {
             "GeneratedBy": {"Name": "lesioncore", "Version": __version__, "torch": torch.__version__},
-            "Source": None if self.scan.path is None else self.scan.path.name,
+            **sources(self.scan.path, self.scan.mask_path),
             **record.decided(),
             "Remarks": self.remarks,
             "Device": record.device,
@@ -243,7 +248,7 @@ class Restoration:
                 (folder / f"{base}.nii.gz").unlink(missing_ok=True)
         else:
             images["probability"] = (labels["probability"], calibration.rank(self._score))
-            images |= {key: (labels[key], self._mask(fpr)) for key, fpr in limits.items()}
+            images |= {key: (labels[key], self._mask(calibration.threshold(fpr))) for key, fpr in limits.items()}
         written = {key: folder / f"{base}.nii.gz" for key, (base, _) in images.items()}
         with ThreadPoolExecutor(_WRITERS) as executor:  # most of it is compressing, which lets other threads run
             saves = [
@@ -253,8 +258,18 @@ class Restoration:
         for save in saves:
             save.result()
         written["sidecar"] = folder / f"{stem}_desc-restored_{suffix}.json"
-        _write_json(self.sidecar(), written["sidecar"])
+        facts = {**self.sidecar(), "Files": sorted(path.name for path in written.values())}
+        _write_json(facts, written["sidecar"])
         return written
+
+
+def sources(scan: Path | None, mask: Path | None) -> dict[str, Any]:
+    """The files that a result is of, as the sidecar has them (JSON-able): names and hashes of what they hold."""
+    return {
+        f"{what}{fact}": None if path is None else value(path)
+        for what, path in (("Source", scan), ("Mask", mask))
+        for fact, value in (("", lambda path: path.name), ("SHA256", lambda path: file_digest(path).hex()))
+    }
 
 
 _WRITERS = 4

@@ -85,6 +85,7 @@ class Scan(SliceStack):
     _orientation: Orientation | None
     _plan: GridPlan | None
     _mapping: IntensityMap | None
+    mask_path: Path | None = field(default=None, kw_only=True)
 
     def in_brain(self, slices: Tensor) -> np.ndarray:
         """The brain's values of a residual ``[N, 1, H, W]``, flat: those of the input's own voxels."""
@@ -208,7 +209,21 @@ def prepare(
     voxel_size = orientation.voxel_size
     if plan is not None:
         voxel_size = (plan.grid.voxel_size, plan.grid.voxel_size, plan.slice_spacing)
-    return Scan(slices, on_grid, voxel_size, source, path, world, ras, brain, orientation, plan, mapping, bend=bend)
+    return Scan(
+        slices,
+        on_grid,
+        voxel_size,
+        source,
+        path,
+        world,
+        ras,
+        brain,
+        orientation,
+        plan,
+        mapping,
+        bend=bend,
+        mask_path=Path(mask) if isinstance(mask, (str, os.PathLike)) else None,
+    )
 
 
 def prepare_all(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -186,11 +187,45 @@ def test_resuming_restores_what_is_not_finished(tmp_path, prior, capsys):
     assert main([*command, "--smoothing", "9"]) == 1  # finished with other settings
     failed = json_of(capsys)["failed"]
     assert len(failed) == 3
-    assert "older than the scan or made otherwise" in failed[0]["error"]
-    scan(paths[2], 7)  # a newer scan
+    assert "of another scan or mask or made otherwise" in failed[0]["error"]
+    scan(paths[2], 7)  # another scan of that name
     assert main(command) == 1
     assert [Path(one["input"]).name for one in json_of(capsys)["failed"]] == ["sub-02_T2w.nii.gz"]
     assert main([*command, "--overwrite"]) == 2
+
+
+def test_resuming_asks_for_the_same_mask_and_all_files(tmp_path, prior, capsys):
+    path, out, mask = scan(tmp_path / "sub-01_T2w.nii.gz"), tmp_path / "out", tmp_path / "mask.nii.gz"
+    image = nib.load(path)
+    brain = np.asanyarray(image.dataobj) != 0
+    brain[: len(brain) // 2] = False
+    nib.save(nib.Nifti1Image(brain.astype(np.uint8), image.affine), mask)
+    command = ["restore", str(path), "-o", str(out), "--prior", prior, "--resume"]
+    assert main([*command, "--mask", str(mask)]) == 0
+    assert main(command) == 1
+    assert "of another scan or mask" in capsys.readouterr().err
+    assert main([*command, "--mask", str(mask)]) == 0
+    assert "finished before" in capsys.readouterr().out
+    copy = tmp_path / "elsewhere" / path.name  # the same bytes under the same name, and then others
+    copy.parent.mkdir()
+    shutil.copy2(path, copy)
+    other = ["restore", str(copy), *command[2:], "--mask", str(mask)]
+    assert main(other) == 0
+    assert "finished before" in capsys.readouterr().out
+    scan(copy, 5)
+    assert main(other) == 1
+    assert "of another scan or mask" in capsys.readouterr().err
+
+    command += ["--mask", str(mask)]
+    residual = out / "sub-01_desc-residual_T2w.nii.gz"
+    sidecar = out / "sub-01_desc-restored_T2w.json"
+    whole = residual.read_bytes()
+    for spoil in (residual.unlink, lambda: sidecar.write_text("{")):
+        spoil()
+        assert main(command) == 0
+        assert "written to" in capsys.readouterr().out
+        assert residual.read_bytes() == whole
+        assert json.loads(sidecar.read_text())["MaskSHA256"]
 
 
 def test_another_contrast_of_the_same_subject_keeps_its_images(tmp_path, prior, capsys):

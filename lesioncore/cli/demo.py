@@ -50,7 +50,9 @@ class Demo:
     def run(self, output: Output) -> Report:
         """Run the demo and print what came of it."""
         from lesioncore.demo import EMBEDDED, demo
+        from lesioncore.restore import resolve_device
 
+        resolve_device(self.device)  # its error, before seconds of work
         if self.subject < 0:
             raise UsageError(f"--subject: got {self.subject}, expected a whole number of at least 0")
         if not 0.5 <= self.voxel_size <= 8.0:

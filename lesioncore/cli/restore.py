@@ -14,7 +14,7 @@ import tyro
 
 from lesioncore.cli.options import RestoreOptions, open_prior
 from lesioncore.cli.output import NOTE, CommandError, Output, Report, UsageError, check_writable
-from lesioncore.cli.resume import decided, is_finished, sidecar_of
+from lesioncore.cli.resume import decided, state_of
 from lesioncore.cli.scans import Job, other_results, results_of, select
 from lesioncore.data.bids import other_contrast
 from lesioncore.flat import Flat
@@ -46,7 +46,7 @@ class Restore:
     overwrite : bool
         Replace results that are there already.
     resume : bool
-        Keep results that an earlier run has made with the same prior and settings, and restore the rest.
+        Keep whole results of the same scan, mask, prior and settings, and restore the rest.
     json : bool
         Print one JSON object on stdout.
     """
@@ -139,7 +139,8 @@ class Restore:
         if not job.scan.exists():
             raise FileNotFoundError("no such file or folder")
         existing = results_of(job.scan, self.output)
-        if wanted is not None and is_finished(job.scan, job.mask, existing, wanted):
+        state = "other" if wanted is None else state_of(job.scan, job.mask, existing, wanted)
+        if state == "finished":
             return {"input": str(job.scan), "folder": str(self.output), "kept": [str(path) for path in existing]}
         others = other_results(job.scan, self.output)
         if others and existing and not self.overwrite:
@@ -147,9 +148,8 @@ class Restore:
                 f"{self.output} holds results of the same person's {' and '.join(others)} scan, whose masks would have"
                 " the same names; give another contrast an --output of its own (--overwrite replaces the masks)"
             )
-        unfinished = wanted is not None and sidecar_of(existing) is None
-        if existing and not self.overwrite and not unfinished:
-            how = ", older than the scan or made otherwise" if self.resume else ""
+        if existing and not self.overwrite and state != "unfinished":
+            how = ", of another scan or mask or made otherwise" if self.resume else ""
             raise FileExistsError(f"results exist already{how} ({existing[0]}); give --overwrite or another --output")
         start = time.perf_counter()
         result = lesioncore.restore(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lesioncore.cli.options import RestoreOptions
 
 if TYPE_CHECKING:
     from lesioncore.config import RestoreConfig
     from lesioncore.priors import Prior
+
+State = Literal["finished", "unfinished", "other"]
 
 
 def decided(prior: Prior, config: RestoreConfig, options: RestoreOptions) -> dict[str, Any]:
@@ -37,18 +39,18 @@ def decided(prior: Prior, config: RestoreConfig, options: RestoreOptions) -> dic
     return json.loads(json.dumps(record.decided()))
 
 
-def sidecar_of(results: list[Path]) -> Path | None:
-    """The JSON of a scan's results, which is written last: without it they are not whole."""
-    return next((path for path in results if path.name.endswith(".json")), None)
+def state_of(scan: Path, mask: Path | None, results: list[Path], wanted: dict[str, Any]) -> State:
+    """Whether a scan's results are whole and those of this scan, its mask and what is `wanted`."""
+    from lesioncore.result import sources
 
-
-def is_finished(scan: Path, mask: Path | None, results: list[Path], wanted: dict[str, Any]) -> bool:
-    """Whether a scan's results are whole, no older than the scan and its mask, and made as `wanted`."""
-    sidecar = sidecar_of(results)
-    if sidecar is None:
-        return False
-    made = sidecar.stat().st_mtime
-    if any(path.stat().st_mtime > made for path in (scan, mask) if path is not None):
-        return False
-    facts = json.loads(sidecar.read_text())
-    return facts.get("Source") == scan.name and all(facts.get(key) == value for key, value in wanted.items())
+    sidecar = next((path for path in results if path.name.endswith(".json")), None)
+    if sidecar is None:  # it is written last
+        return "unfinished"
+    try:
+        facts = json.loads(sidecar.read_text())
+    except ValueError:
+        return "unfinished"
+    expected = {**sources(scan, mask), **wanted}
+    if any(facts.get(key) != value for key, value in expected.items()):
+        return "other"
+    return "finished" if set(facts.get("Files", ())) <= {path.name for path in results} else "unfinished"

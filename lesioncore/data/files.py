@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -75,6 +76,17 @@ def replace_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
         _put_in_place(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def file_digest(path: Path) -> bytes:
+    """SHA-256 of a file's bytes; of both files of an Analyze pair."""
+    pair = [path.with_suffix(suffix) for suffix in (".hdr", ".img")]
+    digest = hashlib.sha256()
+    for one in pair if path in pair and all(part.exists() for part in pair) else [path]:
+        with open(one, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.digest()
 
 
 def _put_in_place(new: Path, target: Path) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 import lesioncore.phantom
+from lesioncore.data.files import file_digest
 from lesioncore.data.grid import SliceGrid
 from lesioncore.data.nifti import load_image
 from lesioncore.phantom import simulate
@@ -79,7 +80,7 @@ class FileSubject(Subject):
     def key(self) -> str:
         digest = hashlib.sha256()
         for path in (self.scan, self.mask, self.lesion):
-            digest.update(b"-" if path is None else _hash_file(path))
+            digest.update(b"-" if path is None else file_digest(path))
         return digest.hexdigest()
 
     def load(self, grid: SliceGrid) -> Loaded:
@@ -146,11 +147,3 @@ def source_hash(*files: Path) -> str:
         for part in sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]:
             digest.update(part.name.encode() + b"\0" + part.read_bytes())
     return digest.hexdigest()
-
-
-def _hash_file(path: Path) -> bytes:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.digest()
