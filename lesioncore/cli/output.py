@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 NOTE = "Research software, not a medical device."
 
@@ -56,20 +56,20 @@ class Output:
 
     def say(self, line: str = "") -> None:
         """Write a line of the result."""
-        print(line, file=sys.stderr if self._json else sys.stdout, flush=True)
+        _write(line, sys.stderr if self._json else sys.stdout)
 
     def note(self, line: str) -> None:
         """Write a remark to stderr."""
-        print(line, file=sys.stderr, flush=True)
+        _write(line, sys.stderr)
 
     def stage(self, name: str) -> None:
         """Write what is being done to stderr, if that is a terminal."""
         if sys.stderr.isatty():
-            print(f"{name} ...", file=sys.stderr, flush=True)
+            _write(f"{name} ...", sys.stderr)
 
     def warn(self, message: str) -> None:
         """Write a warning to stderr."""
-        print(f"warning: {_one_line(message)}", file=sys.stderr, flush=True)
+        _write(f"warning: {_one_line(message)}", sys.stderr)
 
     @contextmanager
     def about(self, subject: str) -> Iterator[None]:
@@ -83,19 +83,19 @@ class Output:
     def error(self, error: BaseException) -> str:
         """Write a failure to stderr, in one line, and return the line's text."""
         text = _named(describe(error))
-        print(f"error: {text}", file=sys.stderr, flush=True)
+        _write(f"error: {text}", sys.stderr)
         return text
 
     def fail(self, error: BaseException) -> None:
         """Write the failure that ends the command, for a program as ``{"error": ...}``."""
         text = self.error(error)
         if self._json:
-            print(json.dumps({"error": text}), flush=True)
+            _write(json.dumps({"error": text}), sys.stdout)
 
     def finish(self, facts: dict[str, Any]) -> None:
         """Write the object for a program, if it is one that asked."""
         if self._json:
-            print(json.dumps(facts, indent=2, allow_nan=False), flush=True)
+            _write(json.dumps(facts, indent=2, allow_nan=False), sys.stdout)
 
     def _show_warning(self, message: Warning | str, category: type[Warning], *_: Any) -> None:
         self.warn(_named(str(message) if category is UserWarning else f"{category.__name__}: {message}"))
@@ -146,6 +146,12 @@ def check_writable(folder: Path) -> None:
     except OSError as error:
         reason = (error.strerror or "not possible").lower()
         raise CommandError(f"--output: cannot write in {existing} ({reason}); choose another folder") from error
+
+
+def _write(line: str, stream: TextIO) -> None:
+    """Write a line and its end at once: `print` writes them one by one, and other threads' lines come between."""
+    stream.write(f"{line}\n")
+    stream.flush()
 
 
 def _named(text: str) -> str:
