@@ -126,6 +126,6 @@ def test_what_em_refuses():
         lc.restore(y.float(), other, config=lc.RestoreConfig("em", tv_weight=1.0, normalized=True))
     with pytest.raises(ValueError, match="kl_weight: got 2"):
         lc.restore(y.float(), tiny_vae(), config=lc.RestoreConfig("em", tv_weight=1.0, kl_weight=2.0))
-    for wrong in ({"steps": -1}, {"inner_iterations": 0}):
-        with pytest.raises(ValueError, match="steps, inner_iterations"):
-            EMSolver(**wrong)
+    for name, value in {"steps": -1, "inner_iterations": 0}.items():
+        with pytest.raises(ValueError, match=f"{name}: got {value}, expected"):
+            EMSolver(**{name: value})

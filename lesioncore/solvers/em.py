@@ -43,10 +43,10 @@ class EMSolver:
     inner_iterations: int = 30
 
     def __post_init__(self) -> None:
-        if self.steps < 0 or self.inner_iterations < 1:
-            raise ValueError(
-                f"steps, inner_iterations: got {self.steps}, {self.inner_iterations}, expected >= 0 and >= 1"
-            )
+        if self.steps < 0:
+            raise ValueError(f"steps: got {self.steps}, expected a whole number >= 0")
+        if self.inner_iterations < 1:
+            raise ValueError(f"inner_iterations: got {self.inner_iterations}, expected a whole number >= 1")
 
     @torch.no_grad()
     def solve(

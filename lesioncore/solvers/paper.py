@@ -43,13 +43,12 @@ class PaperSolver:
     clip: float = 50.0
 
     def __post_init__(self) -> None:
-        if self.steps < 0 or self.first_steps < 0:
-            raise ValueError(f"steps: got {self.steps} and first_steps {self.first_steps}, expected numbers >= 0")
-        if not (self.step_size > 0 and self.late_step_size > 0 and self.clip > 0):
-            raise ValueError(
-                f"step_size, late_step_size, clip: got {self.step_size}, {self.late_step_size}, {self.clip},"
-                " expected positive numbers"
-            )
+        for name in ("steps", "first_steps"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: got {getattr(self, name)}, expected a whole number >= 0")
+        for name in ("step_size", "late_step_size", "clip"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: got {getattr(self, name)}, expected a positive number")
 
     @torch.no_grad()
     def solve(

@@ -62,10 +62,10 @@ class ProxSolver:
     tolerance: float = 2e-3
 
     def __post_init__(self) -> None:
-        if self.steps < 0 or self.inner_iterations < 1:
-            raise ValueError(
-                f"steps, inner_iterations: got {self.steps}, {self.inner_iterations}, expected >= 0 and >= 1"
-            )
+        if self.steps < 0:
+            raise ValueError(f"steps: got {self.steps}, expected a whole number >= 0")
+        if self.inner_iterations < 1:
+            raise ValueError(f"inner_iterations: got {self.inner_iterations}, expected a whole number >= 1")
         if not self.step_size > 0:
             raise ValueError(f"step_size: got {self.step_size}, expected a positive number")
         if not 0 <= self.tolerance < 1:
