@@ -70,8 +70,7 @@ __global__ void __launch_bounds__(kStripThreads, 2) down_kernel(const ConvolveAr
               const uint4 w = weights[(dy * 3 + dx) * 2 + step][lane];
 #pragma unroll
               for (int k = dy % 2; k < kInputs; k += 2)
-                multiply_add(sums[1 + (k - dy) / 2], w,
-                             step == 0 ? make_float2(values[k].x, values[k].y) : make_float2(values[k].z, values[k].w));
+                multiply_add(sums[1 + (k - dy) / 2], w, channels_of(values[k], step));
             }
           }
         }

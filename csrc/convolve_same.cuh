@@ -7,8 +7,9 @@
 
 namespace lesioncore {
 
-// Outputs beyond sixteen belong to further warps, inputs beyond sixteen are a second half in memory. kBatch rows of input meet the weights together, so that one read of
-// them from shared memory serves all; two sums are not complete then and roll on.
+// Outputs beyond sixteen belong to further warps, inputs beyond sixteen are a second half in memory. kBatch rows of
+// input meet the weights together, so that one read of them from shared memory serves all; two sums are not complete
+// then and roll on.
 constexpr int kSameColumns = kStripPixels - 2;
 
 template <int kInputs, int kOutputs>
@@ -87,9 +88,7 @@ __global__ void __launch_bounds__(kStripThreads* kOutputs / kSixteen, 32 / kOutp
             for (int step = 0; step < 2; ++step) {
               const uint4 w = weights[block][half][(dy * 3 + dx) * 2 + step][lane];
 #pragma unroll
-              for (int k = 0; k < kBatch; ++k)
-                multiply_add(sums[k + 2 - dy], w,
-                             step == 0 ? make_float2(values[k].x, values[k].y) : make_float2(values[k].z, values[k].w));
+              for (int k = 0; k < kBatch; ++k) multiply_add(sums[k + 2 - dy], w, channels_of(values[k], step));
             }
           }
         }

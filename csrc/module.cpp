@@ -1,5 +1,5 @@
-// lesioncore._C: facts about this build, for `lesioncore info`, and the host's memory. It links neither torch nor CUDA and
-// always imports.
+// lesioncore._C: facts about this build, for `lesioncore info`, and the host's memory. It links neither torch nor CUDA
+// and always imports.
 #include <pybind11/pybind11.h>
 
 #include "cpu_level.h"

@@ -3,7 +3,7 @@
 //
 // Philox4x32-10 (Salmon et al., SC 2011) makes 128 bits of a key, the seed, and a counter; Box and Muller (1958) make
 // four normal numbers of them. In double, and rounded once: what the logarithms and sines of CPU and CUDA differ by is
-// lost in the rounding, so that both draw the same bits but for one number in a hundred million.
+// nearly always lost in the rounding.
 #pragma once
 
 #include <cmath>

@@ -39,6 +39,11 @@ static __device__ __forceinline__ void multiply_add(float (&c)[4], const uint4& 
 #endif
 }
 
+// Two of the lane's four channels: those of a step of the sum.
+static __device__ __forceinline__ float2 channels_of(const float4& values, int step) {
+  return step == 0 ? make_float2(values.x, values.y) : make_float2(values.z, values.w);
+}
+
 // The lane's part of them; at(output, channel).
 template <typename At>
 static __device__ __forceinline__ uint4 weights_of(int step, const At& at) {
@@ -64,8 +69,8 @@ struct Weights {
 
   // sums += weights of a tap times the sixteen channels of this warp's eight pixels
   __device__ __forceinline__ void add(float (&sums)[4], int tap, const float4& values) const {
-    multiply_add(sums, of[tap][0], make_float2(values.x, values.y));
-    multiply_add(sums, of[tap][1], make_float2(values.z, values.w));
+#pragma unroll
+    for (int step = 0; step < 2; ++step) multiply_add(sums, of[tap][step], channels_of(values, step));
   }
 };
 

@@ -114,8 +114,8 @@ class EnlargedBatch {
   Channels<kCount> ends_[4][kColumns][2];
 };
 
-// Four of kInputs channels of one column of the input, kRows rows at a time; rows beyond the map are zero, columns beyond it nothing.
-// `fetch` only starts the reads, many at once: it takes that to keep the memory busy.
+// Four of kInputs channels of one column of the input, kRows rows at a time; rows beyond the map are zero, columns beyond
+// it nothing. `fetch` only starts the reads, many at once: it takes that to keep the memory busy.
 template <typename T, Entry kEntry, int kRows, int kInputs = kSixteen>
 class ColumnReader {
  public:

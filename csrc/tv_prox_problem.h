@@ -1,7 +1,7 @@
 // What every kernel of the CUDA tv_prox_ reads and how: the problem, dual fields with their boundary rule, the result.
 //
-// This header and tv_prox_tile.h, tv_prox_march.h and tv_prox_schedule.h hold all of the algorithm: a kernel is a sequence
-// of phases over the threads of a block, with a barrier after each (`Block::phase`).
+// This header and tv_prox_tile.h, tv_prox_march.h and tv_prox_schedule.h hold all of the algorithm: a kernel is a
+// sequence of phases over the threads of a block, with a barrier after each (`Block::phase`).
 #pragma once
 
 #include <cstdint>

@@ -17,7 +17,7 @@ from nibabel.affines import voxel_sizes
 
 from lesioncore.calibration import Calibration
 from lesioncore.config import RestoreConfig
-from lesioncore.data.files import file_digest, replace_atomically
+from lesioncore.data.files import replace_atomically
 from lesioncore.data.nifti import save_image
 from lesioncore.priors.base import PriorMetadata
 from lesioncore.scan import Scan
@@ -189,7 +189,7 @@ class Restoration:
         record = self.record
         return {
             "GeneratedBy": {"Name": "lesioncore", "Version": __version__, "torch": torch.__version__},
-            **sources(self.scan.path, self.scan.mask_path),
+            **self.scan.sources,
             **record.decided(),
             "Remarks": self.remarks,
             "Device": record.device,
@@ -261,15 +261,6 @@ class Restoration:
         facts = {**self.sidecar(), "Files": sorted(path.name for path in written.values())}
         _write_json(facts, written["sidecar"])
         return written
-
-
-def sources(scan: Path | None, mask: Path | None) -> dict[str, Any]:
-    """The files that a result is of, as the sidecar has them (JSON-able): names and hashes of what they hold."""
-    return {
-        f"{what}{fact}": None if path is None else value(path)
-        for what, path in (("Source", scan), ("Mask", mask))
-        for fact, value in (("", lambda path: path.name), ("SHA256", lambda path: file_digest(path).hex()))
-    }
 
 
 _WRITERS = 4

@@ -16,6 +16,7 @@ from nibabel.spatialimages import SpatialImage
 from torch import Tensor
 
 from lesioncore.data.arrays import to_numpy
+from lesioncore.data.files import file_digest
 from lesioncore.data.grid import GridPlan
 from lesioncore.data.nifti import check_image, load_image, make_image
 from lesioncore.data.orientation import Orientation
@@ -85,7 +86,7 @@ class Scan(SliceStack):
     _orientation: Orientation | None
     _plan: GridPlan | None
     _mapping: IntensityMap | None
-    mask_path: Path | None = field(default=None, kw_only=True)
+    sources: dict[str, Any] = field(default_factory=lambda: sources_of(None, None), kw_only=True)
 
     def in_brain(self, slices: Tensor) -> np.ndarray:
         """The brain's values of a residual ``[N, 1, H, W]``, flat: those of the input's own voxels."""
@@ -222,8 +223,17 @@ def prepare(
         plan,
         mapping,
         bend=bend,
-        mask_path=Path(mask) if isinstance(mask, (str, os.PathLike)) else None,
+        sources=sources_of(path, Path(mask) if isinstance(mask, (str, os.PathLike)) else None),
     )
+
+
+def sources_of(scan: Path | None, mask: Path | None) -> dict[str, Any]:
+    """The files that a scan is read from (JSON-able): names, and hashes of what they hold."""
+    return {
+        f"{what}{fact}": None if path is None else value(path)
+        for what, path in (("Source", scan), ("Mask", mask))
+        for fact, value in (("", lambda path: path.name), ("SHA256", lambda path: file_digest(path).hex()))
+    }
 
 
 def prepare_all(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import warnings
@@ -260,6 +261,16 @@ def test_save(result, prior, image, tmp_path):
     assert all(threshold == prior.metadata.calibration.threshold(float(limit)) for limit, threshold in limits)
     with pytest.raises(ValueError, match="name="):
         result.save(tmp_path / "out2")
+
+
+def test_saved_hashes_are_of_what_was_read(prior, image, tmp_path):
+    path = tmp_path / "sub-01_T2w.nii.gz"
+    nib.save(image, path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    found = lc.restore(path, prior, config=FAST)
+    path.unlink()
+    sidecar = json.loads(found.save(tmp_path / "out")["sidecar"].read_text())
+    assert (sidecar["Source"], sidecar["SourceSHA256"], sidecar["MaskSHA256"]) == (path.name, digest, None)
 
 
 def test_progress_counts_every_step(prior, image):

@@ -41,7 +41,7 @@ def decided(prior: Prior, config: RestoreConfig, options: RestoreOptions) -> dic
 
 def state_of(scan: Path, mask: Path | None, results: list[Path], wanted: dict[str, Any]) -> State:
     """Whether a scan's results are whole and those of this scan, its mask and what is `wanted`."""
-    from lesioncore.result import sources
+    from lesioncore.scan import sources_of
 
     sidecar = next((path for path in results if path.name.endswith(".json")), None)
     if sidecar is None:  # it is written last
@@ -50,7 +50,7 @@ def state_of(scan: Path, mask: Path | None, results: list[Path], wanted: dict[st
         facts = json.loads(sidecar.read_text())
     except ValueError:
         return "unfinished"
-    expected = {**sources(scan, mask), **wanted}
+    expected = {**sources_of(scan, mask), **wanted}
     if any(facts.get(key) != value for key, value in expected.items()):
         return "other"
     return "finished" if set(facts.get("Files", ())) <= {path.name for path in results} else "unfinished"
