@@ -26,7 +26,6 @@ from lesioncore.evaluation.summary import defined
 from lesioncore.metrics import Confusion, LesionCounts, lesion_counts
 from lesioncore.postprocess import PostProcessing
 from lesioncore.restore import resolve_device
-from lesioncore.scan import prepare
 from lesioncore.subjects import Subject, find_subjects
 
 SETTINGS = {
@@ -58,7 +57,7 @@ def detect(detector: MAPDetector, people: Sequence[Subject], options: argparse.N
     device = resolve_device(options.device)
     for number, person in enumerate(people, start=1):
         loaded = load(person, options.voxel_size, ill=ill)
-        scan = prepare(loaded.volume, detector.metadata, mask=loaded.mask, affine=loaded.affine)
+        scan = loaded.prepare(detector.metadata)
         (score,) = detector.score_scans([scan], device=device)
         brain, size = scan.brain(), voxel_sizes(scan.affine)
         truth = np.zeros_like(brain) if loaded.lesion is None else loaded.lesion & brain

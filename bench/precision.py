@@ -31,7 +31,7 @@ from lesioncore.detectors import MAPDetector
 from lesioncore.evaluation.scans import load
 from lesioncore.metrics import ScoreHistogram, bootstrap_interval
 from lesioncore.priors.fused import FrozenConv
-from lesioncore.scan import Scan, prepare
+from lesioncore.scan import Scan
 from lesioncore.smoothing import smooth
 from lesioncore.subjects import Subject, find_subjects
 
@@ -104,7 +104,7 @@ def run(contrast: str, options: argparse.Namespace) -> dict[str, Any]:
     def scores(people: Sequence[Subject], *, ill: bool) -> None:
         for person in people:
             loaded = load(person, options.voxel_size, ill=ill)
-            scan = prepare(loaded.volume, metadata, mask=loaded.mask, affine=loaded.affine)
+            scan = loaded.prepare(metadata)
             brain = scan.brain()
             exact = np.zeros(0)
             for one, restore in restores.items():

@@ -39,7 +39,7 @@ def scans(subjects: Sequence[Subject], metadata: lc.PriorMetadata, voxel_size: f
     found = []
     for subject in subjects:
         loaded = subject.load(SliceGrid(voxel_size, (200, 200)))
-        found.append(prepare(loaded.volume, metadata, mask=loaded.mask, affine=loaded.affine))
+        found.append(loaded.prepare(metadata))
     return found
 
 

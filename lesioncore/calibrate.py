@@ -16,8 +16,8 @@ from lesioncore.healthy import HealthyScores, merged
 from lesioncore.priors.base import metadata_of
 from lesioncore.restore import resolve_device
 from lesioncore.scan import SliceStack, Volume, check_several, prepare
+from lesioncore.scoring import deviation
 from lesioncore.search import Criterion, choose, search, spread
-from lesioncore.smoothing import smooth
 from lesioncore.solve import solve_stacks
 
 DEFAULT_WEIGHTS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
@@ -95,11 +95,22 @@ def calibrate(
     scans = [
         scan
         if isinstance(scan, SliceStack)
-        else prepare(scan, metadata, mask=None if masks is None else masks[i], normalized=config.normalized)
+        else prepare(
+            scan,
+            metadata,
+            mask=None if masks is None else masks[i],
+            normalized=config.normalized,
+            steps=config.preprocess,
+        )
         for i, scan in enumerate(healthy)
     ]
     if all(scan.voxel_size is None for scan in scans):  # slices without geometry have no neighbours
-        config = replace(config, tv_dimensions=given.tv_dimensions or 2, smoothing=given.smoothing or 0.0)
+        config = replace(
+            config,
+            tv_dimensions=given.tv_dimensions or 2,
+            smoothing=given.smoothing or 0.0,
+            standardize=bool(given.standardize),
+        )
     curve: list[dict[str, float]] = []
     tv_weight, smoothing = config.tv_weight, config.smoothing
     tried = weights if tv_weight is None else [tv_weight]
@@ -115,6 +126,7 @@ def calibrate(
             criterion=criterion,
             coupled=config.tv_dimensions == 3,
             smoothing=smoothing,
+            standardize=bool(config.standardize),
             seed=seed,
             progress=None if progress is None else lambda done: progress(done, rounds),
         )
@@ -125,8 +137,11 @@ def calibrate(
     solutions = run(scans, tv_weight=tv_weight)
     summaries = []
     for scan, found in zip(scans, solutions, strict=True):
-        residual = smooth(scan.slices - found.restored, scan.mask, scan.voxel_size, smoothing)
-        summaries.append(HealthyScores.of(np.abs(scan.in_brain(residual)), scan.bend, scan.extent))
+        scored = deviation(
+            scan.slices - found.restored, scan, smoothing=smoothing, standardize=bool(config.standardize)
+        )
+        values = np.abs(scan.in_brain(scored.values))
+        summaries.append(HealthyScores.of(values, scan.bend, scan.extent, scored.spread))
     if progress is not None:
         progress(rounds, rounds)
     return Calibration(

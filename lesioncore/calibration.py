@@ -32,7 +32,8 @@ class Calibration:
     tv_weight : float or None
         Data-consistency weight lambda of the objective (paper Eq. 6); None for a detector without one.
     healthy : HealthyScores
-        Scores of the healthy people, in the score's units, which are z-scores for ``|D|``.
+        Scores of the healthy people, in the score's units: multiples of each scan's own spread, or z-scores where the
+        settings do not standardize.
     smoothing : float
         Standard deviation, mm, of the Gaussian that smooths the residual before it is scored.
     curve : tuple of dict
@@ -58,8 +59,9 @@ class Calibration:
 
     @property
     def of_volumes(self) -> bool:
-        """Whether the scores depend on neighbouring slices, so that slices without geometry have others."""
-        return self.smoothing > 0 or self.settings.get("tv_dimensions") == 3
+        """Whether the scores depend on the scan's other slices, so that slices without geometry have others."""
+        settings = self.settings
+        return self.smoothing > 0 or settings.get("tv_dimensions") == 3 or bool(settings.get("standardize"))
 
     @property
     def subjects(self) -> int:
@@ -83,10 +85,14 @@ class Calibration:
         return self.healthy.rank(score)
 
     def unusual(
-        self, scores: np.ndarray, bend: float | None = None, extent: tuple[float, float, float] | None = None
+        self,
+        scores: np.ndarray,
+        bend: float | None = None,
+        extent: tuple[float, float, float] | None = None,
+        spread: float | None = None,
     ) -> list[str]:
         """Say in what a scan is unlike the calibration's: see :meth:`lesioncore.healthy.HealthyScores.unusual`."""
-        return self.healthy.unusual(scores, bend, extent)
+        return self.healthy.unusual(scores, bend, extent, spread)
 
     def merge(self, other: Calibration) -> Calibration:
         """Thresholds of both calibrations' people, such as those of two sites; no scan is needed.

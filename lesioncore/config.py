@@ -8,10 +8,13 @@ from typing import Any, Literal
 from lesioncore.batches import check_batch_size
 from lesioncore.postprocess import PostProcessing
 from lesioncore.precision import PRECISIONS
+from lesioncore.preprocess.pipeline import Step, check_steps
 from lesioncore.priors.base import metadata_of
 from lesioncore.solvers import SOLVERS, PaperSolver, Solver, TotalVariation
 
-PROTOCOLS: dict[str, dict[str, Any]] = {"paper": {"solver": PaperSolver(), "tv_dimensions": 2, "smoothing": 0.0}}
+PROTOCOLS: dict[str, dict[str, Any]] = {
+    "paper": {"solver": PaperSolver(), "tv_dimensions": 2, "smoothing": 0.0, "standardize": False}
+}
 """Options that belong together (the paper's: its sections 2.2 and 3.2)."""
 
 
@@ -31,6 +34,10 @@ class RestoreConfig:
     smoothing : float, optional
         Standard deviation, mm, of a three-dimensional Gaussian that smooths the residual before it is scored; 0 scores
         ``|D|`` itself, as the paper does. The prior's calibrated one when absent.
+    standardize : bool, optional
+        Score the residual in units of the scan's own spread (:func:`lesioncore.scoring.robust_spread`), so that
+        thresholds hold on other scanners; False scores z-scores, as the paper does. As the prior was calibrated when
+        absent, else True.
     tv : {"anisotropic", "isotropic"}
         Form of the total variation.
     tv_eps : float
@@ -52,11 +59,14 @@ class RestoreConfig:
         embedded priors by .002 to .004 z-scores (root mean square).
     normalized : bool
         The values are the prior's z-scores already.
+    preprocess : sequence of {"extract", "bias", "register"}, optional
+        How scans are preprocessed (:func:`lesioncore.preprocess.pipeline.preprocess`); () for not at all. As the prior
+        was calibrated when absent, else as it was trained.
     postprocessing : PostProcessing
         How detected masks are cleaned, by default not at all. Scores and thresholds do not depend on it.
     protocol : {"paper"}, optional
-        ``"paper"`` restores as the paper does: it gives `solver` (``"paper"``), `tv_dimensions` (2) and `smoothing` (0)
-        where they are open, and is nothing beyond these three.
+        ``"paper"`` restores as the paper does: it gives `solver` (``"paper"``), `tv_dimensions` (2), `smoothing` (0)
+        and `standardize` (False) where they are open, and is nothing beyond these four.
 
     Raises
     ------
@@ -68,6 +78,7 @@ class RestoreConfig:
     solver: Solver | str = "auto"
     tv_weight: float | None = None
     smoothing: float | None = None
+    standardize: bool | None = None
     tv: Literal["anisotropic", "isotropic"] = "anisotropic"
     tv_eps: float = 1e-3
     tv_dimensions: Literal[2, 3] | None = None
@@ -76,6 +87,7 @@ class RestoreConfig:
     batch_size: int | None = None
     precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
     normalized: bool = False
+    preprocess: tuple[Step, ...] | None = None
     postprocessing: PostProcessing = field(default_factory=PostProcessing)
     protocol: InitVar[Literal["paper"] | None] = None
 
@@ -93,6 +105,7 @@ class RestoreConfig:
         for name, allowed in (
             ("tv", ("anisotropic", "isotropic")),
             ("tv_dimensions", (2, 3, None)),
+            ("standardize", (True, False, None)),
             ("latent", ("mean", "sample")),
             ("precision", PRECISIONS),
         ):
@@ -103,6 +116,8 @@ class RestoreConfig:
             value = getattr(self, name)
             if value is not None and not 0 <= value < float("inf"):
                 raise ValueError(f"{name}: got {value}, expected a finite number >= 0")
+        if self.preprocess is not None:
+            object.__setattr__(self, "preprocess", check_steps(self.preprocess))
         if not isinstance(self.postprocessing, PostProcessing):
             raise ValueError(f"postprocessing: got {self.postprocessing!r}, expected a lesioncore.PostProcessing")
         TotalVariation(eps=self.tv_eps)
@@ -123,8 +138,12 @@ class RestoreConfig:
             object.__setattr__(self, name, value)
 
     def for_prior(self, prior: Any) -> RestoreConfig:
-        """The same options with solver and dimensions decided for a prior where they are open."""
-        calibration = metadata_of(prior).calibration
+        """The same options with those decided for a prior that are open.
+
+        `preprocess` stays None where it is as the prior was trained.
+        """
+        metadata = metadata_of(prior)
+        calibration = metadata.calibration
         calibrated = {} if calibration is None else calibration.settings
         solver = self.solver
         if isinstance(solver, str):  # "auto"
@@ -133,7 +152,11 @@ class RestoreConfig:
             solver = SOLVERS[options.pop("name")](**options)
             if solver.holds_posterior and self.kl_weight != 1.0:
                 solver = SOLVERS["prox"]()
-        return replace(self, solver=solver, tv_dimensions=self.tv_dimensions or calibrated.get("tv_dimensions", 3))
+        standardize = calibrated.get("standardize", True) if self.standardize is None else self.standardize
+        tv_dimensions = self.tv_dimensions or calibrated.get("tv_dimensions", 3)
+        steps = calibrated.get("preprocess") if self.preprocess is None else self.preprocess
+        preprocess = None if steps is None or check_steps(steps) == metadata.preprocessing else check_steps(steps)
+        return replace(self, solver=solver, tv_dimensions=tv_dimensions, standardize=standardize, preprocess=preprocess)
 
     @property
     def solver_name(self) -> str:
@@ -155,7 +178,7 @@ class RestoreConfig:
         return TotalVariation(self.tv == "isotropic", self.tv_eps, depth_weight)
 
     def settings(self) -> dict[str, Any]:
-        """What a calibration belongs to: all that changes a residual, but for the calibrated weight (JSON-able)."""
+        """What a calibration belongs to: all that changes a score, but for weight and smoothing (JSON-able)."""
         return {
             "solver": {"name": self.solver_name, **asdict(self.decided_solver)},
             "tv": self.tv,
@@ -163,6 +186,8 @@ class RestoreConfig:
             "tv_dimensions": self.tv_dimensions,
             "latent": self.latent,
             "kl_weight": self.kl_weight,
+            "standardize": self.standardize,
+            "preprocess": None if self.preprocess is None else list(self.preprocess),
         }
 
 

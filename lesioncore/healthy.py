@@ -43,11 +43,14 @@ class HealthySubject:
     extent : tuple of float or None
         How far the brain reaches from left to right, back to front and bottom to top, mm
         (:attr:`lesioncore.scan.SliceStack.extent`).
+    spread : float or None
+        Spread of the person's residual, z-scores (:func:`lesioncore.scoring.robust_spread`).
     """
 
     thresholds: tuple[float, ...]
     bend: float | None = None
     extent: tuple[float, float, float] | None = None
+    spread: float | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,11 @@ class HealthyScores:
 
     @classmethod
     def of(
-        cls, scores: Array, bend: float | None = None, extent: tuple[float, float, float] | None = None
+        cls,
+        scores: Array,
+        bend: float | None = None,
+        extent: tuple[float, float, float] | None = None,
+        spread: float | None = None,
     ) -> HealthyScores:
         """Summary of one person.
 
@@ -82,7 +89,7 @@ class HealthyScores:
         ----------
         scores : numpy.ndarray or torch.Tensor
             Scores of the brain's voxels, any shape.
-        bend, extent : optional
+        bend, extent, spread : optional
             See :class:`HealthySubject`.
 
         Raises
@@ -91,7 +98,7 @@ class HealthyScores:
             If there are no scores, or one is NaN.
         """
         values = np.sort(to_numpy(scores, "scores").reshape(-1))  # which makes the order statistics quick
-        subject = HealthySubject(tuple(fpr_threshold(values, limit) for limit in LIMITS), bend, extent)
+        subject = HealthySubject(tuple(fpr_threshold(values, limit) for limit in LIMITS), bend, extent, spread)
         counts = np.bincount(np.searchsorted(_EDGES, values.astype(np.float32)), minlength=len(_EDGES) + 1)
         filled = np.flatnonzero(counts)
         return cls(int(filled[0]), tuple(counts[filled[0] : filled[-1] + 1].tolist()), (subject,))
@@ -161,27 +168,32 @@ class HealthyScores:
         return ranks
 
     def unusual(
-        self, scores: Array, bend: float | None = None, extent: tuple[float, float, float] | None = None
+        self,
+        scores: Array,
+        bend: float | None = None,
+        extent: tuple[float, float, float] | None = None,
+        spread: float | None = None,
     ) -> list[str]:
         """Say in what a scan is unlike all of these people, as whole sentences.
 
-        Compared are the median score, the bend of the intensities and the brain's extent; unusual is what lies more
-        than five standard deviations from the mean of at least eight people, which about one more healthy person in a
-        thousand does if these are eight (Student's t; fewer with more), and an extent only if it differs by a tenth as
-        well. A lesion that does not fill half of the brain hardly moves a median; another contrast, orientation or
-        preprocessing does. A wrong voxel size and swapped axes change the extent.
+        Compared are the median score, the spread of the residual, the bend of the intensities and the brain's extent;
+        unusual is what lies more than five standard deviations from the mean of at least eight people, which about one
+        more healthy person in a thousand does if these are eight (Student's t; fewer with more), and an extent only if
+        it differs by a tenth as well. A lesion that does not fill half of the brain hardly moves a median; another
+        contrast, orientation or preprocessing does. A wrong voxel size and swapped axes change the extent.
 
         Parameters
         ----------
         scores : numpy.ndarray or torch.Tensor
             Scores of the brain's voxels.
-        bend, extent : optional
+        bend, extent, spread : optional
             See :class:`HealthySubject`.
         """
         people = self.subjects
         median = fpr_threshold(scores, LIMITS[-1])
         compared: list[tuple[float | None, list[float | None], str, float]] = [
             (median, [one.thresholds[-1] for one in people], "the median score of its brain is {}", 0.0),
+            (spread, [one.spread for one in people], "the spread of its residual is {} z-scores", 0.0),
             (bend, [one.bend for one in people], "to fit the reference its intensities are bent by {}", 0.0),
         ]
         for axis, way in enumerate(("from left to right", "from back to front", "from bottom to top")):
@@ -208,6 +220,7 @@ class HealthyScores:
                 "thresholds": list(subject.thresholds),
                 "bend": subject.bend,
                 "extent": None if subject.extent is None else list(subject.extent),
+                "spread": subject.spread,
             }
             for subject in self.subjects
         ]
@@ -226,7 +239,10 @@ class HealthyScores:
             raise ValueError("limits: the file has others than this version of lesioncore; calibrate again")
         subjects = tuple(
             HealthySubject(
-                tuple(row["thresholds"]), row["bend"], None if row.get("extent") is None else tuple(row["extent"])
+                tuple(row["thresholds"]),
+                row["bend"],
+                None if row.get("extent") is None else tuple(row["extent"]),
+                row.get("spread"),
             )
             for row in values["subjects"]
         )

@@ -41,13 +41,14 @@ def restore(
     Parameters
     ----------
     volume : path, nibabel image, ndarray, Tensor, or a list of them
-        Skull-stripped scans. Images may be stored in any orientation. Arrays and tensors are ``[X, Y, Z]`` in RAS+
-        order at the prior's voxel size unless `affine` is given, or slices ``[N, 1, H, W]`` on the prior's grid. The
-        slices of a list share batches; the result of each scan is the same as alone.
+        Scans, with their skull or without. Images may be stored in any orientation. Arrays and tensors are
+        ``[X, Y, Z]`` in RAS+ order at the prior's voxel size unless `affine` is given, or slices ``[N, 1, H, W]`` on
+        the prior's grid. The slices of a list share batches; the result of each scan is the same as alone.
     prior : Prior
         From :func:`lesioncore.load_prior`, or any object with ``elbo(x) -> [N]``.
     mask : as `volume`, optional
-        Brain masks on the scans' grids; derived from the background when absent.
+        Brain masks on the scans' grids. When absent, the brain is what the constant background leaves, or extracted
+        where there is a skull.
     affine : ndarray, optional
         4 x 4 voxel-to-world matrix (mm) for arrays and tensors.
     config : RestoreConfig, optional
@@ -79,7 +80,16 @@ def restore(
     calibration = holding(metadata, config, tv_weight, smoothing)
     if calibration is None:
         _warn_of_settings(metadata, config, tv_weight, smoothing)
-    scans, several = prepare_all(volume, metadata, mask=mask, affine=affine, normalized=config.normalized)
+    with progress_bar(progress is True, "preprocessing") as report:
+        scans, several = prepare_all(
+            volume,
+            metadata,
+            mask=mask,
+            affine=affine,
+            normalized=config.normalized,
+            steps=config.preprocess,
+            progress=report,
+        )
     if config.postprocessing.active:
         for scan in scans:
             config.postprocessing.check_size(scan.voxel_size)

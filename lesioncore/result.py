@@ -21,7 +21,7 @@ from lesioncore.data.files import replace_atomically
 from lesioncore.data.nifti import save_image
 from lesioncore.priors.base import PriorMetadata
 from lesioncore.scan import Scan
-from lesioncore.smoothing import smooth
+from lesioncore.scoring import Deviation, deviation
 from lesioncore.solvers import Solution
 
 
@@ -66,8 +66,10 @@ class Restoration:
     residual
         Signed ``D = Y - X``, z-scores of the prior's intensity scale; 0 outside the brain.
     score
-        The detection map: ``|D|``, with ``D`` smoothed in three dimensions (:func:`lesioncore.smoothing.smooth`) if
-        the configuration or the calibration says so.
+        The detection map: ``|D|``, with ``D`` smoothed in three dimensions and divided by the scan's own spread
+        (:func:`lesioncore.scoring.deviation`) if the configuration or the calibration says so.
+    spread : float
+        Spread of the smoothed residual over the brain, z-scores.
     brain_mask
         The brain mask that was given or derived.
     objective : list of float
@@ -105,11 +107,17 @@ class Restoration:
         return self.scan.residual(self.slice_residual)
 
     @cached_property
+    def _deviation(self) -> Deviation:
+        standardize = bool(self.record.config.standardize)
+        return deviation(self.slice_residual, self.scan, smoothing=self.record.smoothing, standardize=standardize)
+
+    @property
+    def spread(self) -> float:
+        return self._deviation.spread
+
+    @cached_property
     def _score(self) -> np.ndarray:
-        if self.record.smoothing == 0:
-            return np.abs(self._residual)
-        smoothed = smooth(self.slice_residual, self.scan.mask, self.scan.voxel_size, self.record.smoothing)
-        return np.abs(self.scan.residual(smoothed))
+        return np.abs(self.scan.residual(self._deviation.values))
 
     @cached_property
     def restored(self) -> Any:
@@ -161,7 +169,8 @@ class Restoration:
     def remarks(self) -> list[str]:
         if self.record.calibration is None:
             return []
-        return self.record.calibration.unusual(self._score[self.scan.brain()], self.scan.bend, self.scan.extent)
+        scores = self._score[self.scan.brain()]
+        return self.record.calibration.unusual(scores, self.scan.bend, self.scan.extent, self.spread)
 
     def rank(self) -> Any:
         """Fraction of the calibration's healthy brain pixels that score lower, in [0, 1]; needs a calibration."""
@@ -192,12 +201,16 @@ class Restoration:
             **self.scan.sources,
             **record.decided(),
             "Remarks": self.remarks,
+            "Preprocessing": [asdict(step) for step in self.scan.steps],
+            "ResidualSpread": round(self.spread, 6),
             "Device": record.device,
             "Backend": record.backend,
             "Seconds": round(record.seconds, 3),
             "Objective": [round(value, 3) for value in self.objective],
             "Units": {
                 "residual": "z-score of the prior's intensity scale",
+                "ResidualSpread": "z-score",
+                "score": "times ResidualSpread" if record.config.standardize else "z-score",
                 "restored": "as the input",
                 "Smoothing": "mm",
                 "PostProcessing": "mm; min_volume mm^3",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,15 @@ import torch
 from nibabel.spatialimages import SpatialImage
 from torch import Tensor
 
+from lesioncore.data.affine_grid import AffineGridPlan
 from lesioncore.data.arrays import to_numpy
 from lesioncore.data.files import file_digest
-from lesioncore.data.grid import GridPlan
+from lesioncore.data.grid import GridPlan, SliceGrid
 from lesioncore.data.nifti import check_image, load_image, make_image
 from lesioncore.data.orientation import Orientation
 from lesioncore.preprocess import IntensityMap, brain_mask
+from lesioncore.preprocess.pipeline import PreprocessedScan, Step, StepRecord, check_steps, preprocess
+from lesioncore.preprocess.scale import match_scale, regions_of
 from lesioncore.priors.base import PriorMetadata
 
 BACKGROUND = -3.5
@@ -84,13 +87,26 @@ class Scan(SliceStack):
     _values: Tensor
     _brain: Tensor
     _orientation: Orientation | None
-    _plan: GridPlan | None
+    _plan: GridPlan | AffineGridPlan | None
     _mapping: IntensityMap | None
+    steps: tuple[StepRecord, ...] = field(default=(), kw_only=True)
     sources: dict[str, Any] = field(default_factory=lambda: sources_of(None, None), kw_only=True)
 
     def in_brain(self, slices: Tensor) -> np.ndarray:
         """The brain's values of a residual ``[N, 1, H, W]``, flat: those of the input's own voxels."""
         return self.residual(slices)[self.brain()]
+
+    def tissues(self) -> tuple[Tensor, np.ndarray]:
+        """The brain's values on the prior's grid and their regions in the template, as ``TissueScale`` takes them.
+
+        Raises
+        ------
+        ValueError
+            If the scan is not registered.
+        """
+        places = self._plan.grid_to_template if isinstance(self._plan, AffineGridPlan) else None
+        mask = _as_volume(self.mask)
+        return _as_volume(self.slices)[mask], regions_of(mask, places)
 
     def residual(self, slices: Tensor) -> np.ndarray:
         """Bring a residual ``[N, 1, H, W]`` (z-scores) to the input's grid and storage order; 0 outside the brain."""
@@ -149,22 +165,34 @@ def prepare(
     mask: Volume | None = None,
     affine: np.ndarray | None = None,
     normalized: bool = False,
+    steps: Sequence[Step] | None = None,
+    to_template: np.ndarray | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Scan:
     """Bring a scan to a prior's grid and intensities (method: paper section 3.1).
 
     Parameters
     ----------
     volume : path, nibabel image, ndarray or Tensor
-        A 3-D scan without its skull; an array or a tensor is ``[X, Y, Z]`` in RAS+ order at the prior's voxel size
-        unless `affine` says otherwise. Or slices ``[N, 1, H, W]`` that are on the prior's grid already.
+        A 3-D scan, with its skull or without; an array or a tensor is ``[X, Y, Z]`` in RAS+ order at the prior's voxel
+        size unless `affine` says otherwise. Or slices ``[N, 1, H, W]`` that are on the prior's grid already.
     metadata : PriorMetadata
         The prior's grid and intensity scale; what it lacks is left as it is.
     mask : same kinds, optional
-        Brain mask on the grid of `volume`; nonzero is brain. Derived from the background when absent.
+        Brain mask on the grid of `volume`; nonzero is brain. Derived from the background when absent, or where there is
+        a skull by extraction.
     affine : ndarray, optional
         4 x 4 voxel-to-world matrix (mm) of a `volume` that is an array or a tensor.
     normalized : bool
         The values are the prior's z-scores already.
+    steps : sequence of {"extract", "bias", "register"}, optional
+        How a volume is preprocessed (:func:`lesioncore.preprocess.pipeline.preprocess`); as the prior was trained when
+        absent.
+    to_template : ndarray, optional
+        4 x 4 from the scan's world to the template's (mm): the scan was preprocessed already, and none of the steps is
+        done.
+    progress : callable, optional
+        Called as ``progress(done, all)`` after each step.
 
     Raises
     ------
@@ -172,10 +200,17 @@ def prepare(
         If shape, mask, values or geometry cannot be used; the message says what to do.
     TypeError
         If `volume` or `mask` is of a kind not listed.
+    ImportError
+        If a step needs SimpleITK, of the extra ``preprocess``, which is missing.
+
+    Warns
+    -----
+    UserWarning
+        If the brain was extracted though no step asks for it, since the scan has its skull.
     """
     path = Path(volume) if isinstance(volume, (str, os.PathLike)) else None
     source = volume if path is None else load_image(path)
-    values, image_affine = _read(source, "volume")
+    values, image_affine = read_volume(source)
     if image_affine is not None and affine is not None:
         raise ValueError("affine: given beside an image that has its own; give it for arrays and tensors alone")
     given = None if mask is None else read_mask(mask, values.shape, image_affine)
@@ -187,29 +222,37 @@ def prepare(
     if world is None:
         world = np.diag([*([metadata.grid.voxel_size if metadata.grid else 1.0] * 3), 1.0])
     orientation = Orientation.from_affine(world, values.shape)
-    ras = torch.from_numpy(orientation.to_ras(values))
-    brain = brain_mask(ras) if given is None else torch.from_numpy(orientation.to_ras(given))
-    if not brain.numpy().any():  # as for brain_rows
-        raise ValueError("mask: no voxel is brain; check that it belongs to this scan")
-    fill = metadata.intensity.background if metadata.intensity else BACKGROUND
-    if metadata.grid is None:
-        plan = None
-        mapping = _mapping_of(ras[brain], metadata, normalized)
-        zscores = ras if mapping is None else mapping(ras)
-        slices = torch.where(brain, zscores, fill).permute(2, 0, 1).unsqueeze(1).contiguous()
-        on_grid = brain.permute(2, 0, 1).unsqueeze(1).contiguous()
+    wanted = metadata.preprocessing if steps is None else check_steps(steps)
+    found = preprocess(
+        orientation.to_ras(values),
+        orientation.ras_affine,
+        mask=None if given is None else orientation.to_ras(given),
+        steps=wanted if to_template is None else (),
+        progress=progress,
+    )
+    _warn_of_extraction("volume" if path is None else str(path), wanted, found)
+    world_to_template = found.to_template if to_template is None else to_template
+    voxel_to_template = None
+    if "register" in wanted and world_to_template is not None:
+        voxel_to_template = world_to_template @ orientation.ras_affine
+    ras, brain = torch.from_numpy(found.values), torch.from_numpy(found.brain)
+    plan = _plan(metadata.grid, orientation, brain, voxel_to_template)
+    if plan is None:
+        on_grid, coarse = _as_slices(brain), _as_slices(ras)
+        grid_to_template = voxel_to_template
+        voxel_size = orientation.voxel_size
     else:
-        plan = metadata.grid.plan(orientation.ras_shape, orientation.voxel_size, brain)
-        on_grid = plan.mask_to_grid(brain)
         # Standardised at the prior's own resolution: a finer scan's percentiles differ, since fewer voxels mix tissues.
-        coarse = plan.to_grid(ras, 0.0, mask=brain)
-        sample = coarse[on_grid] if on_grid.any() else ras[brain]
-        mapping = _mapping_of(sample, metadata, normalized)
-        slices = torch.where(on_grid, coarse if mapping is None else mapping(coarse), fill)
-    bend = None if mapping is None else mapping.bend
-    voxel_size = orientation.voxel_size
-    if plan is not None:
+        on_grid, coarse = plan.mask_to_grid(brain), plan.to_grid(ras, 0.0, mask=brain)
+        grid_to_template = plan.grid_to_template if isinstance(plan, AffineGridPlan) else None
         voxel_size = (plan.grid.voxel_size, plan.grid.voxel_size, plan.slice_spacing)
+    mapping = None
+    if not normalized and metadata.intensity is not None:
+        volumes = (_as_volume(coarse), _as_volume(on_grid)) if on_grid.any() else (ras, brain)
+        places = grid_to_template if on_grid.any() else voxel_to_template
+        mapping = match_scale(metadata.intensity, *volumes, places)
+    fill = metadata.intensity.background if metadata.intensity else BACKGROUND
+    slices = torch.where(on_grid, coarse if mapping is None else mapping(coarse), fill)
     return Scan(
         slices,
         on_grid,
@@ -222,9 +265,40 @@ def prepare(
         orientation,
         plan,
         mapping,
-        bend=bend,
+        bend=None if mapping is None else mapping.bend,
+        steps=found.steps,
         sources=sources_of(path, Path(mask) if isinstance(mask, (str, os.PathLike)) else None),
     )
+
+
+def _warn_of_extraction(name: str, wanted: Sequence[Step], found: PreprocessedScan) -> None:
+    """Say that a scan's brain was extracted though no step asks for it."""
+    if "extract" not in wanted and found.steps and found.steps[0].name == "extract":
+        facts = found.steps[0].figures
+        warnings.warn(
+            f"{name}: the scan has its skull, so the brain was extracted ({facts['brain_ml']:.0f} ml, confidence"
+            f" {facts['confidence']:.2f}); look at the brain mask, or give one",
+            stacklevel=3,
+        )
+
+
+def _plan(
+    grid: SliceGrid | None, orientation: Orientation, brain: Tensor, voxel_to_template: np.ndarray | None
+) -> GridPlan | AffineGridPlan | None:
+    """The way to the prior's slices: of the template where the scan is registered, along its own axes otherwise."""
+    if grid is None:
+        return None
+    if voxel_to_template is None:
+        return grid.plan(orientation.ras_shape, orientation.voxel_size, brain)
+    return AffineGridPlan.of(grid, orientation.ras_shape, voxel_to_template, brain)
+
+
+def _as_slices(volume: Tensor) -> Tensor:
+    return volume.permute(2, 0, 1).unsqueeze(1).contiguous()  # [X, Y, Z] -> [N, 1, H, W]
+
+
+def _as_volume(slices: Tensor) -> Tensor:
+    return slices[:, 0].permute(1, 2, 0)  # [N, 1, H, W] -> [H, W, N]
 
 
 def sources_of(scan: Path | None, mask: Path | None) -> dict[str, Any]:
@@ -243,6 +317,8 @@ def prepare_all(
     mask: Volume | Sequence[Volume] | None = None,
     affine: np.ndarray | None = None,
     normalized: bool = False,
+    steps: Sequence[Step] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> tuple[list[Scan], bool]:
     """Prepare one scan or each of a list, with its mask; also tells whether a list came in.
 
@@ -261,7 +337,7 @@ def prepare_all(
     elif len(masks) != len(volumes) or several != isinstance(mask, (list, tuple)):
         raise ValueError(f"mask: expected one for each scan, a list for a list of {len(volumes)}, or None")
     scans = [
-        prepare(one, metadata, mask=its_mask, affine=affine, normalized=normalized)
+        prepare(one, metadata, mask=its_mask, affine=affine, normalized=normalized, steps=steps, progress=progress)
         for one, its_mask in zip(volumes, masks, strict=True)
     ]
     return scans, several
@@ -306,7 +382,7 @@ def read_mask(
     if isinstance(mask, (np.ndarray, Tensor)) and mask.dtype in (np.bool_, torch.bool):
         voxels, mask_affine = np.array(to_numpy(mask, name), order="C"), None
     else:
-        voxels, mask_affine = _read(mask, name)
+        voxels, mask_affine = read_volume(mask, name)
     if voxels.shape != shape:
         raise ValueError(f"{name}: got shape {voxels.shape}, expected that of the volume, {shape}")
     # A tenth of a millimetre is far below any voxel and far above what headers lose to rounding.
@@ -348,21 +424,23 @@ def _prepare_slices(
         brain = brain_mask(tensor[:, 0]).unsqueeze(1)
     if not brain.numpy().any():  # as for brain_rows
         raise ValueError("mask: no voxel is brain; check that it belongs to this scan")
-    mapping = _mapping_of(tensor[brain], metadata, normalized)
+    mapping = None
+    if not normalized and metadata.intensity is not None:
+        mapping = match_scale(metadata.intensity, tensor, brain, None)
     slices = torch.where(brain, tensor if mapping is None else mapping(tensor), fill)
     bend = None if mapping is None else mapping.bend
     return Scan(slices, brain, None, source, None, None, tensor, brain, None, None, mapping, bend=bend)
 
 
-def _mapping_of(brain: Tensor, metadata: PriorMetadata, normalized: bool) -> IntensityMap | None:
-    """How a scan's intensities become z-scores, from those of its brain; None where they are z-scores already."""
-    if normalized or metadata.intensity is None:
-        return None
-    return metadata.intensity.match(brain)
+def read_volume(volume: Volume, name: str = "volume") -> tuple[np.ndarray, np.ndarray | None]:
+    """Float32 voxels as stored, and the affine of an image.
 
-
-def _read(volume: Any, name: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """Float32 voxels as stored, and the affine of an image."""
+    Raises
+    ------
+    ValueError, TypeError
+        As :func:`prepare`; `name` is what errors call the volume.
+    """
+    volume = load_image(volume) if isinstance(volume, (str, os.PathLike)) else volume
     if isinstance(volume, SpatialImage):
         image = check_image(volume, name)
         return image.get_fdata(dtype=np.float32), np.asarray(image.affine, dtype=np.float64)

@@ -13,7 +13,7 @@ import torch
 from lesioncore.implant import anomalies_in, implant_anomalies
 from lesioncore.metrics import ScoreHistogram
 from lesioncore.scan import SliceStack
-from lesioncore.smoothing import smooth
+from lesioncore.scoring import deviation
 from lesioncore.solvers import Solution
 
 SMOOTHINGS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
@@ -40,6 +40,7 @@ def search(
     criterion: Criterion,
     coupled: bool,
     smoothing: float | None = None,
+    standardize: bool = False,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> list[dict[str, float]]:
@@ -59,6 +60,8 @@ def search(
         The solver couples neighbouring slices. ``"change"`` takes single slices of all scans where it does not.
     smoothing : float, optional
         The only smoothing (mm) to try; all of `SMOOTHINGS` for ``"implant"`` and none for ``"change"`` when absent.
+    standardize : bool
+        Scores are in units of each scan's own spread (:func:`lesioncore.scoring.deviation`).
     seed : int
         Of the anomalies.
     progress : callable, optional
@@ -68,7 +71,7 @@ def search(
     if criterion == "change":
         examine = _Changes(scans if coupled else spread_slices(scans, _CHANGE_SLICES), smoothing)
     else:
-        examine = _Implants(scans, smoothing, seed)
+        examine = _Implants(scans, smoothing, standardize, seed)
     curve = []
     for done, weight in enumerate(tv_weights, start=1):
         curve += examine(weight, solve(examine.stacks, tv_weight=weight))
@@ -136,7 +139,8 @@ class _Changes:
 class _Implants:
     """How well implanted anomalies are found, with each smoothing or the one that is given."""
 
-    def __init__(self, healthy: Sequence[SliceStack], smoothing: float | None, seed: int) -> None:
+    def __init__(self, healthy: Sequence[SliceStack], smoothing: float | None, standardize: bool, seed: int) -> None:
+        self.standardize = standardize
         self.smoothings = SMOOTHINGS if smoothing is None else (smoothing,)
         self.stacks, self.truths = [], []
         first = 0
@@ -155,8 +159,10 @@ class _Implants:
         ]
 
     def _auc(self, found: Sequence[Solution], smoothing: float) -> float:
-        histogram = ScoreHistogram(0.0, 10.0)  # residuals beyond ten standard deviations count as ten
+        # Deviations beyond ten z-scores, or a hundred times a scan's spread, count as that.
+        histogram = ScoreHistogram(0.0, 100.0 if self.standardize else 10.0)
         for stack, truth, solution in zip(self.stacks, self.truths, found, strict=True):
-            score = smooth(stack.slices - solution.restored, stack.mask, stack.voxel_size, smoothing).abs()
-            histogram.add(score, truth, stack.mask)
+            residual = stack.slices - solution.restored
+            scored = deviation(residual, stack, smoothing=smoothing, standardize=self.standardize)
+            histogram.add(scored.values.abs(), truth, stack.mask)
         return histogram.auc()

@@ -98,7 +98,7 @@ class TestProjection:
         with torch.no_grad():
             expected = torch.where(scan.mask, (scan.slices - vae.reconstruct(scan.slices)).abs(), 0.0)
         calls = []
-        (found,) = ProjectionDetector(vae, batch_size=batch_size).score_stacks(
+        (found,) = ProjectionDetector(vae, standardize=False, batch_size=batch_size).score_stacks(
             [scan], device=device, progress=lambda *done: calls.append(done)
         )
         assert torch.allclose(found, expected, atol=1e-5 if device == "cpu" else 1e-2)
@@ -112,7 +112,7 @@ class TestProjection:
         with torch.no_grad():
             residual = torch.where(scan.mask, scan.slices - vae.reconstruct(scan.slices), 0.0)
         expected = smooth(residual, scan.mask, scan.voxel_size, 6.0)
-        (found,) = ProjectionDetector(vae, smoothing=6.0, sign=-1).score_stacks([scan])
+        (found,) = ProjectionDetector(vae, smoothing=6.0, sign=-1, standardize=False).score_stacks([scan])
         assert torch.allclose(found, -expected, atol=1e-5)
 
     def test_bad_arguments_are_named(self):
@@ -153,7 +153,7 @@ class TestAnoGAN:
 
     def test_is_the_distance_to_the_slice_that_the_search_finds_in_the_brain(self):
         model, scan = self.model(encoder=False), prepare(VALUES, METADATA)
-        (found,) = AnoGANDetector(model, search=self.SEARCH, batch_size=4).score_stacks([scan])
+        (found,) = AnoGANDetector(model, search=self.SEARCH, standardize=False, batch_size=4).score_stacks([scan])
         rows = scan.mask.flatten(1).any(1)
         x, mask = scan.slices[rows], scan.mask[rows]
         with torch.no_grad():
@@ -163,7 +163,7 @@ class TestAnoGAN:
 
     def test_with_an_encoder_nothing_is_searched(self):
         model, scan = self.model(encoder=True), prepare(VALUES, METADATA)
-        detector = AnoGANDetector(model)
+        detector = AnoGANDetector(model, standardize=False)
         (found,) = detector.score_stacks([scan])
         with torch.no_grad():
             expected = torch.where(scan.mask, (scan.slices - model.reconstruct(scan.slices)).abs(), 0.0)
@@ -201,7 +201,7 @@ class TestEqualized:
 
 class TestMeanDistance:
     def test_is_the_distance_to_the_mean_image(self):
-        detector = MeanDistance.fit(HEALTHY, METADATA)
+        detector = MeanDistance.fit(HEALTHY, METADATA, standardize=False)
         stacks = [slices_of(values) for values in HEALTHY]
         mean = torch.stack([s.slices.double() for s in stacks]).mean(0)
         scan = prepare(VALUES, METADATA)
@@ -210,7 +210,7 @@ class TestMeanDistance:
         variance = torch.stack([s.slices.double() for s in stacks]).var(0, unbiased=False)
         pixels = torch.cat([s.slices[s.mask].double() for s in stacks])
         deviation = ((4 * variance + pixels.var(unbiased=False)) / 5).sqrt()
-        (found,) = MeanDistance(detector.model, normalize=True).score_stacks([scan])
+        (found,) = MeanDistance(detector.model, normalize=True, standardize=False).score_stacks([scan])
         assert torch.allclose(found.double(), expected / deviation, atol=1e-4)
 
     def test_slices_are_counted_from_the_top_of_the_brain(self):

@@ -170,11 +170,11 @@ def test_bounded_scores_lie_between_0_and_1():
 
 def test_a_detector_says_what_it_is():
     projection = ProjectionDetector(tiny_vae(metadata=METADATA), smoothing=4.0, sign=-1)
-    assert repr(projection) == "<ProjectionDetector 'tiny', sign=-1, smoothing=4.0; not calibrated>"
+    assert repr(projection) == "<ProjectionDetector 'tiny', sign=-1, standardize=True, smoothing=4.0; not calibrated>"
     projection.metadata = METADATA.with_calibration(projection.thresholds(HEALTHY))
     assert repr(projection).endswith("smoothing=4.0; calibrated on 4 healthy scans>")
     projection.smoothing = 0.0
-    assert repr(projection) == "<ProjectionDetector 'tiny', sign=-1; not calibrated>"
+    assert repr(projection) == "<ProjectionDetector 'tiny', sign=-1, standardize=True; not calibrated>"
     restoring = repr(detectors()["map"])
     assert "solver=ProxSolver(steps=3," in restoring
     assert "tv_weight=1.0" in restoring
@@ -263,7 +263,9 @@ def test_wrong_names_methods_and_options_are_named(tmp_path):
         lc.load_detector("phantom-t9")
     with pytest.raises(ValueError, match="MultiscaleVAE offers: map, projection, intensity, equalized"):
         lc.load_detector("phantom-t2", "unet")
-    with pytest.raises(TypeError, match="got smothing, but 'projection' takes smoothing, sign, batch_size"):
+    with pytest.raises(
+        TypeError, match="got smothing, but 'projection' takes smoothing, sign, standardize, batch_size"
+    ):
         lc.load_detector("phantom-t2", "projection", smothing=1.0)
     with pytest.raises(ValueError, match="missing"):
         lc.load_detector(tmp_path)

@@ -104,7 +104,7 @@ def test_infinite_scores_have_their_place_and_nan_names_the_scan(patients):
 
         def score_scans(self, scans, **options):
             (score,) = super().score_scans(scans, **options)
-            score[10, 8, 4:7] = [self.value, -self.value, self.value]
+            score.values[10, 8, 4:7] = [self.value, -self.value, self.value]
             return [score]
 
     detector = Broken(METADATA)

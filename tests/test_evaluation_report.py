@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ def test_metrics_are_valid_json(report, found):
 def test_an_infinite_threshold_is_none_in_json(patients, healthy, tmp_path):
     class Huge(IntensityThreshold):
         def score_scans(self, scans, **options):
-            return [2000.0 + score for score in super().score_scans(scans, **options)]
+            return [replace(s, values=2000.0 + s.values) for s in super().score_scans(scans, **options)]
 
     detector = Huge(METADATA)
     detector.metadata = METADATA.with_calibration(thresholds_from(detector, healthy[:1]))

@@ -1,8 +1,9 @@
-"""The paper's protocol as one switch: the same as its three options, and nothing that contradicts it."""
+"""The paper's protocol as one switch: the same as its four options, and nothing that contradicts it."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -14,14 +15,14 @@ from scans import AFFINE, VALUES
 import lesioncore as lc
 from lesioncore.cli import main
 
-OPTIONS = lc.RestoreConfig("paper", tv_dimensions=2, smoothing=0.0)
+OPTIONS = lc.RestoreConfig("paper", tv_dimensions=2, smoothing=0.0, standardize=False)
 
 
-def test_protocol_is_its_three_options():
+def test_protocol_is_its_four_options():
     assert lc.RestoreConfig(protocol="paper") == OPTIONS
-    assert lc.RestoreConfig("paper", tv_dimensions=2, smoothing=0.0, protocol="paper") == OPTIONS
+    assert lc.RestoreConfig("paper", tv_dimensions=2, smoothing=0.0, standardize=False, protocol="paper") == OPTIONS
     config = lc.RestoreConfig(protocol="paper", tv_weight=2.0, tv="isotropic")
-    assert config == lc.RestoreConfig("paper", tv_weight=2.0, tv="isotropic", tv_dimensions=2, smoothing=0.0)
+    assert config == replace(OPTIONS, tv_weight=2.0, tv="isotropic")
 
 
 @pytest.mark.parametrize(
@@ -35,6 +36,10 @@ def test_protocol_is_its_three_options():
         ),
         ({"tv_dimensions": 3}, "tv_dimensions: 3 contradicts protocol 'paper', which has 2; leave one of them out"),
         ({"smoothing": 4.0}, "smoothing: 4.0 contradicts protocol 'paper', which has 0.0; leave one of them out"),
+        (
+            {"standardize": True},
+            "standardize: True contradicts protocol 'paper', which has False; leave one of them out",
+        ),
     ],
 )
 def test_what_contradicts_it_is_refused(options, says):
@@ -66,9 +71,10 @@ def restored(folder: Path, name: str, *options: str) -> tuple[np.ndarray, dict]:
     )
 
 
-def test_restore_with_it_is_restore_with_the_three_options(folder):
+def test_restore_with_it_is_restore_with_the_four_options(folder):
     score, sidecar = restored(folder, "switch", "--protocol", "paper")
-    other, expected = restored(folder, "options", "--solver", "paper", "--tv-dimensions", "2", "--smoothing", "0")
+    options = ("--solver", "paper", "--tv-dimensions", "2", "--smoothing", "0", "--standardize", "False")
+    other, expected = restored(folder, "options", *options)
     assert np.array_equal(score, other)
     assert sidecar["Settings"] == expected["Settings"]
     assert sidecar["Settings"]["solver"]["steps"] == 500
@@ -83,6 +89,7 @@ def test_restore_with_it_is_restore_with_the_three_options(folder):
         ("--steps 100", "--steps: 100 contradicts --protocol paper, which has 500"),
         ("--tv-dimensions 3", "tv_dimensions: 3 contradicts protocol 'paper', which has 2"),
         ("--smoothing 2", "smoothing: 2.0 contradicts protocol 'paper', which has 0.0"),
+        ("--standardize True", "standardize: True contradicts protocol 'paper', which has False"),
     ],
 )
 def test_the_commands_refuse_what_contradicts_it(folder, option, says, capsys):

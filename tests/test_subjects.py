@@ -177,7 +177,7 @@ def test_reference_intensities(tmp_path):
     subject = FileSubject("a", "a", None, scan, write(tmp_path / "mask.nii", mask.astype(np.uint8)))
     values = np.asarray(nib.load(scan).dataobj)
     for which, brain in ((subject, mask), (replace(subject, mask=None), BRAIN.numpy())):
-        found, expected = reference_intensity(which, GRID), IntensityScale.fit(values[brain])
+        found, expected = reference_intensity([which], GRID), IntensityScale.fit(values[brain])
         np.testing.assert_allclose(found.landmarks, expected.landmarks, rtol=1e-12)
         np.testing.assert_allclose((found.mean, found.std), (expected.mean, expected.std), rtol=1e-12)
     assert values.shape == SHAPE
@@ -288,8 +288,8 @@ def test_phantoms_from_their_numbers_and_from_files_are_the_same(tmp_path):
     read = find_subjects([folder], modality="T2w")
     assert ids(read) == ["sub-0001", "sub-0002"]
     assert all(s.mask is not None and s.lesion is not None for s in read)
-    intensity = reference_intensity(made[0], COARSE)
-    assert reference_intensity(read[0], COARSE) == intensity
+    intensity = reference_intensity(made, COARSE)
+    assert reference_intensity(read, COARSE) == intensity
     phantom = simulate(0, split="validation", lesion="glioma", voxel_size=8.0)
     np.testing.assert_allclose(intensity.mean, phantom.image[phantom.brain_mask].mean(), rtol=1e-6)
     caches = [SliceCache.build(tmp_path / "c", each, grid=COARSE, intensity=intensity) for each in (made, read)]

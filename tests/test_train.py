@@ -61,7 +61,7 @@ def patients(tmp_path_factory) -> Path:
 
 
 def command(*words: object) -> list[str]:
-    return ["train", *map(str, words)]
+    return ["train", *map(str, words), "--preprocess", "none"]
 
 
 @pytest.mark.parametrize(

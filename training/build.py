@@ -16,10 +16,11 @@ from lesioncore.training.store import INDEX, Entry, SliceStore, locked
 
 import lesioncore
 from lesioncore.data.grid import SliceGrid
-from lesioncore.preprocess import IntensityScale
+from lesioncore.preprocess.pipeline import Step
+from lesioncore.preprocess.scale import Scale
 from lesioncore.subjects import Subject, source_hash
 
-_FORMAT = 2
+_FORMAT = 3
 _SHOWN_FAILURES = 5
 
 
@@ -27,7 +28,8 @@ def fill(
     directory: Path,
     subjects: Sequence[Subject],
     grid: SliceGrid,
-    intensity: IntensityScale,
+    intensity: Scale,
+    steps: tuple[Step, ...],
     *,
     workers: int,
     verify: bool,
@@ -39,7 +41,7 @@ def fill(
     if not subjects:
         raise ValueError("subjects: got none, expected at least one")
     keys = _keys(subjects, workers)
-    header = _header(grid, intensity)
+    header = _header(grid, intensity, steps)
     # A folder for each header: nothing is overwritten, and a run keeps its slices while another makes others.
     home = directory / hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()[:16]
     home.mkdir(parents=True, exist_ok=True)
@@ -59,7 +61,7 @@ def fill(
                 warnings.warn(f"{entry.id}: its slices in {home} are damaged; preparing them anew", stacklevel=3)
                 del found[entry.key]
         missing = [(subject, key) for subject, key in zip(subjects, keys, strict=True) if key not in found]
-        failures = _add(store, missing, grid, intensity, workers, len(subjects), progress)
+        failures = _add(store, missing, grid, intensity, steps, workers, len(subjects), progress)
     if failures:
         shown = "\n".join(str(failure) for failure in failures[:_SHOWN_FAILURES])
         more = f"\nand {len(failures) - _SHOWN_FAILURES} more" if len(failures) > _SHOWN_FAILURES else ""
@@ -75,7 +77,8 @@ def _add(
     store: SliceStore,
     missing: Sequence[tuple[Subject, str]],
     grid: SliceGrid,
-    intensity: IntensityScale,
+    intensity: Scale,
+    steps: tuple[Step, ...],
     workers: int,
     total: int,
     progress: Callable[[int, int], None] | None,
@@ -85,7 +88,7 @@ def _add(
     done = total - len(missing)
     if progress is not None:
         progress(done, total)
-    results = prepare_subjects([subject for subject, _ in missing], grid, intensity, workers)
+    results = prepare_subjects([subject for subject, _ in missing], grid, intensity, workers, steps=steps)
     for (subject, key), result in zip(missing, results, strict=True):
         if isinstance(result, PreparationError):
             failures.append(result)
@@ -99,7 +102,7 @@ def _add(
     return failures
 
 
-def _header(grid: SliceGrid, intensity: IntensityScale) -> dict[str, Any]:
+def _header(grid: SliceGrid, intensity: Scale, steps: tuple[Step, ...]) -> dict[str, Any]:
     """What all slices of a store have in common, as JSON types."""
     package = Path(lesioncore.__file__).parent
     code = [package / "scan.py", *(package / part / "__init__.py" for part in ("data", "preprocess", "subjects"))]
@@ -109,6 +112,7 @@ def _header(grid: SliceGrid, intensity: IntensityScale) -> dict[str, Any]:
         "code": source_hash(*code),
         "grid": {"voxel_size": float(grid.voxel_size), "shape": [int(length) for length in grid.shape]},
         "intensity": intensity.to_dict(),
+        "preprocessing": list(steps),
     }
 
 

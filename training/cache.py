@@ -19,7 +19,8 @@ from lesioncore.training.store import Entry, SliceStore
 from torch import Tensor
 
 from lesioncore.data.grid import SliceGrid
-from lesioncore.preprocess import IntensityScale
+from lesioncore.preprocess.pipeline import Step
+from lesioncore.preprocess.scale import Scale, scale_from_dict
 from lesioncore.scan import SliceStack
 from lesioncore.subjects import Subject
 
@@ -56,7 +57,7 @@ class SliceCache:
         Folder of the files.
     grid : SliceGrid
         Grid of the slices.
-    intensity : IntensityScale
+    intensity : IntensityScale or TissueScale
         Scale of their z-scores.
     subjects : tuple of CachedSubject
         The data set.
@@ -67,7 +68,7 @@ class SliceCache:
     def __init__(self, store: SliceStore, entries: Sequence[Entry], ids: Sequence[str]) -> None:
         self.directory = store.directory
         self.grid = SliceGrid(store.header["grid"]["voxel_size"], store.shape)
-        self.intensity = IntensityScale.from_dict(store.header["intensity"])
+        self.intensity = scale_from_dict(store.header["intensity"])
         ends = np.cumsum([0, *(entry.rows for entry in entries)]).tolist()
         self.subjects = tuple(
             CachedSubject(name, entry.key, range(start, start + entry.rows), entry.voxel_size)
@@ -85,7 +86,8 @@ class SliceCache:
         subjects: Sequence[Subject],
         *,
         grid: SliceGrid,
-        intensity: IntensityScale,
+        intensity: Scale,
+        steps: Sequence[Step] = (),
         workers: int = 1,
         verify: bool = False,
         progress: Callable[[int, int], None] | None = None,
@@ -103,6 +105,8 @@ class SliceCache:
             The data set (:func:`lesioncore.subjects.find_subjects`).
         grid, intensity
             What the slices are brought to.
+        steps
+            How the scans are preprocessed (:func:`lesioncore.preprocess.pipeline.preprocess`).
         workers : int
             Processes that prepare. With several, a script's own code must be under ``if __name__ == "__main__":``.
         verify : bool
@@ -125,7 +129,7 @@ class SliceCache:
             What preparing a subject gave rise to, or that another process is waited for.
         """
         store, entries = fill(
-            Path(directory), subjects, grid, intensity, workers=workers, verify=verify, progress=progress
+            Path(directory), subjects, grid, intensity, tuple(steps), workers=workers, verify=verify, progress=progress
         )
         return cls(store, entries, [subject.id for subject in subjects])
 

@@ -79,6 +79,7 @@ def build(options: Build, contrast: str) -> Path:
             output=Path(work) / name,
             validation=(f"phantom:{contrast}:{options.validation}",),
             voxel_size=VOXEL_SIZE,
+            preprocess="none",
             training=options.training,
             workers=options.threads,
             device="cpu",

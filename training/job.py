@@ -14,6 +14,7 @@ from lesioncore.training.fit import CHECKPOINT
 from lesioncore.training.recipes import Recipe
 
 from lesioncore.flat import Flat
+from lesioncore.preprocess.pipeline import STEPS, Step, parse_steps
 
 MODEL, CONFIG = "model", "config.json"
 """Folder of the finished model in that of the run, and the file of the run's options."""
@@ -41,6 +42,9 @@ class Job:
         BIDS suffix of the scans, such as T2w; needed for folders with several. Stored with the model.
     voxel_size : float
         Pixel size of the model's slices, mm.
+    preprocess : str
+        How scans are preprocessed, here and before they are restored with the model: some of extract, bias, register,
+        separated by commas, or none. Simulated ones come preprocessed.
     training : TrainingConfig
         Length, learning rate, seed.
     cache : Path, optional
@@ -65,12 +69,17 @@ class Job:
     validation_share: float = 0.1
     modality: Annotated[str | None, tyro.conf.arg(metavar="SUFFIX", help_behavior_hint="")] = None
     voxel_size: float = 1.0
+    preprocess: Annotated[str, tyro.conf.arg(metavar="STEPS")] = ",".join(STEPS)
     training: Flat[TrainingConfig] = field(default_factory=TrainingConfig)
     cache: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = None
     workers: int = 1
     device: str = "auto"
     calibrate: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = True
     resume: bool = False
+
+    def steps(self) -> tuple[Step, ...]:
+        """The steps of `preprocess`; ``ValueError`` if one is unknown."""
+        return parse_steps(self.preprocess) or ()
 
 
 def describe(job: Job) -> dict[str, Any]:

@@ -18,9 +18,9 @@ import numpy.typing as npt
 import torch
 
 from lesioncore.data.grid import SliceGrid
-from lesioncore.preprocess import IntensityScale
+from lesioncore.preprocess.pipeline import Step
+from lesioncore.preprocess.scale import Scale
 from lesioncore.priors import PriorMetadata
-from lesioncore.scan import prepare
 from lesioncore.subjects import Subject
 
 
@@ -53,7 +53,7 @@ class Prepared:
     warnings: tuple[str, ...]
 
 
-def prepare_subject(subject: Subject, grid: SliceGrid, intensity: IntensityScale) -> Prepared:
+def prepare_subject(subject: Subject, grid: SliceGrid, intensity: Scale, steps: tuple[Step, ...] = ()) -> Prepared:
     """Bring one subject to a grid and intensity scale, exactly as ``restore`` would.
 
     Raises
@@ -61,12 +61,12 @@ def prepare_subject(subject: Subject, grid: SliceGrid, intensity: IntensityScale
     PreparationError
         If its images cannot be used; the message names the subject.
     """
-    metadata = PriorMetadata("training", subject.modality, grid, intensity)
+    metadata = PriorMetadata("training", subject.modality, grid, intensity, preprocessing=steps)
     with warnings.catch_warnings(record=True) as remarks:
         warnings.simplefilter("always", UserWarning)  # once for each subject
         try:
             loaded = subject.load(grid)
-            scan = prepare(loaded.volume, metadata, mask=loaded.mask, affine=loaded.affine)
+            scan = loaded.prepare(metadata)
             labels = scan.mask.to(torch.uint8)
             if loaded.lesion is not None:
                 labels += scan.label_on_slices(loaded.lesion) & scan.mask
@@ -88,7 +88,12 @@ def prepare_subject(subject: Subject, grid: SliceGrid, intensity: IntensityScale
 
 
 def prepare_subjects(
-    subjects: Sequence[Subject], grid: SliceGrid, intensity: IntensityScale, workers: int
+    subjects: Sequence[Subject],
+    grid: SliceGrid,
+    intensity: Scale,
+    workers: int,
+    *,
+    steps: tuple[Step, ...] = (),
 ) -> Iterator[Prepared | PreparationError]:
     """Prepare subjects one after the other, or with several `workers` in as many processes; results in their order.
 
@@ -97,7 +102,7 @@ def prepare_subjects(
     RuntimeError
         If one of the processes ended abruptly.
     """
-    make = partial(_result, grid=grid, intensity=intensity)
+    make = partial(_result, grid=grid, intensity=intensity, steps=steps)
     workers = min(workers, len(subjects))
     if workers <= 1:
         for subject in subjects:
@@ -126,9 +131,11 @@ def prepare_subjects(
         pool.shutdown(cancel_futures=True)
 
 
-def _result(subject: Subject, grid: SliceGrid, intensity: IntensityScale) -> Prepared | PreparationError:
+def _result(
+    subject: Subject, grid: SliceGrid, intensity: Scale, steps: tuple[Step, ...]
+) -> Prepared | PreparationError:
     try:
-        return prepare_subject(subject, grid, intensity)
+        return prepare_subject(subject, grid, intensity, steps)
     except PreparationError as error:
         return error
 

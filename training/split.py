@@ -6,13 +6,18 @@ import hashlib
 from collections.abc import Sequence
 from typing import TypeVar
 
+import numpy as np
+
 from lesioncore.data.grid import SliceGrid
 from lesioncore.preprocess import IntensityScale
+from lesioncore.preprocess.pipeline import Step
+from lesioncore.preprocess.scale import Scale
+from lesioncore.preprocess.tissue_scale import TissueScale
 from lesioncore.priors import PriorMetadata
-from lesioncore.scan import prepare
 from lesioncore.subjects import Subject
 
 AnySubject = TypeVar("AnySubject", bound=Subject)
+_REFERENCE_PEOPLE = 12
 
 
 def split_subjects(
@@ -58,21 +63,28 @@ def split_subjects(
     )
 
 
-def reference_intensity(subject: Subject, grid: SliceGrid) -> IntensityScale:
-    """Intensities of the reference subject, to which all others are brought (paper section 3.1).
+def reference_intensity(subjects: Sequence[Subject], grid: SliceGrid, steps: tuple[Step, ...] = ()) -> Scale:
+    """Intensities of reference people, to which all others are brought.
+
+    Where scans are registered, the tissues of twelve people; else the landmarks of the first one (paper section 3.1).
 
     Parameters
     ----------
-    subject : Subject
-        One healthy subject.
+    subjects : sequence of Subject
+        Healthy subjects.
     grid : SliceGrid
         The grid that is trained on, at whose resolution intensities are compared.
+    steps : tuple of {"extract", "bias", "register"}
+        How the scans are preprocessed.
 
     Raises
     ------
     ValueError, OSError
-        If its images cannot be used.
+        If their images cannot be used.
     """
-    loaded = subject.load(grid)
-    scan = prepare(loaded.volume, PriorMetadata("reference", grid=grid), mask=loaded.mask, affine=loaded.affine)
-    return IntensityScale.fit(scan.slices[scan.mask])
+    metadata = PriorMetadata("reference", grid=grid, preprocessing=steps)
+    if "register" not in steps:
+        scan = subjects[0].load(grid).prepare(metadata)
+        return IntensityScale.fit(scan.slices[scan.mask])
+    places = np.linspace(0, len(subjects) - 1, min(_REFERENCE_PEOPLE, len(subjects))).round().astype(int)
+    return TissueScale.fit(subjects[place].load(grid).prepare(metadata).tissues() for place in places)

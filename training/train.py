@@ -22,7 +22,7 @@ from torch import Tensor
 from lesioncore import __version__
 from lesioncore.data.files import replace_atomically
 from lesioncore.data.grid import SliceGrid
-from lesioncore.preprocess import IntensityScale
+from lesioncore.preprocess.scale import Scale
 from lesioncore.priors import PriorMetadata, save_model
 from lesioncore.subjects import Subject, find_subjects
 
@@ -30,10 +30,24 @@ Progress = Callable[[str, int, int, Mapping[str, float]], None]
 """Called as ``progress(stage, done, all, figures)``; stages are "prepare", "train" and "calibrate"."""
 
 
-def train(job: Job, *, progress: Progress | None = None) -> dict[str, Any]:
+def train(
+    job: Job,
+    *,
+    subjects: tuple[Sequence[Subject], Sequence[Subject]] | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
     """Run a job: prepare the slices, train, calibrate, write the model's directory.
 
     Under ``torchrun`` all processes call it; the first one prepares, calibrates and writes.
+
+    Parameters
+    ----------
+    job : Job
+        What to do.
+    subjects : tuple of two sequences of Subject, optional
+        Those to train on, and those held out, in place of those that the job's `data` and `validation` name.
+    progress : callable, optional
+        Called as ``progress(stage, done, all, figures)``.
 
     Returns
     -------
@@ -51,7 +65,7 @@ def train(job: Job, *, progress: Progress | None = None) -> dict[str, Any]:
     with process_group(job.device) as group:
         say: Progress = progress if progress is not None and group.first else _silent
         start = time.perf_counter()
-        data = _prepare(job, group, say)
+        data = _prepare(job, subjects or _subjects(job), group, say)
         if group.first:
             _write_json(job.output / CONFIG, describe(job))
         prepared = time.perf_counter()
@@ -92,14 +106,16 @@ class _Data:
     validation_subjects: int
     modality: str | None
     grid: SliceGrid
-    intensity: IntensityScale
+    intensity: Scale
 
 
-def _prepare(job: Job, group: ProcessGroup, say: Progress) -> _Data:
-    """Find the scans and bring them to the model's slices."""
+def _prepare(
+    job: Job, people: tuple[Sequence[Subject], Sequence[Subject]], group: ProcessGroup, say: Progress
+) -> _Data:
+    """Bring the scans to the model's slices."""
     grid = SliceGrid(job.voxel_size, job.recipe.model.image_shape)
-    subjects, held_out = _subjects(job)
-    intensity = reference_intensity(subjects[0], grid)
+    subjects, held_out = people
+    intensity = reference_intensity(subjects, grid, job.steps())
     slices, validation = (Rows(_cache(job, part, grid, intensity, group, say)) for part in (subjects, held_out))
     if job.recipe.needs_lesions and not slices.cache.lesion.any():
         raise ValueError(
@@ -120,7 +136,7 @@ def _finish(
     job: Job, model: Any, data: _Data, facts: dict[str, Any], device: torch.device, say: Progress
 ) -> dict[str, Any]:
     """Calibrate the model and write its directory."""
-    model.metadata = PriorMetadata(job.output.name, data.modality, data.grid, data.intensity)
+    model.metadata = PriorMetadata(job.output.name, data.modality, data.grid, data.intensity, preprocessing=job.steps())
     start = time.perf_counter()
     cache = data.held_out.cache
     healthy = [
@@ -190,7 +206,7 @@ def _cache(
     job: Job,
     subjects: Sequence[Subject],
     grid: SliceGrid,
-    intensity: IntensityScale,
+    intensity: Scale,
     group: ProcessGroup,
     say: Progress,
 ) -> SliceCache:
@@ -201,6 +217,7 @@ def _cache(
         subjects,
         grid=grid,
         intensity=intensity,
+        steps=job.steps(),
         workers=job.workers,
     )
     if not group.first:

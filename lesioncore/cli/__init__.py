@@ -19,6 +19,7 @@ from lesioncore.cli.evaluate import Evaluate
 from lesioncore.cli.info import Info
 from lesioncore.cli.output import CommandError, Output, UsageError
 from lesioncore.cli.phantom import PhantomDataset
+from lesioncore.cli.preprocess import Preprocess
 from lesioncore.cli.restore import Restore
 from lesioncore.cli.train import Train
 
@@ -29,6 +30,7 @@ _DESCRIPTION = (
 
 Command = (
     Annotated[Restore, tyro.conf.subcommand("restore")]
+    | Annotated[Preprocess, tyro.conf.subcommand("preprocess")]
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Calibrate, tyro.conf.subcommand("calibrate")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]

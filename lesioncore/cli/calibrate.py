@@ -70,7 +70,6 @@ class Calibrate:
         from lesioncore.priors import embedded_priors, save_calibration
         from lesioncore.priors.base import metadata_of
         from lesioncore.restore import resolve_device
-        from lesioncore.scan import prepare
         from lesioncore.subjects import find_subjects
 
         if not self.data:
@@ -94,15 +93,7 @@ class Calibrate:
         with bar("preparing", "scan") as progress:
             for number, subject in enumerate(subjects, start=1):
                 loaded = load(subject, size, ill=False)
-                scans.append(
-                    prepare(
-                        loaded.volume,
-                        metadata,
-                        mask=loaded.mask,
-                        affine=loaded.affine,
-                        normalized=config.normalized,
-                    )
-                )
+                scans.append(loaded.prepare(metadata, normalized=config.normalized, steps=config.preprocess))
                 progress(number, len(subjects))
         with bar("calibrating", "round") as progress:
             found = calibrate(

@@ -47,6 +47,8 @@ class Evaluate:
         False-positive-rate limits.
     modality : str, optional
         BIDS suffix of the scans, such as T2w; needed for folders with several.
+    preprocess : str
+        auto, each method as its model was trained; none; or some of extract, bias, register, separated by commas.
     voxel_size : float
         Of simulated scans, mm, 0.5 to 8. Files keep their own.
     figures : bool
@@ -71,6 +73,7 @@ class Evaluate:
     calibration: Annotated[tuple[str, ...], tyro.conf.arg(metavar="DATA [DATA ...]", help_behavior_hint="")] = ()
     limits: tuple[float, ...] = (0.01, 0.05, 0.10)
     modality: Annotated[str | None, tyro.conf.arg(metavar="SUFFIX", help_behavior_hint="")] = None
+    preprocess: Annotated[str, tyro.conf.arg(metavar="STEPS")] = "auto"
     voxel_size: float = 1.0
     figures: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = True
     curves: bool = False
@@ -104,6 +107,7 @@ class Evaluate:
     def _check(self) -> None:
         """What can be said before anything is read."""
         from lesioncore.figure import require_matplotlib
+        from lesioncore.preprocess.pipeline import parse_steps
 
         if not self.data and not self.healthy:
             raise UsageError("DATA: expected scans with lesion masks, or healthy ones with --healthy")
@@ -111,6 +115,10 @@ class Evaluate:
             raise UsageError("--methods: expected at least one, such as phantom-t2")
         if not self.limits or not all(0 < limit < 1 for limit in self.limits):
             raise UsageError(f"--limits: got {list(self.limits)}, expected false-positive rates between 0 and 1")
+        try:
+            parse_steps(self.preprocess)
+        except ValueError as error:
+            raise UsageError(str(error).replace("preprocess:", "--preprocess:")) from error
         if not 0.5 <= self.voxel_size <= 8:
             raise UsageError(f"--voxel-size: got {self.voxel_size:g}, expected millimetres between 0.5 and 8")
         if self.output.exists() and not self.output.is_dir():
@@ -127,10 +135,14 @@ class Evaluate:
         return find_subjects(inputs, modality=self.modality, split=split) if inputs else []
 
     def _open(self, output: Output, subjects: Sequence[Subject]) -> dict[str, Detector]:
+        from lesioncore.preprocess.pipeline import parse_steps
+
         detectors = dict(open_detector(spec) for spec in self.methods)
         if len(detectors) < len(self.methods):
             raise UsageError("--methods: two have one name; name them, such as signed=phantom-t2:map:sign=1")
         for name, detector in detectors.items():
+            if self.preprocess != "auto":
+                detector.preprocess = parse_steps(self.preprocess)
             wanted = detector.metadata.modality
             others = {subject.modality for subject in subjects} - {wanted, None}
             if wanted is not None and others:

@@ -21,8 +21,8 @@ class RestoreOptions:
     Parameters
     ----------
     protocol : str, optional
-        paper restores as the paper does: its solver and steps, each slice alone, no smoothing. What contradicts it
-        (--solver, --steps, --tv-dimensions, --smoothing) is refused.
+        paper restores as the paper does: its solver and steps, each slice alone, the score neither smoothed nor
+        standardized. What contradicts it (--solver, --steps, --tv-dimensions, --smoothing, --standardize) is refused.
     solver : str
         Solver of the objective; auto is that of the prior's calibration, else em for priors that hold their latents'
         posterior (VAE, GMVAE), else prox.
@@ -34,6 +34,9 @@ class RestoreOptions:
     smoothing : float, optional
         Standard deviation in mm of the Gaussian that smooths the residual before it is scored; 0 for none. When absent
         the prior's calibrated one; the command calibrate searches for one then.
+    standardize : bool, optional
+        True scores the residual in units of the scan's own spread, so that thresholds hold on other scanners; False in
+        z-scores. As the prior was calibrated when absent, else True.
     tv : str
         Form of the total variation.
     tv_dimensions : int, optional
@@ -48,6 +51,9 @@ class RestoreOptions:
         auto, cpu or cuda.
     precision : str
         What the network multiplies in; auto is tf32 for lesioncore's own priors on GPUs that have it, else float32.
+    preprocess : str
+        auto, as the prior was calibrated or trained; none; or some of extract, bias, register, separated by commas. A
+        scan that has its skull is brain-extracted in any case, unless a mask is given.
     normalized : bool
         The values are the prior's z-scores already.
     """
@@ -57,6 +63,7 @@ class RestoreOptions:
     steps: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
     tv_weight: Annotated[float | None, tyro.conf.arg(metavar="W", help_behavior_hint="")] = None
     smoothing: Annotated[float | None, tyro.conf.arg(metavar="MM", help_behavior_hint="")] = None
+    standardize: Annotated[bool | None, tyro.conf.arg(metavar="{True,False}", help_behavior_hint="")] = None
     tv: Literal["anisotropic", "isotropic"] = "anisotropic"
     tv_dimensions: Annotated[Literal[2, 3] | None, tyro.conf.arg(metavar="{2,3}", help_behavior_hint="")] = None
     latent: Literal["mean", "sample"] = "mean"
@@ -64,6 +71,7 @@ class RestoreOptions:
     seed: int = 0
     device: str = "auto"
     precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
+    preprocess: Annotated[str, tyro.conf.arg(metavar="STEPS")] = "auto"
     normalized: bool = False
 
     def config(self, prior: Prior) -> RestoreConfig:
@@ -78,6 +86,7 @@ class RestoreOptions:
         """
         from lesioncore.config import RestoreConfig
         from lesioncore.precision import precision_for
+        from lesioncore.preprocess.pipeline import parse_steps
         from lesioncore.restore import resolve_device
 
         if self.seed < 0:
@@ -87,12 +96,14 @@ class RestoreOptions:
                 solver=self.solver,
                 tv_weight=self.tv_weight,
                 smoothing=self.smoothing,
+                standardize=self.standardize,
                 tv=self.tv,
                 tv_dimensions=self.tv_dimensions,
                 latent=self.latent,
                 kl_weight=self.kl_weight,
                 precision=self.precision,
                 normalized=self.normalized,
+                preprocess=parse_steps(self.preprocess),
                 protocol=self.protocol,
             ).for_prior(prior)
             if self.steps is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -17,6 +18,7 @@ from lesioncore.data.arrays import to_numpy
 from lesioncore.data.nifti import make_image
 from lesioncore.healthy import HealthyScores, merged
 from lesioncore.postprocess import PostProcessing
+from lesioncore.preprocess.pipeline import Step
 from lesioncore.priors.base import PriorMetadata
 from lesioncore.restore import progress_bar, resolve_device, warn_of_slices, warn_unusual
 from lesioncore.scan import Scan, SliceStack, Volume, check_several, prepare, prepare_all, read_mask
@@ -26,6 +28,22 @@ Sign: TypeAlias = Literal[1, -1] | None
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called as ``progress(done, all)``, in units of the detector's own."""
+
+
+@dataclass(frozen=True)
+class ScanScore:
+    """Score of a scan on its own voxels.
+
+    Attributes
+    ----------
+    values : ndarray
+        In the scan's storage order; 0 outside the brain.
+    spread : float or None
+        Spread of the deviation behind it, z-scores (:func:`lesioncore.scoring.robust_spread`); None if there is none.
+    """
+
+    values: np.ndarray
+    spread: float | None = None
 
 
 class Detector(ABC):
@@ -46,6 +64,9 @@ class Detector(ABC):
         Its scores lie in [0, 1], as probabilities and ranks do.
     normalized : bool
         The values of the scans are z-scores of the detector's intensity scale already.
+    preprocess : tuple of {"extract", "bias", "register"} or None
+        How scans are preprocessed (:func:`lesioncore.preprocess.pipeline.preprocess`); None as the model was trained.
+        May be set.
     tv_weight : float or None
         Data-consistency weight, for a detector that has one.
     postprocessing : PostProcessing
@@ -57,6 +78,7 @@ class Detector(ABC):
     smoothing: float = 0.0
     bounded: bool = False
     normalized: bool = False
+    preprocess: tuple[Step, ...] | None = None
     tv_weight: float | None = None
     postprocessing: PostProcessing = PostProcessing()
 
@@ -86,9 +108,14 @@ class Detector(ABC):
             the others.
         """
 
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """How scans are preprocessed, where `preprocess` leaves it to the model."""
+        return self.metadata.preprocessing if self.preprocess is None else self.preprocess
+
     def settings(self) -> dict[str, Any]:
         """What thresholds belong to: all that changes a score beside model and weight (JSON-able)."""
-        return {"detector": self.name}
+        return {"detector": self.name, "preprocess": None if self.preprocess is None else list(self.preprocess)}
 
     def precision_on(self, device: torch.device) -> str | None:
         """What its network multiplies in on a device; None where that is left to torch's own settings."""
@@ -104,7 +131,7 @@ class Detector(ABC):
 
     def _options(self) -> dict[str, Any]:
         """The settings that tell it from others of its class, None for those that are not worth a word."""
-        return {key: value for key, value in self.settings().items() if key != "detector"}
+        return {key: value for key, value in self.settings().items() if key not in ("detector", "preprocess")}
 
     def detect(
         self,
@@ -136,16 +163,18 @@ class Detector(ABC):
             If an argument cannot be used; the message says what to do.
         """
         target = resolve_device(device)
-        scans, several = prepare_all(volume, self.metadata, mask=mask, affine=affine, normalized=self.normalized)
+        scans, several = prepare_all(
+            volume, self.metadata, mask=mask, affine=affine, normalized=self.normalized, steps=self.preprocess
+        )
         with progress_bar(progress, self.name) as report:
             scores = self.score_scans(scans, device=target, progress=report)
         calibration = self.calibration
         if calibration is not None:
             for scan, score in zip(scans, scores, strict=True):
                 warn_of_slices(scan, calibration, stacklevel=3)
-                remarks = calibration.unusual(score[scan.brain()], scan.bend, scan.extent)
+                remarks = calibration.unusual(score.values[scan.brain()], scan.bend, scan.extent, score.spread)
                 warn_unusual(remarks, scan, self.metadata, stacklevel=3)
-        found = [scan.like_input(score) for scan, score in zip(scans, scores, strict=True)]
+        found = [scan.like_input(score.values) for scan, score in zip(scans, scores, strict=True)]
         return found if several else found[0]
 
     def thresholds(
@@ -191,14 +220,14 @@ class Detector(ABC):
             stack = (
                 one
                 if isinstance(one, SliceStack)
-                else prepare(one, self.metadata, mask=mask, normalized=self.normalized)
+                else prepare(one, self.metadata, mask=mask, normalized=self.normalized, steps=self.preprocess)
             )
             if isinstance(stack, Scan):
                 (score,) = self.score_scans([stack], device=target)
-                values = score[stack.brain()]
+                values, spread = score.values[stack.brain()], score.spread
             else:
-                values = self.score_stacks([stack], device=target)[0][stack.mask].numpy()
-            summaries.append(HealthyScores.of(values, stack.bend, stack.extent))
+                values, spread = self.score_stacks([stack], device=target)[0][stack.mask].numpy(), None
+            summaries.append(HealthyScores.of(values, stack.bend, stack.extent, spread))
             if progress is not None:
                 progress(i + 1, len(healthy))
         return Calibration(self.settings(), self.tv_weight, merged(summaries), self.smoothing)
@@ -272,10 +301,10 @@ class Detector(ABC):
 
     def score_scans(
         self, scans: Sequence[Scan], *, device: torch.device, progress: Progress | None = None
-    ) -> list[np.ndarray]:
-        """Scores on prepared scans' own voxels, in their storage order; 0 outside the brain."""
+    ) -> list[ScanScore]:
+        """Scores on prepared scans' own voxels."""
         scores = self.score_stacks(scans, device=device, progress=progress)
-        return [scan.residual(score) for scan, score in zip(scans, scores, strict=True)]
+        return [ScanScore(scan.residual(score)) for scan, score in zip(scans, scores, strict=True)]
 
 
 def check_sign(sign: Sign) -> Sign:

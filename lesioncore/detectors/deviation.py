@@ -7,21 +7,21 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from lesioncore.data.arrays import ArrayT
-from lesioncore.detectors.base import Detector, Progress, Sign, check_sign
+from lesioncore.detectors.base import Detector, Progress, ScanScore, Sign, check_sign
 from lesioncore.scan import Scan, SliceStack
-from lesioncore.smoothing import smooth
+from lesioncore.scoring import Deviation, deviation
 
 
 class DeviationDetector(Detector):
     """Detector whose score is the size of a signed deviation from what is healthy.
 
-    A subclass gives :meth:`deviation_stacks`. The deviation is smoothed and brought to the scan's voxels before its
-    size is taken, so that deviations of either sign cancel where they are averaged.
+    A subclass gives :meth:`deviation_stacks`. The deviation is smoothed, measured by the scan's own spread if wanted
+    and brought to the scan's voxels before its size is taken, so that deviations of either sign cancel where they are
+    averaged.
 
     Parameters
     ----------
@@ -31,6 +31,9 @@ class DeviationDetector(Detector):
     smoothing : float
         Standard deviation, mm, of a Gaussian that smooths the deviation in three dimensions
         (:func:`lesioncore.smoothing.smooth`).
+    standardize : bool
+        Divide the deviation by the scan's own spread (:func:`lesioncore.scoring.deviation`), so that thresholds hold on
+        other scanners.
 
     Raises
     ------
@@ -38,9 +41,10 @@ class DeviationDetector(Detector):
         If `sign` is another number, or `smoothing` negative or not finite.
     """
 
-    def __init__(self, sign: Sign = None, smoothing: float = 0.0) -> None:
+    def __init__(self, sign: Sign = None, smoothing: float = 0.0, standardize: bool = False) -> None:
         self.sign = check_sign(sign)
         self.smoothing = check_smoothing(smoothing)
+        self.standardize = standardize
 
     @abstractmethod
     def deviation_stacks(
@@ -59,25 +63,30 @@ class DeviationDetector(Detector):
         device: str | torch.device = "auto",
         progress: Progress | None = None,
     ) -> list[Tensor]:
-        return [self._size(d) for d in self._smoothed(stacks, device, progress)]
+        return [self._size(d.values) for d in self._deviations(stacks, device, progress)]
 
     def settings(self) -> dict[str, Any]:
-        return {**super().settings(), "sign": self.sign}
+        return {**super().settings(), "sign": self.sign, "standardize": self.standardize}
 
     def score_scans(
         self, scans: Sequence[Scan], *, device: torch.device, progress: Progress | None = None
-    ) -> list[np.ndarray]:
-        deviations = self._smoothed(scans, device, progress)
-        return [self._size(scan.residual(d)) for scan, d in zip(scans, deviations, strict=True)]
+    ) -> list[ScanScore]:
+        deviations = self._deviations(scans, device, progress)
+        return [
+            ScanScore(self._size(scan.residual(d.values)), d.spread) for scan, d in zip(scans, deviations, strict=True)
+        ]
 
-    def _smoothed(
+    def _deviations(
         self, stacks: Sequence[SliceStack], device: str | torch.device, progress: Progress | None
-    ) -> list[Tensor]:
-        deviations = self.deviation_stacks(stacks, device=device, progress=progress)
-        return [smooth(d, s.mask, s.voxel_size, self.smoothing) for d, s in zip(deviations, stacks, strict=True)]
+    ) -> list[Deviation]:
+        residuals = self.deviation_stacks(stacks, device=device, progress=progress)
+        return [
+            deviation(residual, stack, smoothing=self.smoothing, standardize=self.standardize)
+            for residual, stack in zip(residuals, stacks, strict=True)
+        ]
 
-    def _size(self, deviation: ArrayT) -> ArrayT:
-        return abs(deviation) if self.sign is None else self.sign * deviation
+    def _size(self, values: ArrayT) -> ArrayT:
+        return abs(values) if self.sign is None else self.sign * values
 
 
 def check_smoothing(smoothing: float) -> float:

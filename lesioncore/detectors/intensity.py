@@ -25,14 +25,21 @@ class IntensityThreshold(DeviationDetector):
         are scored where they are.
     sign : {1, -1}, optional
         Bright or dark lesions; when absent, the score is the distance to the reference's mean, ``|z|``.
-    smoothing : float
+    smoothing, standardize
         As for :class:`~lesioncore.detectors.DeviationDetector`.
     """
 
     name = "intensity"
 
-    def __init__(self, metadata: PriorMetadata | None = None, *, sign: Sign = None, smoothing: float = 0.0) -> None:
-        super().__init__(sign, smoothing)
+    def __init__(
+        self,
+        metadata: PriorMetadata | None = None,
+        *,
+        sign: Sign = None,
+        smoothing: float = 0.0,
+        standardize: bool = False,
+    ) -> None:
+        super().__init__(sign, smoothing, standardize)
         self.metadata = _without_grid(metadata, self.name)
 
     def deviation_stacks(

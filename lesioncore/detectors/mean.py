@@ -107,16 +107,22 @@ class MeanDistance(DeviationDetector):
         From :meth:`fit` or :func:`lesioncore.load_detector`.
     normalize : bool
         Divide by the healthy standard deviation at each place.
-    sign, smoothing
+    sign, smoothing, standardize
         As for :class:`~lesioncore.detectors.DeviationDetector`.
     """
 
     name = "mean-distance"
 
     def __init__(
-        self, model: HealthyMean, *, normalize: bool = False, sign: Sign = None, smoothing: float = 0.0
+        self,
+        model: HealthyMean,
+        *,
+        normalize: bool = False,
+        sign: Sign = None,
+        smoothing: float = 0.0,
+        standardize: bool = True,
     ) -> None:
-        super().__init__(sign, smoothing)
+        super().__init__(sign, smoothing, standardize)
         self.model = model
         self.normalize = bool(normalize)
         self.metadata = model.metadata or PriorMetadata(self.name)
@@ -131,6 +137,7 @@ class MeanDistance(DeviationDetector):
         normalize: bool = False,
         sign: Sign = None,
         smoothing: float = 0.0,
+        standardize: bool = True,
     ) -> MeanDistance:
         """Average healthy scans.
 
@@ -142,7 +149,7 @@ class MeanDistance(DeviationDetector):
             Name, grid and intensities.
         masks : sequence of volumes, optional
             Brain masks; derived when absent.
-        normalize, sign, smoothing
+        normalize, sign, smoothing, standardize
             As for the class.
 
         Raises
@@ -159,7 +166,7 @@ class MeanDistance(DeviationDetector):
             total.add(one if isinstance(one, SliceStack) else prepare(one, metadata, mask=mask))
         # Thresholds that the metadata may carry are another detector's.
         model = total.model(replace(metadata, calibration=None, fingerprint=None))
-        return cls(model, normalize=normalize, sign=sign, smoothing=smoothing)
+        return cls(model, normalize=normalize, sign=sign, smoothing=smoothing, standardize=standardize)
 
     def settings(self) -> dict[str, Any]:
         return {**super().settings(), "normalize": self.normalize}

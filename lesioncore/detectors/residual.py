@@ -31,7 +31,7 @@ class MAPDetector(DeviationDetector):
         From :func:`lesioncore.load_prior`, or any object with ``elbo(x) -> [N]``.
     config : RestoreConfig, optional
         Solver and objective. With ``latent="sample"`` the samples are those of seed 0.
-        Its `smoothing` is that of the score, its `postprocessing` that of the masks.
+        Its `smoothing` and `standardize` are those of the score, its `postprocessing` that of the masks.
     sign : {1, -1}, optional
         As for :class:`~lesioncore.detectors.DeviationDetector`. Without it, thresholds that
         :func:`lesioncore.calibrate` found for `config` hold here, too.
@@ -48,13 +48,14 @@ class MAPDetector(DeviationDetector):
         self.prior = prior
         self.metadata = metadata_of(prior)
         self.config = (config or RestoreConfig()).for_prior(prior)
-        super().__init__(sign, smoothing_of(self.metadata, self.config))
+        super().__init__(sign, smoothing_of(self.metadata, self.config), bool(self.config.standardize))
         self.normalized = self.config.normalized
+        self.preprocess = self.config.preprocess
         self.postprocessing = self.config.postprocessing
         self.tv_weight = weight_of(self.metadata, self.config)
 
     def settings(self) -> dict[str, Any]:
-        own = self.config.settings()
+        own = {**self.config.settings(), "preprocess": None if self.preprocess is None else list(self.preprocess)}
         return own if self.sign is None else {**own, "sign": self.sign}
 
     def precision_on(self, device: torch.device) -> str:
@@ -88,7 +89,7 @@ class ProjectionDetector(DeviationDetector):
         ``metadata`` (:class:`lesioncore.PriorMetadata`), if it has any, gives grid and intensities.
     smoothing : float
         As for :class:`~lesioncore.detectors.DeviationDetector`.
-    sign : {1, -1}, optional
+    sign, standardize
         As for :class:`~lesioncore.detectors.DeviationDetector`.
     batch_size : int, optional
         Slices in one pass through the model; bounds memory. What suits the device when absent.
@@ -104,9 +105,15 @@ class ProjectionDetector(DeviationDetector):
     name = "projection"
 
     def __init__(
-        self, model: nn.Module, *, smoothing: float = 0.0, sign: Sign = None, batch_size: int | None = None
+        self,
+        model: nn.Module,
+        *,
+        smoothing: float = 0.0,
+        sign: Sign = None,
+        standardize: bool = True,
+        batch_size: int | None = None,
     ) -> None:
-        super().__init__(sign, smoothing)
+        super().__init__(sign, smoothing, standardize)
         if not callable(getattr(model, "reconstruct", None)):
             raise TypeError(f"model: got {type(model).__name__}, expected a model with a reconstruct(x) method")
         self.model = model
@@ -141,7 +148,7 @@ class AnoGANDetector(ProjectionDetector):
         From :func:`lesioncore.load_model`, or trained.
     search : LatentSearch, optional
         How the latent is found, of a model without an encoder.
-    smoothing, sign, batch_size
+    smoothing, sign, standardize, batch_size
         As for :class:`ProjectionDetector`.
 
     Raises
@@ -159,9 +166,10 @@ class AnoGANDetector(ProjectionDetector):
         search: LatentSearch | None = None,
         smoothing: float = 0.0,
         sign: Sign = None,
+        standardize: bool = True,
         batch_size: int | None = None,
     ) -> None:
-        super().__init__(model, smoothing=smoothing, sign=sign, batch_size=batch_size)
+        super().__init__(model, smoothing=smoothing, sign=sign, standardize=standardize, batch_size=batch_size)
         if search is not None and model.encoder is not None:
             raise ValueError("search: the model has an encoder, which finds the latent without a search")
         self.search = search or LatentSearch()

@@ -16,7 +16,6 @@ from lesioncore.data.arrays import Array, to_numpy
 from lesioncore.detectors import Detector
 from lesioncore.metrics import Confusion, LesionCounts, ScoreHistogram, hausdorff, lesion_counts
 from lesioncore.restore import resolve_device
-from lesioncore.scan import prepare
 from lesioncore.subjects import Loaded
 
 _RANGE, _BINS = 20.0, 20_000
@@ -149,12 +148,10 @@ def score_case(
         As :meth:`lesioncore.Detector.detect`; also if a score is NaN.
     """
     start = time.perf_counter()
-    scan = prepare(
-        loaded.volume, detector.metadata, mask=loaded.mask, affine=loaded.affine, normalized=detector.normalized
-    )
-    (score,) = detector.score_scans([scan], device=resolve_device(device))
+    scan = loaded.prepare(detector.metadata, normalized=detector.normalized, steps=detector.preprocess)
+    (scored,) = detector.score_scans([scan], device=resolve_device(device))
     seconds = time.perf_counter() - start
-    brain = scan.brain()
+    score, brain = scored.values, scan.brain()
     truth = np.zeros_like(brain) if loaded.lesion is None else loaded.lesion & brain
     if loaded.lesion is not None:
         _warn_of_lost(name, int(loaded.lesion.sum()), int(truth.sum()))
@@ -162,7 +159,7 @@ def score_case(
     histogram = score_histogram(score, truth, brain, bounded=detector.bounded)
     at_limit, remarks = {}, []
     if detector.calibration is not None:
-        remarks = detector.calibration.unusual(score[brain], scan.bend, scan.extent)
+        remarks = detector.calibration.unusual(score[brain], scan.bend, scan.extent, scored.spread)
         for limit in limits:
             above = (score > detector.calibration.threshold(limit)) & brain
             detected = detector.postprocessing.clean(above, brain, size)

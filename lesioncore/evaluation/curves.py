@@ -18,8 +18,8 @@ from lesioncore.evaluation.case import score_histogram
 from lesioncore.evaluation.scans import load, spread
 from lesioncore.priors.base import metadata_of
 from lesioncore.restore import resolve_device, smoothing_of, weight_of
-from lesioncore.scan import SliceStack, prepare
-from lesioncore.smoothing import smooth
+from lesioncore.scan import SliceStack
+from lesioncore.scoring import deviation
 from lesioncore.solve import solve_stacks
 from lesioncore.solvers import Solution
 from lesioncore.subjects import Subject
@@ -42,7 +42,7 @@ class Curves:
     """Restores the same slices again and again with other settings.
 
     A scan gives a slab of 48 mm, around the largest cross-section of its lesion or, without one, of its brain. The
-    score is the smoothed ``|D|`` on the prior's slices.
+    score is that of ``restore`` on the prior's slices, its spread that of the slab alone.
 
     Parameters
     ----------
@@ -116,13 +116,7 @@ class Curves:
 
     def _slab(self, subject: Subject, voxel_size: float, *, ill: bool) -> tuple[SliceStack, torch.Tensor]:
         loaded = load(subject, voxel_size, ill=ill)
-        scan = prepare(
-            loaded.volume,
-            metadata_of(self.prior),
-            mask=loaded.mask,
-            affine=loaded.affine,
-            normalized=self.config.normalized,
-        )
+        scan = loaded.prepare(metadata_of(self.prior), normalized=self.config.normalized, steps=self.config.preprocess)
         truth = torch.zeros_like(scan.mask) if loaded.lesion is None else scan.label_on_slices(loaded.lesion)
         truth &= scan.mask
         middle = int((truth if truth.any() else scan.mask).flatten(1).sum(1).argmax())
@@ -141,8 +135,10 @@ class Curves:
         smoothing = smoothing_of(metadata_of(self.prior), self.config)
         histograms = []
         for (stack, truth), solution in zip(self._patients, found, strict=True):
-            residual = smooth(stack.slices - solution.restored, stack.mask, stack.voxel_size, smoothing)
-            histograms.append(score_histogram(residual.abs(), truth, stack.mask))
+            residual = stack.slices - solution.restored
+            standardize = bool(self.config.standardize)
+            scored = deviation(residual, stack, smoothing=smoothing, standardize=standardize)
+            histograms.append(score_histogram(scored.values.abs(), truth, stack.mask))
         return reduce(add, histograms).auc()
 
 

@@ -17,8 +17,8 @@ from lesioncore.evaluation.case import CaseScore, score_case
 from lesioncore.evaluation.scans import about, check_names, check_patients, load
 from lesioncore.evaluation.store import Store
 from lesioncore.evaluation.summary import compare, summarise
+from lesioncore.preprocess.pipeline import Step
 from lesioncore.restore import resolve_device
-from lesioncore.scan import prepare
 from lesioncore.subjects import Loaded, Subject
 
 LIMITS = (0.01, 0.05, 0.10)
@@ -126,7 +126,7 @@ def evaluate(
     scores: dict[bool, dict[str, list[CaseScore]]] = {ill: {name: [] for name in detectors} for ill in (True, False)}
     everyone = [(True, subject) for subject in patients] + [(False, subject) for subject in healthy]
     for done, (ill, subject) in enumerate(everyone, start=1):
-        images = cache(partial(load, subject, voxel_size, ill=ill))  # when first wanted, and once for all detectors
+        images = cache(partial(_images, subject, voxel_size, ill))  # when first wanted, and once for all detectors
         scan = ["score", ill, subject.id, subject.person, None if store is None else subject.key(), voxel_size]
         for name, detector in detectors.items():
             make = partial(_score, detector, subject, images, limits, target)
@@ -181,23 +181,25 @@ def thresholds_from(
     return reduce(Calibration.merge, found)
 
 
+def _images(subject: Subject, voxel_size: float, ill: bool, steps: tuple[Step, ...]) -> Loaded:
+    return load(subject, voxel_size, ill=ill).preprocess(steps)
+
+
 def _score(
     detector: Detector,
     subject: Subject,
-    images: Callable[[], Loaded],
+    images: Callable[[tuple[Step, ...]], Loaded],
     limits: Sequence[float],
     device: torch.device,
 ) -> CaseScore:
     with about(subject):
-        return score_case(detector, subject.id, images(), limits, person=subject.person, device=device)
+        return score_case(detector, subject.id, images(detector.steps), limits, person=subject.person, device=device)
 
 
 def _thresholds(detector: Detector, subject: Subject, voxel_size: float, device: torch.device) -> Calibration:
     with about(subject):
         loaded = load(subject, voxel_size, ill=False)
-        scan = prepare(
-            loaded.volume, detector.metadata, mask=loaded.mask, affine=loaded.affine, normalized=detector.normalized
-        )
+        scan = loaded.prepare(detector.metadata, normalized=detector.normalized, steps=detector.preprocess)
         return detector.thresholds([scan], device=device)
 
 

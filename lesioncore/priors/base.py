@@ -10,7 +10,8 @@ import torch
 
 from lesioncore.calibration import Calibration
 from lesioncore.data.grid import SliceGrid
-from lesioncore.preprocess.intensity import IntensityScale
+from lesioncore.preprocess.pipeline import Step
+from lesioncore.preprocess.scale import Scale
 
 
 @runtime_checkable
@@ -61,20 +62,24 @@ class PriorMetadata:
         BIDS suffix of the images it was trained on, such as ``T2w``.
     grid : SliceGrid or None
         Voxel size (mm) and slice size (pixels) of its slices.
-    intensity : IntensityScale or None
-        Landmarks, mean and standard deviation that bring a scan to its z-scores.
+    intensity : IntensityScale or TissueScale or None
+        What brings a scan to its z-scores.
     calibration : Calibration or None
         Data-consistency weight and thresholds found on healthy people.
     fingerprint : str or None
         SHA-256 of the stored weights and configuration; set when a prior is loaded.
+    preprocessing : tuple of {"extract", "bias", "register"}
+        The steps by which its training scans were preprocessed (:func:`lesioncore.preprocess.pipeline.preprocess`), and
+        so are those to be restored.
     """
 
     name: str
     modality: str | None = None
     grid: SliceGrid | None = None
-    intensity: IntensityScale | None = None
+    intensity: Scale | None = None
     calibration: Calibration | None = None
     fingerprint: str | None = None
+    preprocessing: tuple[Step, ...] = ()
 
     def with_calibration(self, calibration: Calibration) -> PriorMetadata:
         """The same metadata with another calibration."""

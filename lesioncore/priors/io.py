@@ -18,7 +18,8 @@ from torch import nn
 from lesioncore.calibration import Calibration
 from lesioncore.data.files import replace_atomically, replace_directory
 from lesioncore.data.grid import SliceGrid
-from lesioncore.preprocess.intensity import IntensityScale
+from lesioncore.preprocess.pipeline import check_steps
+from lesioncore.preprocess.scale import scale_from_dict
 from lesioncore.priors.base import Prior, PriorMetadata
 from lesioncore.priors.plugins import load_plugin, plugin_priors
 from lesioncore.priors.registry import classes_of, kind_of
@@ -129,7 +130,7 @@ def load_model(name: str | os.PathLike[str]) -> nn.Module:
         grid = (
             None if values["grid"] is None else SliceGrid(values["grid"]["voxel_size"], tuple(values["grid"]["shape"]))
         )
-        intensity = None if values["intensity"] is None else IntensityScale.from_dict(values["intensity"])
+        intensity = None if values["intensity"] is None else scale_from_dict(values["intensity"])
         calibration_file = directory / CALIBRATION
         calibration = None
         if calibration_file.exists():
@@ -138,7 +139,8 @@ def load_model(name: str | os.PathLike[str]) -> nn.Module:
                 calibration = Calibration.from_dict(stored)
             except ValueError as error:
                 raise ValueError(f"{calibration_file}: {error}") from error
-        metadata = PriorMetadata(values["name"], values["modality"], grid, intensity, calibration)
+        steps = check_steps(values["preprocessing"])
+        metadata = PriorMetadata(values["name"], values["modality"], grid, intensity, calibration, preprocessing=steps)
     except (KeyError, TypeError) as error:
         raise ValueError(f"{directory}: {CONFIG} or {CALIBRATION} is incomplete or damaged: {error}") from error
     weights = directory / MODEL
@@ -201,6 +203,7 @@ def save_model(
         "architecture": asdict(config),
         "grid": None if metadata.grid is None else asdict(metadata.grid),
         "intensity": None if metadata.intensity is None else metadata.intensity.to_dict(),
+        "preprocessing": list(metadata.preprocessing),
         "training": training,
     }
     with replace_directory(target) as folder:

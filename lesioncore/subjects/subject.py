@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +19,9 @@ from lesioncore.data.files import file_digest
 from lesioncore.data.grid import SliceGrid
 from lesioncore.data.nifti import load_image
 from lesioncore.phantom import simulate
-from lesioncore.scan import Volume, read_mask
+from lesioncore.preprocess.pipeline import Step, preprocess
+from lesioncore.priors.base import PriorMetadata
+from lesioncore.scan import Scan, Volume, prepare, read_mask, read_volume
 
 
 class Loaded(NamedTuple):
@@ -34,12 +37,42 @@ class Loaded(NamedTuple):
         Brain mask; None where it is to be derived from the background.
     lesion : bool ndarray or None
         Lesion on the scan's grid, in its storage order.
+    to_template : ndarray or None
+        Of a scan that was preprocessed already: its registration, of no meaning where it was not registered.
     """
 
     volume: Volume
     affine: npt.NDArray[np.float64] | None
     mask: Volume | None
     lesion: npt.NDArray[np.bool_] | None
+    to_template: npt.NDArray[np.float64] | None = None
+
+    def preprocess(self, steps: Sequence[Step]) -> Loaded:
+        """The scan after the steps; itself where there is nothing to do. Errors as for `lesioncore.scan.prepare`."""
+        if not steps or self.to_template is not None:
+            return self
+        values, affine = read_volume(self.volume)
+        affine = affine if self.affine is None else self.affine
+        if affine is None:  # slices, or an array at the prior's voxel size
+            return self
+        mask = None if self.mask is None else read_mask(self.mask, values.shape, affine)
+        found = preprocess(values, affine, mask=mask, steps=steps)
+        registration = np.eye(4) if found.to_template is None else found.to_template
+        return Loaded(found.values, affine, found.brain, self.lesion, registration)
+
+    def prepare(
+        self, metadata: PriorMetadata, *, normalized: bool = False, steps: Sequence[Step] | None = None
+    ) -> Scan:
+        """Bring the scan to a prior's grid and intensities; arguments and errors as for `lesioncore.scan.prepare`."""
+        return prepare(
+            self.volume,
+            metadata,
+            mask=self.mask,
+            affine=self.affine,
+            normalized=normalized,
+            steps=steps,
+            to_template=self.to_template,
+        )
 
 
 @dataclass(frozen=True)
@@ -133,7 +166,8 @@ class PhantomSubject(Subject):
                 voxel_size=grid.voxel_size,
             )
         lesion = None if self.lesion is None else phantom.lesion_mask
-        return Loaded(phantom.image, phantom.affine, phantom.brain_mask, lesion)
+        # Simulated in the template's space, without a skull: as a scan is after all steps.
+        return Loaded(phantom.image, phantom.affine, phantom.brain_mask, lesion, np.eye(4))
 
 
 @lru_cache

@@ -1,0 +1,132 @@
+"""How well the brain is found: Dice, volume and seconds for heads with masks, upright, tilted, on a side, stripped.
+
+    python bench/extraction.py IXI_FOLDER --every 10 --offset 9     # the people whom training holds out
+    python bench/extraction.py FOLDER --only-upright                # any BIDS folder; Dice where it has masks
+
+Masks are looked for as ``derivatives/*/sub-*/anat/*_desc-brain_mask.nii.gz``; with MUSE regions beside them the core
+is judged as well. Prints a line for each scan and writes ``extraction.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from _bench import RESULTS, environment, write_json
+from lesioncore.training.heads import make_head
+from scipy import ndimage
+
+from lesioncore.data.nifti import load_image
+from lesioncore.data.orientation import Orientation
+from lesioncore.preprocess.brain_network import WEIGHTS
+from lesioncore.preprocess.extraction import extract_brain, head_or_brain
+
+Voxels = npt.NDArray[Any]
+
+
+def dice(found: Voxels, truth: Voxels) -> float:
+    return float(2 * (found & truth).sum() / max(1, found.sum() + truth.sum()))
+
+
+def turned(volume: Voxels, degrees: tuple[float, float, float], order: int, cval: float) -> Voxels:
+    """Rotate about the axes in turn, in a box that holds the whole head (1 and 2 mm alike: isotropic voxels)."""
+    for axis, angle in enumerate(degrees):
+        plane = tuple(other for other in range(3) if other != axis)
+        if angle:
+            volume = ndimage.rotate(volume, angle, plane, order=order, cval=cval)
+    return volume
+
+
+def variants(scan: Voxels, truth: dict[str, Voxels], size: float) -> Iterator[tuple[str, Voxels, dict[str, Voxels]]]:
+    for name, degrees in {
+        "tilted 20": (20.0, -20.0, 20.0),
+        "tilted 30": (30.0, 0.0, 0.0),
+        "tilted 30 sideways": (0.0, 30.0, 30.0),
+        "on its side": (0.0, 90.0, 0.0),
+        "on its face": (90.0, 0.0, 0.0),
+    }.items():
+        masks = {what: turned(mask.astype(np.float32), degrees, 1, 0.0) > 0.5 for what, mask in truth.items()}
+        yield name, turned(scan, degrees, 1, float(scan.min())), masks
+    away = ndimage.distance_transform_edt(~truth["mask"]) * size
+    for margin in (0, 2, 4):
+        yield f"stripped {margin} mm", np.where(away <= margin, scan, 0), truth
+
+
+def measure(scan: Voxels, affine: Voxels, truth: dict[str, Voxels], weights: Path) -> dict[str, float | str]:
+    began = time.perf_counter()
+    brain = extract_brain(scan, affine, weights=weights)
+    seconds = time.perf_counter() - began
+    kind, share = head_or_brain(scan, affine, brain)
+    return {
+        "seconds": seconds,
+        "volume": brain.volume,
+        "core_volume": brain.core_volume,
+        "confidence": brain.confidence,
+        "kind": kind,
+        "share": share,
+        **{f"dice_{what}": dice(getattr(brain, what), mask) for what, mask in truth.items()},
+    }
+
+
+def masks_of(folder: Path, person: str, scan: Voxels, orientation: Orientation) -> dict[str, Voxels]:
+    """Masks in RAS+ order: the conventional one, and the core where there are MUSE regions."""
+    truth: dict[str, Voxels] = {}
+    for file in sorted(folder.glob(f"derivatives/*/{person}/anat/{person}*_desc-brain_mask.nii.gz")):
+        image = load_image(file)
+        truth["mask"] = orientation.to_ras(image.get_fdata(dtype=np.float32)) > 0
+        regions = file.with_name(file.name.replace("brain_mask", "muse_dseg"))
+        if regions.exists():
+            numbers = orientation.to_ras(load_image(regions).get_fdata(dtype=np.float32))
+            truth["core"] = make_head(scan, truth["mask"], np.rint(numbers).astype(np.int32)).core.numpy()
+        break
+    return truth
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("--every", type=int, default=1, help="take every n-th scan")
+    parser.add_argument("--offset", type=int, default=0, help="from this one on")
+    parser.add_argument("--weights", type=Path, default=WEIGHTS)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only-upright", action="store_true")
+    parser.add_argument("--out", type=Path, default=RESULTS / "extraction.json")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for folder in options.folders:
+        files = sorted(folder.glob("sub-*/anat/*.nii.gz")) or sorted(folder.glob("*.nii.gz"))
+        for file in files[options.offset :: options.every]:
+            image = load_image(file)
+            orientation = Orientation.from_affine(image.affine, image.shape)
+            scan, affine = orientation.to_ras(image.get_fdata(dtype=np.float32)), orientation.ras_affine
+            truth = masks_of(folder, file.name.split("_")[0], scan, orientation)
+            cases = [("as it is", scan, truth)]
+            if "mask" in truth and not options.only_upright:
+                cases += variants(scan, truth, min(orientation.voxel_size))
+            for name, volume, masks in cases:
+                row = measure(volume, affine, masks, options.weights)
+                rows.setdefault(name, []).append({"scan": file.name, "voxel_size": orientation.voxel_size, **row})
+                figures = "  ".join(f"{k} {v if isinstance(v, str) else format(v, '.3f')}" for k, v in row.items())
+                print(f"{file.name:32s} {name:20s} {figures}", flush=True)
+    summary = {
+        name: {
+            figure: {"mean": float(np.mean(values)), "worst": float(np.min(values))}
+            for figure in ("dice_mask", "dice_core", "confidence")
+            if (values := [row[figure] for row in found if figure in row])
+        }
+        for name, found in rows.items()
+    }
+    for name, figures in summary.items():
+        print(name, {k: {n: round(x, 4) for n, x in v.items()} for k, v in figures.items()})
+    write_json(options.out, {"environment": environment("cpu"), "summary": summary, "scans": rows})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""``lesioncore preprocess``."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from lesioncore.cli.output import NOTE, CommandError, Output, Report, UsageError, check_writable
+from lesioncore.cli.scans import Job, select
+
+if TYPE_CHECKING:
+    from lesioncore.preprocess.pipeline import Step
+
+SPACE = "MNI152NLin2009aSym"
+_TEMPLATE_SHAPE = (193, 229)  # mm: the template's own field of view
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """Extract the brain, take off the bias field and register to the ICBM152 2009a template, as restore does.
+
+    Parameters
+    ----------
+    inputs : tuple of Path
+        NIfTI files, or folders to search for them; masks, label maps, results and derivatives are left out.
+    output : Path
+        Folder for the results.
+    mask : tuple of Path
+        Brain masks, one for each scan in the same order; the brain lies within them.
+    steps : str
+        Some of extract, bias, register, separated by commas.
+    voxel_size : float
+        Of the scan in the template's space, mm.
+    overwrite : bool
+        Replace results that are there already.
+    json : bool
+        Print one JSON object on stdout.
+    """
+
+    inputs: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]],
+        tyro.conf.arg(metavar="INPUT [INPUT ...]", help_behavior_hint="(required)"),
+    ]
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="OUT")]
+    mask: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE [FILE ...]", help_behavior_hint="")] = ()
+    steps: Annotated[str, tyro.conf.arg(metavar="STEPS")] = "extract,bias,register"
+    voxel_size: Annotated[float, tyro.conf.arg(metavar="MM")] = 1.0
+    overwrite: bool = False
+    json: bool = False
+
+    def run(self, output: Output) -> Report:
+        """Preprocess all scans; a failure does not keep the rest from being done."""
+        from lesioncore.preprocess.pipeline import parse_steps
+
+        try:
+            steps = parse_steps(self.steps) or ()
+        except ValueError as error:
+            raise UsageError(str(error).replace("preprocess:", "--steps:")) from error
+        if not steps:
+            raise UsageError(f"--steps: got {self.steps!r}, expected some of extract, bias, register")
+        if not 0.5 <= self.voxel_size <= 8.0:
+            raise UsageError(f"--voxel-size: got {self.voxel_size:g}, expected millimetres between 0.5 and 8")
+        selection = select(self.inputs, self.mask, None)
+        for reason, count in selection.skipped.items():
+            output.note(f"{count} left out: {reason}")
+        if self.output.exists() and not self.output.is_dir():
+            raise CommandError(f"{self.output}: exists and is no folder; choose another --output")
+        check_writable(self.output)
+        done, failed = [], []
+        for number, job in enumerate(selection.jobs, start=1):
+            output.say(f"[{number}/{len(selection.jobs)}] {job.scan}")
+            with output.about(str(job.scan)):
+                try:
+                    facts = self._preprocess(job, steps)
+                except Exception as error:
+                    failed.append({"input": str(job.scan), "error": output.error(error)})
+                    continue
+            done.append(facts)
+            for step in facts["steps"]:
+                figures = ", ".join(f"{key} {value}" for key, value in step["figures"].items())
+                output.say(f"  {step['name']}: {figures} ({step['seconds']:.1f} s)")
+        output.say(NOTE)
+        return Report({"scans": done, "failed": failed, "note": NOTE}, complete=not failed)
+
+    def _preprocess(self, job: Job, steps: tuple[Step, ...]) -> dict[str, Any]:
+        import numpy as np
+
+        from lesioncore import __version__
+        from lesioncore.data.files import replace_atomically
+        from lesioncore.data.nifti import load_image, save_image
+        from lesioncore.preprocess.pipeline import preprocess
+        from lesioncore.result import base_name, split_name
+        from lesioncore.scan import read_mask
+
+        start = time.perf_counter()
+        stem, suffix = split_name(base_name(job.scan))
+        names = {
+            "preprocessed": f"{stem}_desc-preproc_{suffix}.nii.gz",
+            "brain": f"{stem}_desc-brain_mask.nii.gz",
+        }
+        if "register" in steps:
+            names["template"] = f"{stem}_space-{SPACE}_desc-preproc_{suffix}.nii.gz"
+            names["transform"] = f"{stem}_from-{suffix}_to-{SPACE}_mode-image_xfm.txt"
+        names["sidecar"] = f"{stem}_desc-preproc_{suffix}.json"
+        written = {key: self.output / name for key, name in names.items()}
+        existing = [path for path in written.values() if path.exists()]
+        if existing and not self.overwrite:
+            raise FileExistsError(f"results exist already ({existing[0]}); give --overwrite or another --output")
+        image = load_image(job.scan)
+        affine = np.asarray(image.affine, dtype=np.float64)
+        given = None if job.mask is None else read_mask(job.mask, image.shape, affine)
+        found = preprocess(image.get_fdata(dtype=np.float32), affine, mask=given, steps=steps)
+        self.output.mkdir(parents=True, exist_ok=True)
+        stripped = np.where(found.brain, found.values, np.float32(0))
+        save_image(stripped, affine, written["preprocessed"], header=image.header)
+        save_image(found.brain, affine, written["brain"], header=image.header)
+        if found.to_template is not None:
+            moved, grid_affine = _in_template(stripped, found.brain, found.to_template @ affine, self.voxel_size)
+            save_image(moved, grid_affine, written["template"])
+            with replace_atomically(written["transform"]) as temporary:
+                temporary.write_text(itk_transform(found.to_template))
+        sidecar = {
+            "GeneratedBy": {"Name": "lesioncore", "Version": __version__},
+            "Source": job.scan.name,
+            "SkullStripped": True,
+            "Preprocessing": found.log(),
+            "Note": NOTE,
+        }
+        with replace_atomically(written["sidecar"]) as temporary:
+            temporary.write_text(json.dumps(sidecar, indent=2) + "\n")
+        return {
+            "input": str(job.scan),
+            "files": {key: str(path) for key, path in written.items()},
+            "steps": found.log(),
+            "seconds": round(time.perf_counter() - start, 3),
+        }
+
+
+def _in_template(values: Any, brain: Any, voxel_to_template: Any, voxel_size: float) -> tuple[Any, Any]:
+    """A scan on the template's axes, 0 outside the brain, and that grid's affine."""
+    import torch
+
+    from lesioncore.data.affine_grid import AffineGridPlan
+    from lesioncore.data.grid import SliceGrid
+
+    height, width = (round(length / voxel_size) for length in _TEMPLATE_SHAPE)
+    plan = AffineGridPlan.of(SliceGrid(voxel_size, (height, width)), values.shape, voxel_to_template)
+    slices = plan.to_grid(torch.from_numpy(values), 0.0, mask=torch.from_numpy(brain))
+    return slices[:, 0].permute(1, 2, 0).numpy(), plan.grid_to_template
+
+
+def itk_transform(to_template: Any) -> str:
+    """An affine from a scan's world to the template's as ITK and ANTs read it to resample the scan.
+
+    Such a file holds the way of points from the template to the scan, in LPS+ millimetres.
+    """
+    import numpy as np
+
+    flip = np.diag([-1.0, -1.0, 1.0, 1.0])
+    matrix = flip @ np.linalg.inv(to_template) @ flip
+    numbers = " ".join(f"{number:.12g}" for number in [*matrix[:3, :3].ravel(), *matrix[:3, 3]])
+    return (
+        "#Insight Transform File V1.0\n#Transform 0\nTransform: AffineTransform_double_3_3\n"
+        f"Parameters: {numbers}\nFixedParameters: 0 0 0\n"
+    )

@@ -1,0 +1,226 @@
+"""Brain extraction by a small 3-D network at 2 mm: T1w, T2w, FLAIR, heads and scans that arrive stripped.
+
+The network is our own and its weights are in the package (`weights/README.md` says what they learned from). It gives
+two nested masks: the conventional one, brain with the CSF around it, and its core, which ends where the tissue does.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lesioncore.data.arrays import NumpyArray
+from lesioncore.data.orientation import Orientation
+from lesioncore.data.resample import AxisResampler
+from lesioncore.preprocess.brain_network import WEIGHTS, BrainNetwork, load_network, normalize
+from lesioncore.preprocess.mask import _flood
+
+VOXEL_SIZE = 2.0
+"""Size (mm) of the network's voxels."""
+_SIGNAL = 0.15  # of what `normalize` makes 1
+_MARGIN = 12  # voxels around the brain that the network is to see
+_SHELL = (8.0, 20.0)  # mm from the brain, where a head has skull, fat and muscle
+_HEAD_SHARE = 0.15
+
+
+@dataclass(frozen=True, eq=False)
+class Brain:
+    """Where the brain is in a scan, on the scan's own grid and in its storage order.
+
+    Attributes
+    ----------
+    mask : numpy.ndarray
+        bool ``[X, Y, Z]``: the conventional brain mask, closed and without holes, with the CSF around the brain.
+    core : numpy.ndarray
+        bool, within `mask`: without the rim of CSF; ventricles and sulci are in it.
+    volume, core_volume : float
+        Of the two, ml.
+    confidence : float
+        The Dice overlap that the network expects of `mask` by its own probabilities: near 1 where every voxel is
+        certain, below about .9 where it does not know.
+    """
+
+    mask: npt.NDArray[np.bool_]
+    core: npt.NDArray[np.bool_]
+    volume: float
+    core_volume: float
+    confidence: float
+
+
+def extract_brain(
+    volume: NumpyArray, affine: NumpyArray, *, device: str | torch.device = "cpu", weights: Path = WEIGHTS
+) -> Brain:
+    """Find the brain in a scan of any contrast, with or without its skull.
+
+    Parameters
+    ----------
+    volume : numpy.ndarray
+        ``[X, Y, Z]`` as stored, finite, any unit.
+    affine : numpy.ndarray
+        ``[4, 4]``, voxel indices to mm.
+    device : str or torch.device
+        Where the network runs.
+    weights : Path
+        The network's weights, safetensors.
+
+    Raises
+    ------
+    ValueError
+        If `volume` is not a finite 3-D volume with contrast, or no brain is found in it.
+    """
+    if volume.ndim != 3 or not np.isfinite(volume).all():
+        raise ValueError(f"volume: got shape {volume.shape}, expected a finite [X, Y, Z]; set NaN voxels to background")
+    orientation = Orientation.from_affine(affine, volume.shape)
+    ras = torch.from_numpy(orientation.to_ras(volume).astype(np.float32, copy=False))
+    if float(ras.min()) == float(ras.max()):
+        raise ValueError("volume: is constant; expected a scan")
+    grid = _Grid.over(orientation.ras_shape, orientation.voxel_size)
+    scan = normalize(grid.to_grid(normalize(ras)))
+    network = load_network(weights, str(device))
+    logits = _find(network, scan, torch.device(device))
+    share = logits.sigmoid()
+    found = share > 0.5
+    if not found[0].any():
+        raise ValueError("volume: no brain was found; check orientation and contrast, or give a mask")
+    inside = torch.where(found[0], share[0], 0).sum()
+    confidence = float(2 * inside / (found[0].sum() + share[0].sum()))
+    solid = torch.stack([_solid(share[0]), _solid(share[1])])
+    masks = grid.from_grid(solid).gt(0.5)
+    mask = orientation.from_ras(masks[0].numpy())
+    core = orientation.from_ras((masks[1] & masks[0]).numpy())
+    millilitres = math.prod(orientation.voxel_size) / 1000
+    return Brain(mask, core, float(mask.sum() * millilitres), float(core.sum() * millilitres), confidence)
+
+
+def head_or_brain(volume: NumpyArray, affine: NumpyArray, brain: Brain) -> tuple[Literal["head", "brain"], float]:
+    """Decide whether a scan still has its skull.
+
+    Parameters
+    ----------
+    volume, affine : numpy.ndarray
+        As for :func:`extract_brain`.
+    brain : Brain
+        What it found.
+
+    Returns
+    -------
+    kind : {"head", "brain"}
+        "head" where the share is above 0.15.
+    share : float
+        Share of the voxels between 8 and 20 mm from the brain that carry signal: a tenth or more of the brain's median
+        above the background. 0 where the scan ends at the brain.
+    """
+    orientation = Orientation.from_affine(affine, volume.shape)
+    grid = _Grid.over(orientation.ras_shape, orientation.voxel_size)
+    ras = torch.from_numpy(orientation.to_ras(volume).astype(np.float32, copy=False))
+    mask = grid.to_grid(torch.from_numpy(orientation.to_ras(brain.mask)).float()) > 0.5
+    scan = grid.to_grid(
+        ras - float(ras.quantile(0.01) if ras.numel() < 2**24 else ras.reshape(-1)[::16].quantile(0.01))
+    )
+    near, far = (_dilate(mask, round(reach / VOXEL_SIZE)) for reach in _SHELL)
+    shell = far & ~near
+    if not shell.any():
+        return "brain", 0.0
+    share = float((scan[shell] > 0.1 * scan[mask].median()).float().mean())
+    return ("head" if share > _HEAD_SHARE else "brain"), share
+
+
+@dataclass(frozen=True, eq=False)
+class _Grid:
+    """A scan's way to 2 mm and back, axis by axis."""
+
+    there: tuple[AxisResampler, ...]
+    back: tuple[AxisResampler, ...]
+
+    @classmethod
+    def over(cls, shape: tuple[int, int, int], sizes: tuple[float, float, float]) -> _Grid:
+        there, back = [], []
+        for length, size in zip(shape, sizes, strict=True):
+            step = VOXEL_SIZE / size
+            count = max(1, math.ceil(length / step - 0.01))
+            start = (length - 1) / 2 - step * (count - 1) / 2
+            there.append(AxisResampler.overlap(count, start, step, length))
+            back.append(AxisResampler.overlap(length, -start / step, 1 / step, count))
+        return cls(tuple(there), tuple(back))
+
+    def to_grid(self, volume: Tensor) -> Tensor:
+        for axis in (-3, -2, -1):
+            volume = self.there[axis](volume, volume.dim() + axis)
+        return volume
+
+    def from_grid(self, volume: Tensor) -> Tensor:
+        for axis in (-1, -2, -3):
+            volume = self.back[axis](volume, volume.dim() + axis)
+        return volume
+
+
+@torch.inference_mode()
+def _find(network: BrainNetwork, scan: Tensor, device: torch.device) -> Tensor:
+    """Logits ``[2, X, Y, Z]``: first of all that carries signal, then of the brain with what is around it."""
+    box = _box(F.avg_pool3d(scan[None], 3, 1, 1)[0] > _SIGNAL, 2)
+    logits = _run(network, scan, box, device)
+    brain = _solid(logits[0].sigmoid()) > 0.5
+    if brain.any():
+        closer = _box(brain, _MARGIN)
+        if _voxels(closer) < 0.8 * _voxels(box):
+            logits = _run(network, scan, closer, device)
+    return logits
+
+
+def _run(network: BrainNetwork, scan: Tensor, box: tuple[slice, ...], device: torch.device) -> Tensor:
+    part = normalize(scan[box])
+    margins = [side for length in reversed(part.shape) for side in (0, -length % network.multiple)]
+    found = network(F.pad(part, margins)[None, None].to(device))[0].float().cpu()
+    logits = scan.new_full((2, *scan.shape), -20.0)
+    logits[(slice(None), *box)] = found[:, : part.shape[0], : part.shape[1], : part.shape[2]]
+    return logits
+
+
+def _box(mask: Tensor, margin: int) -> tuple[slice, ...]:
+    """The bounding box of a mask and a margin; everything where the mask is empty."""
+    bounds = []
+    for axis, length in enumerate(mask.shape):
+        rows = mask.movedim(axis, 0).flatten(1).any(1).nonzero()
+        low, high = (int(rows[0]), int(rows[-1])) if len(rows) else (0, length - 1)
+        bounds.append(slice(max(0, low - margin), min(length, high + 1 + margin)))
+    return tuple(bounds)
+
+
+def _voxels(box: tuple[slice, ...]) -> int:
+    return math.prod(side.stop - side.start for side in box)
+
+
+def _solid(share: Tensor) -> Tensor:
+    """Probabilities of one body without holes: those of the component in which they are densest."""
+    found = share > 0.5
+    if not found.any():
+        return share
+    dense = F.avg_pool3d(torch.where(found, share, 0)[None], 9, 1, 4, count_include_pad=True)[0]
+    seed = torch.zeros_like(found)
+    seed.view(-1)[torch.where(found, dense, 0).argmax()] = True
+    body = torch.from_numpy(_flood(seed.numpy(), found.numpy()))
+    around = F.pad(~body, (1, 1, 1, 1, 1, 1), value=True)
+    corner = torch.zeros_like(around)
+    corner[0, 0, 0] = True
+    filled = ~torch.from_numpy(_flood(corner.numpy(), around.numpy()))[1:-1, 1:-1, 1:-1]
+    return torch.where(filled & ~found, 1.0, torch.where(found & ~filled, 0.0, share))
+
+
+def _dilate(mask: Tensor, times: int) -> Tensor:
+    """A mask grown by so many voxels, by cubes and crosses in turn, which comes near to a ball."""
+    grown = mask[None].float()
+    for turn in range(times):
+        if turn % 2:
+            grown = F.max_pool3d(grown, 3, 1, 1)
+        else:
+            sides = ((3, 1, 1), (1, 3, 1), (1, 1, 3))
+            grown = torch.stack([F.max_pool3d(grown, k, 1, tuple(n // 2 for n in k)) for k in sides]).amax(0)
+    return grown[0] > 0

@@ -1,0 +1,222 @@
+"""The way of a raw scan to a brain in the template's space: extraction, bias field, registration, each on request."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from lesioncore.preprocess.mask import brain_mask
+
+Step = Literal["extract", "bias", "register"]
+STEPS: tuple[Step, ...] = get_args(Step)
+"""All steps, in the order in which they are done."""
+
+LARGEST_BRAIN = 2100.0
+"""Volume, ml, that no brain reaches: a larger one has its skull, or its header is wrong."""
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What a step did.
+
+    Attributes
+    ----------
+    name : str
+        The step.
+    figures : dict
+        What it decided and by which figures (JSON-able).
+    seconds : float
+        How long it took.
+    """
+
+    name: str
+    figures: dict[str, Any]
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class PreprocessedScan:
+    """A scan after the steps, on its own grid and in its own storage order.
+
+    Attributes
+    ----------
+    values : ndarray
+        ``[X, Y, Z]`` float32, without its bias field if that step was done.
+    brain : ndarray
+        ``[X, Y, Z]`` bool: the brain.
+    to_template : ndarray or None
+        ``[4, 4]`` from the scan's world (mm) to the template's (ICBM152 2009a, mm); None where it was not registered.
+    steps : tuple of StepRecord
+        What was done.
+    """
+
+    values: npt.NDArray[np.float32]
+    brain: npt.NDArray[np.bool_]
+    to_template: npt.NDArray[np.float64] | None
+    steps: tuple[StepRecord, ...] = field(default=())
+
+    def log(self) -> list[dict[str, Any]]:
+        """The steps, JSON-able."""
+        return [asdict(step) for step in self.steps]
+
+
+def check_steps(steps: Iterable[str]) -> tuple[Step, ...]:
+    """The steps in the order in which they are done.
+
+    Raises
+    ------
+    ValueError
+        If one is unknown or named twice.
+    """
+    given = list(steps)
+    unknown = [step for step in given if step not in STEPS]
+    if unknown or len(set(given)) != len(given):
+        raise ValueError(f"preprocess: got {given}, expected some of {list(STEPS)}, each once")
+    return tuple(step for step in STEPS if step in given)
+
+
+def parse_steps(text: str) -> tuple[Step, ...] | None:
+    """Read steps from a command line: ``auto`` (None), ``none`` (no step), or names separated by commas.
+
+    Raises
+    ------
+    ValueError
+        As :func:`check_steps`.
+    """
+    if text == "auto":
+        return None
+    return check_steps(() if text == "none" else (name.strip() for name in text.split(",")))
+
+
+def preprocess(
+    values: npt.NDArray[np.float32],
+    affine: npt.NDArray[np.float64],
+    *,
+    mask: npt.NDArray[np.bool_] | None = None,
+    steps: Sequence[Step] = STEPS,
+    device: str | torch.device = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+) -> PreprocessedScan:
+    """Find the brain, take the bias field off and register to the template.
+
+    Parameters
+    ----------
+    values : ndarray
+        ``[X, Y, Z]`` float32, as stored, finite.
+    affine : ndarray
+        ``[4, 4]``, voxel indices to mm (RAS+).
+    mask : ndarray, optional
+        ``[X, Y, Z]`` bool: a brain mask. The brain lies within it.
+    steps : sequence of {"extract", "bias", "register"}
+        What to do. ``"extract"`` finds the brain by the network of :mod:`lesioncore.preprocess.extraction`, also in a
+        scan without its skull, so that brains end at the same place whoever stripped them: it gives the core, without
+        the rim of CSF. Without it the brain is `mask`, or what the constant background leaves; and where neither is a
+        brain, since the scan has its skull, it is extracted all the same. ``"bias"``
+        (:mod:`lesioncore.preprocess.bias`) and ``"register"`` (:mod:`lesioncore.preprocess.registration`) need
+        SimpleITK.
+    device : str or torch.device
+        Where the network runs.
+    progress : callable, optional
+        Called as ``progress(done, all)`` after each step.
+
+    Raises
+    ------
+    ValueError
+        If no brain is found, the registration fails, or an argument cannot be used.
+    ImportError
+        If SimpleITK, of the extra ``preprocess``, is needed and missing.
+    """
+    wanted = check_steps(steps)
+    done: list[StepRecord] = []
+
+    def finish(name: str, figures: dict[str, Any], start: float) -> None:
+        done.append(StepRecord(name, figures, round(time.perf_counter() - start, 3)))
+        if progress is not None:
+            progress(len(done), max(1, len(wanted)))
+
+    start = time.perf_counter()
+    background = None if "extract" in wanted or mask is not None else background_brain(values, affine)
+    if "extract" in wanted or (mask is None and background is None):
+        brain, figures = _extract(values, affine, mask, device)
+        finish("extract", figures, start)
+    else:
+        given = mask if mask is not None else background
+        assert given is not None
+        brain = given
+    if not brain.any():
+        raise ValueError("mask: no voxel is brain; check that it belongs to this scan")
+    if "bias" in wanted:
+        from lesioncore.preprocess.bias import correct_bias
+
+        start = time.perf_counter()
+        values, bias = correct_bias(values, affine, brain)
+        inside = np.log(bias[brain])
+        finish("bias", {"log_field_sd": round(float(inside.std()), 4)}, start)
+    to_template = None
+    if "register" in wanted:
+        from lesioncore.preprocess.registration import register
+
+        start = time.perf_counter()
+        registration = register(values, affine, brain)
+        to_template = registration.matrix
+        finish("register", asdict(registration.quality), start)
+    return PreprocessedScan(values, brain, to_template, tuple(done))
+
+
+def _extract(
+    values: npt.NDArray[np.float32],
+    affine: npt.NDArray[np.float64],
+    mask: npt.NDArray[np.bool_] | None,
+    device: str | torch.device,
+) -> tuple[npt.NDArray[np.bool_], dict[str, Any]]:
+    """The core of the brain, within `mask` if there is one, and what was seen on the way."""
+    from lesioncore.preprocess.extraction import extract_brain, head_or_brain
+
+    if mask is None:
+        found = extract_brain(values, affine, device=device)
+        kind: str
+        kind, share = head_or_brain(values, affine, found)
+    else:
+        if not mask.any():
+            raise ValueError("mask: no voxel is brain; check that it belongs to this scan")
+        # Stripped by the mask, as the network knows such scans: exactly 0 around the brain.
+        stripped = np.where(mask, values - min(0.0, float(values[mask].min())), np.float32(0))
+        found = extract_brain(stripped, affine, device=device)
+        kind, share = "mask", 0.0
+    brain = found.core if mask is None else found.core & mask
+    figures = {
+        "input": kind,
+        "signal_around": round(share, 3),
+        "brain_ml": round(volume_ml(brain, affine), 1),
+        "mask_ml": round(found.volume, 1),
+        "confidence": round(found.confidence, 4),
+    }
+    return brain, figures
+
+
+def background_brain(values: npt.NDArray[np.float32], affine: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_] | None:
+    """The brain of a scan without its skull, by its constant background; None where that leaves no brain.
+
+    Raises
+    ------
+    ValueError
+        If the scan is empty.
+    """
+    if values.min() == values.max():
+        raise ValueError(f"volume: is constant ({values.flat[0]:g}): there is no brain in it; expected a scan")
+    try:
+        brain = brain_mask(values)
+    except ValueError:  # no background of one value, or hardly any: air and skull are there
+        return None
+    return brain if volume_ml(brain, affine) <= LARGEST_BRAIN else None
+
+
+def volume_ml(mask: npt.NDArray[np.bool_], affine: npt.NDArray[np.float64]) -> float:
+    """Volume of a mask in ml."""
+    return float(np.count_nonzero(mask)) * abs(float(np.linalg.det(affine[:3, :3]))) / 1000.0

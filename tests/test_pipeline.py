@@ -1,0 +1,133 @@
+"""Preprocessing as a whole: what is done, what is said, and that a scan ends where the prior's are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from heads import dice, simulated_head
+from models import tiny_metadata, tiny_vae
+
+import lesioncore as lc
+from lesioncore.preprocess.pipeline import STEPS, background_brain, check_steps, parse_steps, preprocess
+from lesioncore.priors.base import PriorMetadata
+from lesioncore.scan import prepare
+
+GRID = lc.SliceGrid(2.0, (100, 100))
+
+
+@pytest.fixture(scope="module")
+def done():
+    one = simulated_head("T1w")
+    calls = []
+    found = preprocess(one.head, one.affine, progress=lambda step, steps: calls.append((step, steps)))
+    return one, found, calls
+
+
+def test_a_head_becomes_a_brain_in_the_templates_space(done):
+    one, found, _ = done
+    assert dice(found.brain, one.brain) > 0.9
+    assert not (found.brain & ~one.brain).sum() > 0.02 * one.brain.sum()
+    # The phantom lies in the template's space, but for some millimetres and degrees of its own.
+    corners = np.array([[x, y, z, 1.0] for x in (-60, 60) for y in (-90, 60) for z in (-40, 70)])
+    moved = np.linalg.norm((corners @ (found.to_template - np.eye(4)).T)[:, :3], axis=1)
+    assert moved.max() < 15
+    assert np.linalg.det(found.to_template[:3, :3]) > 0
+
+
+def test_every_step_is_logged_with_its_figures_and_seconds(done):
+    _, found, calls = done
+    log = found.log()
+    assert [step["name"] for step in log] == list(STEPS)
+    assert log[0]["figures"]["input"] == "head"
+    assert 1000 < log[0]["figures"]["brain_ml"] < 2000
+    assert all(step["seconds"] > 0 and step["figures"] for step in log)
+    assert calls == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_stripped_scans_are_recognised_and_brought_to_the_same_brain(done):
+    one, found, _ = done
+    stripped = preprocess(one.stripped, one.affine, steps=("extract",))
+    assert stripped.log()[0]["figures"]["input"] == "brain"
+    assert dice(stripped.brain, found.brain) > 0.9
+    assert stripped.to_template is None
+    assert np.array_equal(stripped.values, one.stripped)
+
+
+def test_a_given_mask_bounds_the_brain():
+    one = simulated_head("T1w")
+    half = one.brain.copy()
+    half[half.shape[0] // 2 :] = False
+    found = preprocess(one.head, one.affine, mask=half, steps=("extract",))
+    assert not (found.brain & ~half).any()
+    assert found.brain.sum() > 0.6 * half.sum()
+    assert np.array_equal(preprocess(one.head, one.affine, mask=half, steps=()).brain, half)
+
+
+def test_without_steps_the_background_decides_and_a_skull_is_never_taken_for_brain():
+    one = simulated_head("T2w")
+    assert np.array_equal(preprocess(one.stripped, one.affine, steps=()).brain, one.brain)
+    assert background_brain(one.head, one.affine) is None
+    metadata = PriorMetadata("test", grid=GRID)
+    with pytest.warns(UserWarning, match=r"the scan has its skull, so the brain was extracted \(1\d\d\d ml"):
+        scan = prepare(one.head, metadata, affine=one.affine)
+    assert dice(scan.brain(), one.brain) > 0.9
+    assert [step.name for step in scan.steps] == ["extract"]
+
+
+def test_a_restoration_of_a_head_says_what_was_done():
+    one = simulated_head("T2w")
+    prior = tiny_vae((24, 20), metadata=tiny_metadata())
+    config = lc.RestoreConfig(lc.ProxSolver(steps=1), tv_weight=1.0, preprocess=("extract",))
+    coarse = torch.from_numpy(one.head)
+    result = lc.restore(coarse, prior, affine=one.affine * np.array([[0.6], [0.6], [0.6], [1.0]]), config=config)
+    (step,) = result.sidecar()["Preprocessing"]
+    assert step["name"] == "extract"
+    assert result.record.config.settings()["preprocess"] == ["extract"]
+
+
+def test_registered_slices_are_the_templates_whatever_the_pose():
+    one = simulated_head("T1w")
+    metadata = PriorMetadata("test", grid=GRID, preprocessing=("register",))
+    turned = np.array([[0.0, -1, 0, 20], [1, 0, 0, -10], [0, 0, 1, 30], [0, 0, 0, 1]])  # a quarter turn
+    straight, lying = (prepare(one.stripped, metadata, affine=affine) for affine in (one.affine, turned @ one.affine))
+    assert straight.slices.shape == lying.slices.shape
+    assert dice(straight.mask.numpy(), lying.mask.numpy()) > 0.97
+    known = prepare(one.stripped, metadata, affine=one.affine, to_template=np.eye(4))
+    assert known.steps == ()
+    assert dice(straight.mask.numpy(), known.mask.numpy()) > 0.9
+    back = lying.residual(lying.mask.float())
+    assert dice(back > 0.5, lying.brain()) > 0.98
+
+
+def test_steps_are_checked():
+    assert check_steps(("register", "extract")) == ("extract", "register")
+    assert parse_steps("auto") is None
+    assert parse_steps("none") == ()
+    assert parse_steps("bias, extract") == ("extract", "bias")
+    for wrong in ("strip", "extract,extract", ""):
+        with pytest.raises(ValueError, match="preprocess: got"):
+            parse_steps(wrong)
+    with pytest.raises(ValueError, match="preprocess: got"):
+        lc.RestoreConfig(preprocess=("strip",))
+    with pytest.raises(ValueError, match="constant"):
+        preprocess(np.zeros((9, 9, 9), np.float32), np.eye(4), steps=())
+    with pytest.raises(ValueError, match="no voxel is brain"):
+        ramp = np.arange(729, dtype=np.float32).reshape(9, 9, 9)
+        preprocess(ramp, np.eye(4), mask=np.zeros((9, 9, 9), bool), steps=())
+
+
+def test_a_prior_is_restored_as_it_was_trained_or_calibrated(tmp_path):
+    prior = tiny_vae(metadata=tiny_metadata())
+    config = lc.RestoreConfig(lc.ProxSolver(steps=1), tv_weight=1.0)
+    assert config.for_prior(prior).preprocess is None
+    asked = lc.RestoreConfig(lc.ProxSolver(steps=1), tv_weight=1.0, preprocess=("extract",)).for_prior(prior)
+    assert asked.preprocess == ("extract",)
+    assert asked.settings() != config.for_prior(prior).settings()  # thresholds do not hold
+    prior.metadata = lc.PriorMetadata(
+        **{**vars(prior.metadata), "preprocessing": ("extract", "register"), "calibration": None}
+    )
+    same = lc.RestoreConfig(lc.ProxSolver(steps=1), preprocess=("register", "extract")).for_prior(prior)
+    assert same.preprocess is None
+    lc.save_model(prior, tmp_path / "prior", card="For tests.\n")
+    assert lc.load_prior(tmp_path / "prior").metadata.preprocessing == ("extract", "register")

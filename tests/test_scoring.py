@@ -1,0 +1,99 @@
+"""Residuals in units of the scan's own spread."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from models import tiny_vae
+from scans import AFFINE, BRAIN, FAST, METADATA, VALUES
+
+import lesioncore as lc
+from lesioncore.detectors import MAPDetector, ProjectionDetector
+from lesioncore.scan import SliceStack
+from lesioncore.scoring import deviation, robust_spread
+from lesioncore.smoothing import smooth
+
+SHAPE = (20, 1, 30, 30)
+
+
+def residual(seed: int = 0, scale: float = 0.2) -> torch.Tensor:
+    return scale * torch.randn(SHAPE, generator=torch.Generator().manual_seed(seed))
+
+
+def stack(voxel_size=(2.0, 2.0, 2.0)) -> SliceStack:
+    mask = torch.zeros(SHAPE, dtype=torch.bool)
+    mask[2:-2, :, 3:-3, 3:-3] = True
+    return SliceStack(torch.zeros(SHAPE), mask, voxel_size)
+
+
+def test_spread_of_noise_is_its_quantile():
+    # 70 % of a normal distribution lie within 1.036 standard deviations; 4 times that leaves next to nothing out.
+    assert robust_spread(residual(scale=0.5)) == pytest.approx(0.5 * 1.0364, rel=0.02)
+    assert robust_spread(torch.zeros(10)) == 0.0
+    assert robust_spread(torch.zeros(0)) == 0.0
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+@pytest.mark.parametrize("share", [0.05, 0.2])
+def test_a_lesion_hardly_changes_the_spread(share, sign):
+    values = residual().flatten()
+    healthy = robust_spread(values)
+    values[: int(share * len(values))] += sign * 2.0
+    assert robust_spread(values) == pytest.approx(healthy, rel=0.02)
+    plain = np.quantile(values.abs().numpy(), 0.7)  # the quantile of all voxels moves with a large lesion
+    assert share < 0.1 or plain > 1.15 * healthy
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.floats(0.01, 100), st.integers(0, 5))
+def test_a_standardized_score_knows_no_gain(gain, seed):
+    d, where = residual(seed), stack()
+    once = deviation(d, where, smoothing=3.0, standardize=True)
+    scaled = deviation(gain * d, where, smoothing=3.0, standardize=True)
+    assert torch.allclose(once.values, scaled.values, rtol=1e-4, atol=1e-5)
+    assert scaled.spread == pytest.approx(gain * once.spread, rel=1e-4)
+
+
+def test_deviation_is_smoothed_before_its_spread_is_taken():
+    d, where = residual(), stack()
+    found = deviation(d, where, smoothing=3.0, standardize=True)
+    expected = smooth(d, where.mask, where.voxel_size, 3.0)
+    assert found.spread == robust_spread(expected[where.mask])
+    assert torch.equal(found.values, expected / found.spread)
+    plain = deviation(d, where, smoothing=3.0, standardize=False)
+    assert torch.equal(plain.values, expected)
+    assert plain.spread == found.spread
+
+
+def test_slices_without_geometry_are_not_standardized():
+    d, where = residual(), stack(None)
+    assert torch.equal(deviation(d, where, smoothing=0.0, standardize=True).values, d)
+
+
+def test_restoration_detector_and_calibration_agree():
+    prior = tiny_vae(metadata=METADATA)
+    calibration = lc.calibrate(prior, [VALUES], config=lc.RestoreConfig(FAST.solver, 1.0, 4.0))
+    assert calibration.settings["standardize"] is True
+    prior.metadata = METADATA.with_calibration(calibration)
+    result = lc.restore(VALUES, prior, affine=AFFINE)
+    assert result.spread == pytest.approx(calibration.healthy.subjects[0].spread, rel=1e-5)
+    assert result.sidecar()["ResidualSpread"] == round(result.spread, 6)
+    plain = lc.RestoreConfig(standardize=False)
+    with pytest.warns(UserWarning, match="standardize False, not True"):
+        zscores = lc.restore(VALUES, prior, affine=AFFINE, config=plain)
+    assert torch.allclose(result.score * result.spread, zscores.score, atol=1e-6)
+    assert torch.allclose(MAPDetector(prior).detect(VALUES, affine=AFFINE), result.score, atol=1e-6)
+    assert 0 < result.mask(0.1).sum() <= 0.1 * BRAIN.sum()
+
+
+def test_a_scan_of_an_unusual_spread_is_remarked_on():
+    rng = np.random.default_rng(0)
+    people = [VALUES + torch.from_numpy(rng.normal(0, 4, VALUES.shape)).float() * BRAIN for _ in range(8)]
+    detector = ProjectionDetector(tiny_vae(metadata=METADATA), smoothing=2.0)
+    detector.metadata = METADATA.with_calibration(detector.thresholds(people))
+    noisy = VALUES + torch.from_numpy(rng.normal(0, 300, VALUES.shape)).float() * BRAIN
+    with pytest.warns(UserWarning, match="the spread of its residual is"):
+        detector.detect(noisy, affine=AFFINE)

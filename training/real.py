@@ -1,0 +1,177 @@
+"""Build the priors for real scans: ``python -m lesioncore.training.real IXI_FOLDER -o DIR``.
+
+The anatomy is that of real people, IXI's T1w heads with MUSE regions; the contrasts and scanners are simulated
+(:mod:`lesioncore.training.rendered`), and phantoms are mixed in. Thresholds come from held-out people on scanners that
+training has not seen. No patient is seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import tyro
+from lesioncore.training.config import TrainingConfig
+from lesioncore.training.corruption import Corruption
+from lesioncore.training.heads import brain_core
+from lesioncore.training.job import Job
+from lesioncore.training.recipes import MultiscaleVAERecipe
+from lesioncore.training.rendered import Contrast, rendered_subjects
+from lesioncore.training.train import train
+
+from lesioncore.data.grid import SliceGrid
+from lesioncore.phantom import simulate
+from lesioncore.priors import MultiscaleVAEConfig, load_model, save_model
+from lesioncore.subjects import Loaded, PhantomSubject, Subject
+
+VOXEL_SIZE = 2.0
+_NEW_SCANNERS = 1000  # numbers of scanners that no training scan has
+
+RECIPE = MultiscaleVAERecipe(
+    MultiscaleVAEConfig(
+        image_shape=(100, 100), channels=(24, 48, 80, 112), latent_channels=48, finer_channels=(3, 6, 12)
+    ),
+    corruption=Corruption(strength=2.0, spacing=9.0),
+)
+TRAINING = TrainingConfig(slices_seen=400_000, batch_size=16, precision="bfloat16")
+
+
+class CorePhantom(PhantomSubject):
+    """A phantom whose brain ends where the tissue does, as extracted brains do: without the rim of CSF."""
+
+    def key(self) -> str:
+        return hashlib.sha256(f"core {super().key()}".encode()).hexdigest()
+
+    def load(self, grid: SliceGrid) -> Loaded:
+        phantom = simulate(self.number, split=self.split, seed=self.seed, contrast=self.modality, voxel_size=VOXEL_SIZE)
+        core = brain_core(phantom.brain_mask, phantom.tissue[0] < 0.5)
+        return Loaded(np.where(core, phantom.image, 0), phantom.affine, core, None, np.eye(4))
+
+
+@dataclass(frozen=True)
+class Build:
+    """Build the priors for real scans.
+
+    Parameters
+    ----------
+    folder : Path
+        BIDS folder of IXI's T1w heads at 2 mm with ``derivatives/muse``
+        (:func:`lesioncore.training.rendered.rendered_subjects`).
+    output : Path
+        Folder that receives ``real-t1``, ``real-t2``, ``real-flair`` and, under ``work``, the runs.
+    contrasts : tuple of {"T1w", "T2w", "FLAIR"}
+        Which to build.
+    scanners : int
+        Simulated scanners for each person.
+    phantoms : int
+        Phantoms among the training scans; of T1w and T2w alone.
+    recipe : MultiscaleVAERecipe
+        The model and its objective.
+    training : TrainingConfig
+        Length, learning rate, seed.
+    threads : int
+        Of the training; another number rounds differently.
+    resume : bool
+        Go on with interrupted runs.
+    """
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    contrasts: tuple[Contrast, ...] = ("T1w", "T2w", "FLAIR")
+    scanners: int = 4
+    phantoms: int = 200
+    recipe: MultiscaleVAERecipe = RECIPE
+    training: TrainingConfig = TRAINING
+    threads: int = 1
+    resume: bool = False
+
+
+def people(options: Build, contrast: Contrast) -> tuple[list[Subject], list[Subject]]:
+    """Scans to train on, and held-out ones of new people and scanners."""
+    registrations = options.output / "work" / "registrations"
+    learning: list[Subject] = [*rendered_subjects(options.folder, contrast, options.scanners, registrations)]
+    held_out: list[Subject] = [
+        replace(one, id=f"{one.id}-new", number=one.number + _NEW_SCANNERS)
+        for one in rendered_subjects(options.folder, contrast, 2, registrations, held_out=True)
+    ]
+    if contrast != "FLAIR":
+        learning += [CorePhantom.of(contrast, number, "train") for number in range(options.phantoms)]
+        held_out += [CorePhantom.of(contrast, number, "validation") for number in range(8)]
+    return learning, held_out
+
+
+def build(options: Build, contrast: Contrast) -> Path:
+    """Train, calibrate and write one prior; returns its directory."""
+    name = f"real-{'flair' if contrast == 'FLAIR' else contrast[:2].lower()}"
+    job = Job(
+        recipe=options.recipe,
+        data=(f"{contrast} rendered from {options.folder.name}", f"{options.phantoms} phantoms"),
+        output=options.output / "work" / name,
+        modality=contrast,
+        voxel_size=VOXEL_SIZE,
+        training=options.training,
+        workers=options.threads,
+        device="cpu",
+        resume=options.resume,
+    )
+    facts = train(job, subjects=people(options, contrast), progress=partial(_report, contrast, {}))
+    model = load_model(facts["directory"])
+    record = json.loads((Path(facts["directory"]) / "config.json").read_text())["training"]
+    record["threads"] = options.threads
+    del record["job"]["output"]  # where the run's files were is nobody's business but that machine's
+    card = _card(name, contrast, record, options)
+    return save_model(model, options.output / name, card=card, training=record, overwrite=True)
+
+
+def _report(
+    contrast: str, last: dict[str, int], stage: str, done: int, total: int, figures: Mapping[str, float]
+) -> None:
+    """A line for each twentieth of a stage."""
+    part = 20 * done // max(1, total)
+    if last.get(stage) != part:
+        last[stage] = part
+        shown = ", ".join(f"{key} {value:.4g}" for key, value in figures.items())
+        print(f"{contrast} {stage} {5 * part} % {shown}", file=sys.stderr, flush=True)
+
+
+def _card(name: str, contrast: str, record: dict, options: Build) -> str:
+    height, width = options.recipe.model.image_shape
+    return f"""# {name}
+
+A multiscale VAE prior of healthy {contrast} slices, {height} x {width} pixels of {VOXEL_SIZE:g} mm, for
+`lesioncore.restore`.
+
+- **Data**: {record["slices"]} transversal slices of {record["subjects"]} scans: the brains of healthy people of the IXI
+  data set (T1w, one 3 T scanner), each as {options.scanners} simulated scanners show it in {contrast}, and simulated
+  brains (`lesioncore.phantom`). No patient was seen.
+- **Preprocessing**: brain extraction without the rim of CSF, N4, affine registration to ICBM152 2009a.
+- **Calibration**: weight and thresholds from held-out people on simulated scanners that training has not seen.
+- **Limits**: contrasts other than the person's own are rendered; children, strong atrophy and contrast agent are not in
+  the data.
+- **Rebuild**: `python -m lesioncore.training.real IXI_FOLDER -o DIR`; the figures of this build are in `config.json`.
+- **Licence**: CC BY-SA 3.0, as the data: IXI data set, https://brain-development.org/ixi-dataset/. The ICBM152 maps
+  behind the simulated brains are (C) 1993-2009 Louis Collins, McConnell Brain Imaging Centre, Montreal Neurological
+  Institute, McGill University.
+
+Research software, not a medical device.
+"""
+
+
+def main() -> None:
+    """Command line."""
+    options = tyro.cli(Build, description=__doc__)
+    torch.set_num_threads(options.threads)
+    for contrast in options.contrasts:
+        print(build(options, contrast), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,216 @@
+"""Healthy brains in contrasts and of scanners that nobody scanned them in: rendered from real T1w anatomy."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from lesioncore.training.head_scans import Draws
+from lesioncore.training.heads import VOXEL_SIZE, Head, make_head
+from torch import Tensor
+
+from lesioncore.data.files import file_digest, replace_atomically
+from lesioncore.data.grid import SliceGrid
+from lesioncore.data.nifti import load_image
+from lesioncore.data.orientation import Orientation
+from lesioncore.preprocess.registration import register
+from lesioncore.subjects import Loaded, Subject
+from lesioncore.subjects.subject import source_hash
+
+Contrast = Literal["T1w", "T2w", "FLAIR"]
+
+# Levels of tissues relative to the brightest: (low, high) of CSF, of cortex and of what white matter adds to it.
+_LEVELS: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, float]]] = {
+    "T1w": ((0.12, 0.42), (0.58, 0.8), (0.12, 0.34)),
+    "T2w": ((0.9, 1.25), (0.42, 0.66), (-0.22, -0.04)),
+    "FLAIR": ((0.05, 0.35), (0.72, 0.92), (-0.2, -0.02)),
+}
+# What the groups of regions add beside their fractions of tissue, in units of the cortex's distance from white matter:
+# iron darkens the pallidum on T2w and FLAIR; the rest differs a little from region to region and person to person.
+_IRON = {7: -0.3, 8: -0.1, 9: -0.9}
+_GROUPS = 12
+_VENTRICLES, _WHITE = 2, (3, 4)
+
+
+@dataclass(frozen=True)
+class RenderedSubject(Subject):
+    """One person's brain as one simulated scanner of a contrast shows it.
+
+    Attributes
+    ----------
+    scan, brain, regions : Path
+        T1w head of 2 mm, closed brain mask and MUSE region numbers (:func:`lesioncore.training.heads.make_head`).
+    number : int
+        Which scanner: everything random follows from it and the person.
+    cache : Path
+        Folder that keeps each person's registration.
+    """
+
+    modality: str
+    scan: Path
+    brain: Path
+    regions: Path
+    number: int
+    cache: Path
+
+    def key(self) -> str:
+        digest = hashlib.sha256(f"{self.modality} {self.number} {source_hash(Path(__file__))}".encode())
+        for path in (self.scan, self.brain, self.regions):
+            digest.update(file_digest(path))
+        return digest.hexdigest()
+
+    def load(self, grid: SliceGrid) -> Loaded:
+        anatomy = _anatomy(self.scan, self.brain, self.regions)
+        digest = hashlib.sha256(f"{self.person} {self.modality} {self.number}".encode()).digest()
+        seed = int.from_bytes(digest[:6], "big")
+        image = render_brain(anatomy.head, self.modality, Draws(seed))
+        core = anatomy.head.core
+        volume = torch.where(core, image.clamp_min(1e-3), 0.0).numpy()
+        return Loaded(volume, anatomy.affine, core.numpy(), None, self._registration(anatomy))
+
+    def _registration(self, anatomy: _Anatomy) -> npt.NDArray[np.float64]:
+        kept = self.cache / f"{file_digest(self.scan).hex()[:16]}.txt"
+        if not kept.exists():
+            found = register(anatomy.head.t1.float().numpy(), anatomy.affine, anatomy.head.core.numpy())
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            with replace_atomically(kept) as temporary:
+                np.savetxt(temporary, found.matrix)
+        return np.loadtxt(kept)
+
+
+@dataclass(frozen=True, eq=False)
+class _Anatomy:
+    head: Head
+    affine: npt.NDArray[np.float64]
+
+
+@lru_cache(maxsize=2)
+def _anatomy(scan: Path, brain: Path, regions: Path) -> _Anatomy:
+    images = [load_image(path) for path in (scan, brain, regions)]
+    orientation = Orientation.from_affine(images[0].affine, images[0].shape)
+    if not np.allclose(orientation.voxel_size, VOXEL_SIZE, atol=0.01):
+        raise ValueError(f"{scan}: got voxels of {orientation.voxel_size} mm, expected {VOXEL_SIZE:g} mm")
+    t1, mask, numbers = (orientation.to_ras(image.get_fdata(dtype=np.float32)) for image in images)
+    return _Anatomy(make_head(t1, mask > 0, np.rint(numbers).astype(np.int32)), orientation.ras_affine)
+
+
+def rendered_subjects(
+    folder: Path, contrast: Contrast, scanners: int, cache: Path, *, held_out: bool = False
+) -> list[RenderedSubject]:
+    """Everyone of a BIDS folder of T1w heads with ``derivatives/muse``, by each of so many scanners.
+
+    Parameters
+    ----------
+    folder : Path
+        ``sub-*/anat/*_T1w.nii.gz`` and, under ``derivatives/muse``, ``*_desc-brain_mask.nii.gz`` and
+        ``*_desc-muse_dseg.nii.gz``.
+    contrast : {"T1w", "T2w", "FLAIR"}
+        What is rendered.
+    scanners : int
+        Simulated scanners for each person.
+    cache : Path
+        Folder that keeps registrations.
+    held_out : bool
+        Every tenth person, who is left out otherwise.
+
+    Raises
+    ------
+    ValueError
+        If there is nobody.
+    """
+    people: list[tuple[str, Path, Path, Path]] = []
+    for number, scan in enumerate(sorted(folder.glob("sub-*/anat/*_T1w.nii.gz"))):
+        person = scan.name.split("_")[0]
+        labels = folder / "derivatives" / "muse" / person / "anat"
+        files = [labels / f"{person}_desc-{what}.nii.gz" for what in ("brain_mask", "muse_dseg")]
+        if (number % 10 == 9) == held_out and all(file.exists() for file in files):
+            people.append((person, scan, files[0], files[1]))
+    if not people:
+        raise ValueError(f"folder: {folder} has no T1w heads with masks and regions under derivatives/muse")
+    return [
+        RenderedSubject(f"{person}_{contrast}-{turn}", person, contrast, scan, brain, regions, turn, cache)
+        for person, scan, brain, regions in people
+        for turn in range(scanners)
+    ]
+
+
+def render_brain(head: Head, contrast: str, draws: Draws) -> Tensor:
+    """A random scan of a brain.
+
+    Parameters
+    ----------
+    head : Head
+        The anatomy.
+    contrast : {"T1w", "T2w", "FLAIR"}
+        A T1w scan is half the person's own, half rendered.
+    draws : Draws
+        Where the random numbers come from.
+
+    Returns
+    -------
+    Tensor
+        float32 ``[X, Y, Z]``, in no particular unit; of no meaning outside the brain.
+    """
+    csf_level, grey_level, white_step = (draws.uniform(*part) for part in _LEVELS[contrast])
+    shape = head.t1.shape
+    csf, white = head.csf.float() / 255, head.white.float() / 255
+    contrast_size = abs(white_step)
+    # Regions of their own.
+    offsets = 0.12 * contrast_size * draws.normal(_GROUPS)
+    offsets[:2] = 0.0
+    if contrast != "T1w":
+        for group, iron in _IRON.items():
+            offsets[group] += iron * contrast_size * draws.uniform(0.5, 1.5)
+            # The basal ganglia's share of white matter on T1w is iron too, and not fewer cells.
+            white = torch.where(head.group == group, white * draws.uniform(0.2, 0.8), white)
+    # CSF flows: brighter and darker from place to place.
+    flow = 1 + draws.uniform(0, 0.25) * draws.field(shape, draws.uniform(4, 12))[0]
+    image = grey_level + white_step * white + (csf_level * flow - grey_level) * csf + offsets[head.group.long()]
+    image = image + _ageing(head, contrast_size if contrast != "T1w" else -contrast_size, draws)
+    texture = draws.uniform(0.01, 0.06)
+    for spacing in (1.5, 4.0):
+        image = image * (1 + texture * draws.field(shape, spacing)[0])
+    if contrast == "T1w" and draws.chance(0.75):
+        image = torch.lerp(image, head.t1.float() * (grey_level + white_step), draws.uniform(0.5, 1.0))
+    return _scanned(image, draws)
+
+
+def _ageing(head: Head, size: float, draws: Draws) -> Tensor:
+    """White matter along the ventricles and in small spots that changes with age: by up to `size` and more."""
+    shape = head.t1.shape
+    ventricles = (head.group == _VENTRICLES).float()[None, None]
+    near = ventricles
+    for _ in range(2):
+        near = F.avg_pool3d(near, 3, 1, 1)
+    white = torch.isin(head.group, torch.tensor(_WHITE, dtype=head.group.dtype)).float() * head.white.float() / 255
+    strength = draws.uniform(0.0, 1.2) if draws.chance(0.6) else 0.0
+    caps = near[0, 0].clamp(0, 0.4) / 0.4 * (1 + 0.5 * draws.field(shape, 5)[0]).clamp(0, 2)
+    spots = (draws.field(shape, 2.5)[0] - draws.uniform(2.2, 3.2)).clamp(0, 1)
+    return size * strength * white * (caps + spots)
+
+
+def _scanned(image: Tensor, draws: Draws) -> Tensor:
+    """Resolution, coil and noise of a scanner, and what a correction of its bias leaves."""
+    shape = image.shape
+    volume = image[None, None]
+    if draws.chance(0.3):
+        volume = torch.lerp(volume, F.avg_pool3d(volume, 3, 1, 1), draws.uniform(0, 0.6))
+    if draws.chance(0.35):  # slices of 3 to 6 mm, mostly transversal
+        axis = 2 if draws.chance(0.7) else draws.integer(0, 3)
+        coarse = list(shape)
+        coarse[axis] = max(2, round(shape[axis] / draws.uniform(1.5, 3.0)))
+        volume = F.interpolate(F.interpolate(volume, coarse, mode="area"), tuple(shape), mode="trilinear")
+    image = volume[0, 0]
+    image = image * torch.exp(draws.uniform(0, 0.1) * draws.field(shape, draws.uniform(25, 60))[0])
+    image = image.clamp_min(0).pow(math.exp(draws.uniform(-0.15, 0.15)))
+    level = draws.uniform(0.005, 0.04)
+    real, imaginary = level * draws.normal(*shape), level * draws.normal(*shape)
+    return ((image + real).square() + imaginary.square()).sqrt()
