@@ -17,6 +17,7 @@ from _sections_detection import (
     weights,
 )
 from _sections_models import longer, models, recipes, solvers, table_3
+from _sections_real import real
 from _sections_robustness import robustness
 from _sections_speed import (
     limits,
@@ -30,7 +31,7 @@ from _sections_speed import (
 )
 
 BEGIN, END = "<!-- measured: python bench/readme.py writes this -->", "<!-- end of measured -->"
-MAIN = (quality, restoring, restoring_on_gpu, demos)
+MAIN = (quality, real, restoring, restoring_on_gpu, demos)
 REST = (
     models,
     longer,

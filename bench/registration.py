@@ -102,7 +102,7 @@ def read(path: Path, mask: Path | None = None) -> Case:
 def wrong(case: Case, right: Registration, rng: np.random.Generator) -> Iterator[tuple[str, Registration]]:
     """Registrations that must be refused."""
     sitk = registration.simpleitk()
-    fixed, moving = coarse_template(brain_template()), CoarseBrain.of(*case)
+    fixed, moving = coarse_template(), CoarseBrain.of(*case)
     centre = np.eye(4)
     centre[:3, 3] = (0, -17, 5)
     for name, diagonal in (("x", (1, -1, -1)), ("y", (-1, 1, -1)), ("z", (-1, -1, 1))):

@@ -44,7 +44,7 @@ def calibrate(
     prior : Prior
         The prior to calibrate.
     healthy : sequence of volumes
-        Skull-stripped scans of healthy people that the prior was not trained on; kinds as for ``restore``, or
+        Scans of healthy people that the prior was not trained on; kinds as for ``restore``, or
         prepared already.
     config : RestoreConfig, optional
         Solver and objective that the calibration is for. What it gives of ``tv_weight`` and ``smoothing`` is taken, and

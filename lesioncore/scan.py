@@ -22,7 +22,15 @@ from lesioncore.data.grid import GridPlan, SliceGrid
 from lesioncore.data.nifti import check_image, load_image, make_image
 from lesioncore.data.orientation import Orientation
 from lesioncore.preprocess import IntensityMap, brain_mask
-from lesioncore.preprocess.pipeline import PreprocessedScan, Step, StepRecord, check_steps, preprocess
+from lesioncore.preprocess.pipeline import (
+    LARGEST_BRAIN,
+    SMALLEST_BRAIN,
+    PreprocessedScan,
+    Step,
+    StepRecord,
+    check_steps,
+    preprocess,
+)
 from lesioncore.preprocess.scale import match_scale, regions_of
 from lesioncore.priors.base import PriorMetadata
 
@@ -272,9 +280,17 @@ def prepare(
 
 
 def _warn_of_extraction(name: str, wanted: Sequence[Step], found: PreprocessedScan) -> None:
-    """Say that a scan's brain was extracted though no step asks for it."""
-    if "extract" not in wanted and found.steps and found.steps[0].name == "extract":
-        facts = found.steps[0].figures
+    """Say that an extracted brain is of no brain's size, or was extracted though no step asks for it."""
+    if not found.steps or found.steps[0].name != "extract":
+        return
+    facts = found.steps[0].figures
+    if not SMALLEST_BRAIN <= facts["brain_ml"] <= LARGEST_BRAIN and facts["input"] != "mask":
+        warnings.warn(
+            f"{name}: the extracted brain has {facts['brain_ml']:.0f} ml, an adult's {SMALLEST_BRAIN:g} to"
+            f" {LARGEST_BRAIN:g}; check the voxel sizes in the header, and the brain mask",
+            stacklevel=3,
+        )
+    if "extract" not in wanted:
         warnings.warn(
             f"{name}: the scan has its skull, so the brain was extracted ({facts['brain_ml']:.0f} ml, confidence"
             f" {facts['confidence']:.2f}); look at the brain mask, or give one",

@@ -102,7 +102,7 @@ class TestToGrid:
     def test_finer_scans_are_averaged_over_the_pixel_at_any_angle(self, size):
         """The mean over 8 x 8 x 8 points of each pixel, of a linear interpolation in float64, is what a coarser scanner
         sees; a single interpolation aliases."""
-        shape = (100, 100, 60)
+        shape = (70, 70, 50)
         affine = centred(shape, (size,) * 3, turned(20, 10, 35))
         volume = smooth(shape, affine, 1.1)  # periods of 2 to 3 pixels
         plan = AffineGridPlan.of(GRID, shape, affine)
@@ -117,18 +117,18 @@ class TestToGrid:
         start = plan.slice_count // 2 - 4
         got = plan.to_grid(volume, 0.0)[start : start + 9, 0, 36:45, 44:53].permute(1, 2, 0).numpy()
         error, aliased = np.abs(got - expected).max(), np.abs(single - expected).max()
-        assert error < 0.35 * aliased, (error, aliased)
+        assert aliased > 0.2
+        assert error < 0.4 * aliased, (error, aliased)
 
     @pytest.mark.parametrize("sizes", [(2.0, 2.0, 2.0), (1.0, 1.0, 1.0), (0.5, 1.0, 2.0)])
     def test_agrees_with_the_plan_along_the_scans_axes(self, sizes):
         """Whole numbers of voxels in a pixel: the same kernel as `GridPlan`."""
-        shape = tuple(round(length / size) for length, size in zip((146, 182, 172), sizes, strict=True))
+        shape = tuple(round(length / size) for length, size in zip((60, 72, 172), sizes, strict=True))
         affine = np.diag([*sizes, 1.0])
         plan = AffineGridPlan.of(GRID, shape, affine)
-        # The scan's slices are the grid's, and the box around its brain is the template's.
-        corner = plan.grid_to_template[:3, 3] - 1 + np.array(sizes) / 2
-        corner[:2] += (7, 5)
-        affine[:3, 3] = corner
+        # The scan's slices are the grid's, and the box around its brain has the middle of the template's.
+        affine[:3, 3] = plan.grid_to_template[:3, 3] - 1 + np.array(sizes) / 2
+        affine[:2, 3] += (50, 60)
         plan = AffineGridPlan.of(GRID, shape, affine)
         mask = torch.ones(shape, dtype=torch.bool)
         reference = GRID.plan(shape, sizes, mask)
@@ -190,7 +190,7 @@ class TestBack:
 
     @pytest.mark.parametrize("centre", [(20.3, -40.7, 30.1), (-33.0, 10.4, -8.9)])
     def test_a_lesion_of_8_mm_comes_back_in_place(self, centre):
-        shape = (150, 180, 160)
+        shape = (100, 120, 100)
         affine = centred(shape, (1.0, 1.0, 1.0), turned(20, -12, 7))
         lesion = ball(shape, affine, centre, 8.0)
         plan = AffineGridPlan.of(GRID, shape, affine)
@@ -208,7 +208,7 @@ class TestErrors:
         affine[0, 3] += 60
         with pytest.raises(ValueError, match="outside the prior's slices"):
             AffineGridPlan.of(GRID, shape, affine, mask)
-        affine[0, 3] -= 43
+        affine[0, 3] -= 40
         with pytest.warns(UserWarning, match="will not be restored"):
             AffineGridPlan.of(GRID, shape, affine, mask)
 

@@ -260,9 +260,7 @@ def test_options_of_map_are_those_of_restoration(places):
     assert detector.config == expected
     assert (detector.sign, detector.tv_weight) == (1, 2.5)
     _, paper = open_detector(f"{places['PRIOR']}:map:protocol=paper,tv_weight=2.5")
-    assert paper.config == lc.RestoreConfig(
-        "paper", tv_weight=2.5, smoothing=0.0, tv_dimensions=2, standardize=False
-    )
+    assert paper.config == lc.RestoreConfig("paper", tv_weight=2.5, smoothing=0.0, tv_dimensions=2, standardize=False)
 
 
 @pytest.mark.parametrize("method", ["map:tv_weight=1", "projection:smoothing=6", "intensity:sign=1"])

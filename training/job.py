@@ -27,7 +27,7 @@ class Job:
     Parameters
     ----------
     data : tuple of str
-        Skull-stripped training scans: BIDS folders, NIfTI files, lists of paths (.txt, .csv, .tsv), or simulated ones
+        Training scans: BIDS folders, NIfTI files, lists of paths (.txt, .csv, .tsv), or simulated ones
         (phantom:T2w:0-99). Healthy ones, but for supervised models.
     output : Path
         Folder of the run; the finished model goes to its subfolder "model".

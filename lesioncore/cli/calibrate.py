@@ -26,7 +26,7 @@ class Calibrate:
     Parameters
     ----------
     data : tuple of str
-        Skull-stripped scans of healthy people that the prior was not trained on: folders, NIfTI files, lists of paths
+        Scans of healthy people that the prior was not trained on: folders, NIfTI files, lists of paths
         (.txt, .csv, .tsv), or simulated ones (phantom:T2w:0-19).
     prior : str
         Name or directory of the prior.

@@ -30,7 +30,7 @@ class Evaluate:
     Parameters
     ----------
     data : tuple of str
-        Skull-stripped scans with lesion masks: BIDS folders with masks in derivatives, tables with the columns image
+        Scans with lesion masks: BIDS folders with masks in derivatives, tables with the columns image
         and lesion (.csv, .tsv), or simulated patients (phantom:T2w:0-23:glioma). May be left out with --healthy.
     output : Path
         Folder for the results. The same command goes on where it was stopped, and computes what is new alone.

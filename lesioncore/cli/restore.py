@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Restore:
-    """Restore skull-stripped scans and write the residuals, scores and lesion masks as NIfTI files.
+    """Restore scans and write the residuals, scores and lesion masks as NIfTI files.
 
     Parameters
     ----------
@@ -170,6 +170,7 @@ class Restore:
             "mask": None if job.mask is None else str(job.mask),
             "folder": str(self.output),
             "files": {key: str(path) for key, path in written.items()},
+            "preprocessing": [asdict(step) for step in result.scan.steps],
             "precision": result.record.precision,
             "seconds": round(time.perf_counter() - start, 3),
             **volumes(result),
@@ -199,6 +200,9 @@ def lines(facts: dict[str, Any]) -> list[str]:
     if "kept" in facts:
         return [f"finished before: {len(facts['kept'])} files kept in {facts['folder']}"]
     found = [f"written to {facts['folder']} ({len(facts['files'])} files) in {facts['seconds']:.1f} s"]
+    if facts["preprocessing"]:
+        steps = ", ".join(f"{step['name']} {step['seconds']:.1f} s" for step in facts["preprocessing"])
+        found.append(f"preprocessed: {steps}")
     if facts["detected_ml"] is None:
         found.append("no lesion masks: the prior's thresholds do not hold for these settings")
     else:

@@ -194,7 +194,7 @@ class Detector(ABC):
         Parameters
         ----------
         healthy : sequence of volumes or SliceStack
-            Skull-stripped scans of healthy people that the detector was not trained on, or prepared already.
+            Scans of healthy people that the detector was not trained on, or prepared already.
         masks : sequence of volumes, optional
             Brain masks; derived when absent.
         device : str or torch.device

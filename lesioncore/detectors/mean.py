@@ -144,7 +144,7 @@ class MeanDistance(DeviationDetector):
         Parameters
         ----------
         healthy : sequence of volumes or SliceStack
-            Skull-stripped scans of healthy people in template space, or prepared already with the same `metadata`.
+            Scans of healthy people in template space, or prepared already with the same `metadata`.
         metadata : PriorMetadata
             Name, grid and intensities.
         masks : sequence of volumes, optional

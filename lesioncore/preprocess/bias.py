@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import numpy as np
 import numpy.typing as npt
+import torch
 
+from lesioncore.preprocess.pose import blur
 from lesioncore.preprocess.registration import simpleitk
 
 Volume = npt.NDArray[np.float32]
 
+_WINDOW = 10.0  # mm, sigma of the means in which a lesion shows and single voxels do not
+_OUTLYING = 2.0  # robust standard deviations of these means
 _SMALLEST = 1e-3  # share of the brain's median below which a value has no useful logarithm
 
 
@@ -19,14 +25,15 @@ def correct_bias(
     *,
     spacing: float = 200.0,
     levels: int = 2,
-    iterations: int = 50,
+    iterations: int = 20,
     voxel_size: float = 4.0,
     threads: int = 1,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Divide a scan by its coil's slowly varying sensitivity, estimated in the brain (N4, Tustison et al. 2010).
 
-    The field is a cubic B-spline. A stiff one, and few levels, are the defaults: a finer field takes a large lesion
-    for bias and corrects it away.
+    The field is a cubic B-spline of few control points, since a finer one takes a large lesion for bias and corrects
+    it away. It is estimated twice: parts of the brain that deviate much after a first estimate, of one level, inform
+    the second no more.
 
     Parameters
     ----------
@@ -39,7 +46,7 @@ def correct_bias(
     spacing : float
         Distance between the spline's control points at the first level, mm; each further level halves it.
     levels : int
-        Levels of the spline.
+        Levels of the spline in the second estimate; with 1 there is the first alone.
     iterations : int
         Largest number of iterations at each level.
     voxel_size : float
@@ -78,21 +85,18 @@ def correct_bias(
     usable = brain & (values > _SMALLEST * np.median(inside[inside > 0]))
     sizes = np.linalg.norm(np.asarray(affine, dtype=np.float64)[:3, :3], axis=0)
     box, means, share, factor = _coarse(values, usable, sizes, voxel_size)
-    image, mask = sitk.GetImageFromArray(means), sitk.GetImageFromArray((share > 0.5).astype(np.uint8))
-    for part in (image, mask):
-        part.SetSpacing((sizes * factor)[::-1].tolist())  # SimpleITK names a NumPy array's axes in reverse
-    n4 = sitk.N4BiasFieldCorrectionImageFilter()
-    n4.SetNumberOfThreads(threads)
-    n4.SetMaximumNumberOfIterations([iterations] * levels)
-    extent = (sizes * factor * means.shape)[::-1]
-    n4.SetNumberOfControlPoints([max(1, round(length / spacing)) + 3 for length in extent])
-    n4.Execute(image, mask)
-    log_field = sitk.GetArrayFromImage(n4.GetLogBiasFieldAsImage(image))
+    spacings, mask = sizes * factor, share > 0.5
+    options = (sitk, means, spacings, spacing, iterations, threads)
+    log_field = _n4(*options, mask, 1)
+    if levels > 1:
+        mask &= ~_deviating(np.log(np.maximum(means, 1e-6)) - log_field, mask, spacings)
+        log_field = _n4(*options, mask, levels)
     for axis, (length, part, step) in enumerate(zip(values.shape, box, factor, strict=True)):
         log_field = _interpolated(log_field, axis, (np.arange(length) - part.start - (step - 1) / 2) / step)
     log_field -= log_field[brain].mean()
-    field = np.exp(log_field)
-    return values / field, field
+    field: Volume = np.exp(log_field)
+    corrected: Volume = np.divide(values, field)
+    return corrected, field
 
 
 def _coarse(
@@ -109,6 +113,39 @@ def _coarse(
     blocks = [part for length, step in zip(padded.shape[1:], factor, strict=True) for part in (length // step, step)]
     total, share = padded.reshape(2, *blocks).mean(axis=(2, 4, 6), dtype=np.float32)
     return box, total / np.maximum(share, 1e-6), share, factor
+
+
+def _n4(
+    sitk: ModuleType,
+    means: Volume,
+    sizes: npt.NDArray[np.float64],
+    spacing: float,
+    iterations: int,
+    threads: int,
+    mask: npt.NDArray[np.bool_],
+    levels: int,
+) -> Volume:
+    """The logarithm of the field that N4 finds, on the grid of the means."""
+    image, where = sitk.GetImageFromArray(means), sitk.GetImageFromArray(mask.astype(np.uint8))
+    for part in (image, where):
+        part.SetSpacing(sizes[::-1].tolist())  # SimpleITK names a NumPy array's axes in reverse
+    n4 = sitk.N4BiasFieldCorrectionImageFilter()
+    n4.SetNumberOfThreads(threads)
+    n4.SetMaximumNumberOfIterations([iterations] * levels)
+    n4.SetNumberOfControlPoints([max(1, round(length / spacing)) + 3 for length in (sizes * means.shape)[::-1]])
+    n4.Execute(image, where)
+    log_field: Volume = sitk.GetArrayFromImage(n4.GetLogBiasFieldAsImage(image))
+    return log_field
+
+
+def _deviating(logs: Volume, mask: npt.NDArray[np.bool_], sizes: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Where the mean over 10 mm lies further from the brain's median than two robust standard deviations."""
+    channels = torch.from_numpy(np.stack([np.where(mask, logs, 0), mask]).astype(np.float32))
+    total, weight = blur(channels, [_WINDOW / size for size in sizes]).numpy()
+    means = total / np.maximum(weight, 1e-6)
+    distance = np.abs(means - np.median(means[mask]))
+    deviating: npt.NDArray[np.bool_] = distance > _OUTLYING * 1.4826 * np.median(distance[mask])
+    return deviating
 
 
 def _interpolated(values: npt.NDArray[np.float32], axis: int, places: npt.NDArray[np.float64]) -> Volume:

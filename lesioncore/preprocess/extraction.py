@@ -26,7 +26,8 @@ from lesioncore.preprocess.mask import _flood
 VOXEL_SIZE = 2.0
 """Size (mm) of the network's voxels."""
 _SIGNAL = 0.15  # of what `normalize` makes 1
-_MARGIN = 12  # voxels around the brain that the network is to see
+_MARGIN = 10  # voxels around the brain that the network is to see
+_RIM = 12.0  # mm, the widest rim of CSF
 _SHELL = (8.0, 20.0)  # mm from the brain, where a head has skull, fat and muscle
 _HEAD_SHARE = 0.15
 
@@ -87,12 +88,15 @@ def extract_brain(
     network = load_network(weights, str(device))
     logits = _find(network, scan, torch.device(device))
     share = logits.sigmoid()
+    body = _solid(share[1])
+    # The outer mask may leak into neck or tongue where the core, which has tissue for its edge, does not.
+    share[0] = torch.where(_dilate(body > 0.5, round(_RIM / VOXEL_SIZE)), share[0], 0.0)
     found = share > 0.5
     if not found[0].any():
         raise ValueError("volume: no brain was found; check orientation and contrast, or give a mask")
     inside = torch.where(found[0], share[0], 0).sum()
     confidence = float(2 * inside / (found[0].sum() + share[0].sum()))
-    solid = torch.stack([_solid(share[0]), _solid(share[1])])
+    solid = torch.stack([_solid(share[0]), body])
     masks = grid.from_grid(solid).gt(0.5)
     mask = orientation.from_ras(masks[0].numpy())
     core = orientation.from_ras((masks[1] & masks[0]).numpy())
@@ -167,10 +171,10 @@ def _find(network: BrainNetwork, scan: Tensor, device: torch.device) -> Tensor:
     """Logits ``[2, X, Y, Z]``: first of all that carries signal, then of the brain with what is around it."""
     box = _box(F.avg_pool3d(scan[None], 3, 1, 1)[0] > _SIGNAL, 2)
     logits = _run(network, scan, box, device)
-    brain = _solid(logits[0].sigmoid()) > 0.5
-    if brain.any():
-        closer = _box(brain, _MARGIN)
-        if _voxels(closer) < 0.8 * _voxels(box):
+    core = _solid(logits[1].sigmoid()) > 0.5
+    if core.any():
+        closer = _box(core, _MARGIN)
+        if _voxels(closer) < 0.95 * _voxels(box):  # the network's statistics depend on how much it sees of the rest
             logits = _run(network, scan, closer, device)
     return logits
 

@@ -20,6 +20,9 @@ STEPS: tuple[Step, ...] = get_args(Step)
 LARGEST_BRAIN = 2100.0
 """Volume, ml, that no brain reaches: a larger one has its skull, or its header is wrong."""
 
+SMALLEST_BRAIN = 850.0
+"""Volume, ml, below which an adult's extracted brain is remarked on: voxel sizes in the header may be wrong."""
+
 
 @dataclass(frozen=True)
 class StepRecord:

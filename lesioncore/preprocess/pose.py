@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from lesioncore.data.orientation import Orientation
-from lesioncore.preprocess.template import VOXEL_SIZE, BrainTemplate
+from lesioncore.preprocess.template import VOXEL_SIZE, brain_template
 
 Matrix = npt.NDArray[Any]
 Volume = npt.NDArray[np.float32]
@@ -20,17 +21,21 @@ _MARGIN = 8  # voxels of background around what is registered
 _POSES = 600  # rotations of the search, about 20 degrees apart
 _APART = 45.0  # degrees between poses that are refined separately
 _BINS = 16
-_FLAT = 20.0  # mm, sigma of the local mean that intensities are divided by
+_LOCAL = 20.0  # mm, sigma of the local mean that intensities are divided by
 _CUT_AREA = 1000.0  # mm^2 of brain on an outer face of the scan, above which the scan ends within the brain
 
 
 @dataclass(frozen=True, eq=False)
 class CoarseBrain:
-    """A brain at about 2 mm: values of 0 to 1 inside, the mask's share of each voxel, and their place."""
+    """A brain at about 2 mm: values of 0 to 1 inside, the mask's share of each voxel, and their place.
+
+    `cut` ``[3, 2]`` says at which ends of the axes the scan ends within the brain.
+    """
 
     values: Volume
     share: Volume
     affine: Matrix
+    cut: npt.NDArray[np.bool_]
 
     @classmethod
     def of(cls, volume: npt.NDArray[np.generic], affine: Matrix, brain: npt.NDArray[np.bool_]) -> CoarseBrain:
@@ -47,7 +52,7 @@ class CoarseBrain:
         low, high = (np.array([place[end] for place in places]) for end in (0, -1))
         box = tuple(slice(a, b + 1) for a, b in zip(low, high, strict=True))
         inside = inside[box]
-        values = np.where(inside, orientation.to_ras(volume)[box], 0).astype(np.float32)
+        values: Volume = np.where(inside, orientation.to_ras(volume)[box], 0).astype(np.float32)
         if not np.isfinite(values).all():
             raise ValueError("volume: has values in the brain that are NaN or infinite; clean the scan first")
         share = inside.astype(np.float32)
@@ -59,31 +64,31 @@ class CoarseBrain:
             cut.append([bool(reach and face > _CUT_AREA) for reach, face in zip(reaches, faces, strict=True)])
         factor = np.maximum(1, np.floor(VOXEL_SIZE / size + 0.1)).astype(int)
         share = _block_means(share, factor)
-        values = _block_means(values, factor) / np.maximum(share, 1e-3)
-        values = _flattened(values, share, size * factor)
-        dark, bright = np.percentile(values[share > 0.5], (2, 98))
-        if not bright > dark:
+        values = np.asarray(_block_means(values, factor) / np.maximum(share, 1e-3), dtype=np.float32)
+        if np.ptp(values[share > 0.5]) == 0:
             raise ValueError("volume: has the same value all over the brain; give the scan, not a mask")
-        values = np.clip((values - dark) / (bright - dark), 0, 1).astype(np.float32)
+        evened = _evened(values, share, size * factor)
         # Where the scan ends within the brain nothing is known beyond; elsewhere there is background.
         ends = [(0 if first else _MARGIN, 0 if last else _MARGIN) for first, last in cut]
         coarse = np.eye(4)
         coarse[:3, :3] = np.diag(factor)
         coarse[:3, 3] = low + (factor - 1) / 2 - factor * [first for first, _ in ends]
-        return cls(np.pad(values, ends), np.pad(share, ends), orientation.ras_affine @ coarse)
+        return cls(np.pad(evened, ends), np.pad(share, ends), orientation.ras_affine @ coarse, np.array(cut))
 
     def shaded(self) -> Volume:
         """Values on a background of 0, from which the darkest tissue differs too."""
         return (_DARKEST + (1 - _DARKEST) * self.values) * self.share
 
 
-def _flattened(values: Volume, share: Volume, sizes: Matrix) -> Volume:
-    """Values divided by their local mean: neither a coil's bias nor a large lesion is left in them."""
+def _evened(values: Volume, share: Volume, sizes: Matrix) -> Volume:
+    """Values divided by their local mean, to 0 to 1: neither a coil's bias nor a large lesion is left in them."""
+    values = values - min(0.0, float(np.percentile(values[share > 0.5], 1)))
     channels = torch.from_numpy(np.stack([values * share, share]).astype(np.float32))
-    total, weight = blur(channels, [_FLAT / size for size in sizes]).numpy()
+    total, weight = blur(channels, [_LOCAL / size for size in sizes]).numpy()
     mean = total / np.maximum(weight, 1e-6)
-    floor = 0.05 * values[share > 0.5].mean()
-    return np.asarray(values / np.maximum(mean, max(floor, 1e-6)), dtype=np.float32)
+    values = values / np.maximum(mean, 0.05 * mean[share > 0.5].mean())
+    dark, bright = np.percentile(values[share > 0.5], (2, 98))
+    return np.asarray(np.clip((values - dark) / max(bright - dark, 1e-6), 0, 1), dtype=np.float32)
 
 
 def _block_means(values: Volume, factor: npt.NDArray[np.int_]) -> Volume:
@@ -92,15 +97,15 @@ def _block_means(values: Volume, factor: npt.NDArray[np.int_]) -> Volume:
     return np.asarray(padded.reshape(shape).mean(axis=(1, 3, 5)), dtype=np.float32)
 
 
-def coarse_template(template: BrainTemplate) -> CoarseBrain:
+@lru_cache(maxsize=1)
+def coarse_template() -> CoarseBrain:
     """The template as a brain with background around it."""
+    template = brain_template()
     share = template.brain.astype(np.float32)
-    values = _flattened(template.t1, share, np.full(3, VOXEL_SIZE))
-    dark, bright = np.percentile(values[template.brain], (2, 98))
-    values = np.clip((values - dark) / (bright - dark), 0, 1).astype(np.float32)
+    values = _evened(template.t1, share, np.full(3, VOXEL_SIZE))
     affine = template.affine.copy()
     affine[:3, 3] -= affine[:3, :3] @ np.full(3, _MARGIN)
-    return CoarseBrain(np.pad(values, _MARGIN), np.pad(share, _MARGIN), affine)
+    return CoarseBrain(np.pad(values, _MARGIN), np.pad(share, _MARGIN), affine, np.zeros((3, 2), dtype=np.bool_))
 
 
 def likely_poses(moving: CoarseBrain, fixed: CoarseBrain, count: int) -> list[Matrix]:

@@ -1,4 +1,4 @@
-"""A subject: a skull-stripped scan in a file, or a simulated one."""
+"""A subject: a scan in a file, or a simulated one."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class Subject(ABC):
 
 @dataclass(frozen=True)
 class FileSubject(Subject):
-    """A skull-stripped scan in a NIfTI file, with masks on its grid where there are any."""
+    """A scan in a NIfTI file, with masks on its grid where there are any."""
 
     scan: Path
     mask: Path | None = None
