@@ -18,7 +18,7 @@ from torch import Tensor
 from lesioncore.data.affine_grid import AffineGridPlan
 from lesioncore.data.arrays import to_numpy
 from lesioncore.data.files import file_digest
-from lesioncore.data.grid import GridPlan, SliceGrid
+from lesioncore.data.grid import GridPlan, SliceGrid, as_slices, as_volume
 from lesioncore.data.nifti import check_image, load_image, make_image
 from lesioncore.data.orientation import Orientation
 from lesioncore.preprocess import IntensityMap, brain_mask
@@ -113,8 +113,8 @@ class Scan(SliceStack):
             If the scan is not registered.
         """
         places = self._plan.grid_to_template if isinstance(self._plan, AffineGridPlan) else None
-        mask = _as_volume(self.mask)
-        return _as_volume(self.slices)[mask], regions_of(mask, places)
+        mask = as_volume(self.mask)
+        return as_volume(self.slices)[mask], regions_of(mask, places)
 
     def residual(self, slices: Tensor) -> np.ndarray:
         """Bring a residual ``[N, 1, H, W]`` (z-scores) to the input's grid and storage order; 0 outside the brain."""
@@ -246,7 +246,7 @@ def prepare(
     ras, brain = torch.from_numpy(found.values), torch.from_numpy(found.brain)
     plan = _plan(metadata.grid, orientation, brain, voxel_to_template)
     if plan is None:
-        on_grid, coarse = _as_slices(brain), _as_slices(ras)
+        on_grid, coarse = as_slices(brain), as_slices(ras)
         grid_to_template = voxel_to_template
         voxel_size = orientation.voxel_size
     else:
@@ -256,7 +256,7 @@ def prepare(
         voxel_size = (plan.grid.voxel_size, plan.grid.voxel_size, plan.slice_spacing)
     mapping = None
     if not normalized and metadata.intensity is not None:
-        volumes = (_as_volume(coarse), _as_volume(on_grid)) if on_grid.any() else (ras, brain)
+        volumes = (as_volume(coarse), as_volume(on_grid)) if on_grid.any() else (ras, brain)
         places = grid_to_template if on_grid.any() else voxel_to_template
         mapping = match_scale(metadata.intensity, *volumes, places)
     fill = metadata.intensity.background if metadata.intensity else BACKGROUND
@@ -307,14 +307,6 @@ def _plan(
     if voxel_to_template is None:
         return grid.plan(orientation.ras_shape, orientation.voxel_size, brain)
     return AffineGridPlan.of(grid, orientation.ras_shape, voxel_to_template, brain)
-
-
-def _as_slices(volume: Tensor) -> Tensor:
-    return volume.permute(2, 0, 1).unsqueeze(1).contiguous()  # [X, Y, Z] -> [N, 1, H, W]
-
-
-def _as_volume(slices: Tensor) -> Tensor:
-    return slices[:, 0].permute(1, 2, 0)  # [N, 1, H, W] -> [H, W, N]
 
 
 def sources_of(scan: Path | None, mask: Path | None) -> dict[str, Any]:

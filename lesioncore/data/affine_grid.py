@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from lesioncore.data.arrays import Array, NumpyArray, to_numpy
-from lesioncore.data.grid import SliceGrid, _as_slices, _as_volume, _box_of, _check, _check_finite
+from lesioncore.data.grid import SliceGrid, as_slices, as_volume, box_of, check_finite, check_tensor
 
 TEMPLATE_LOW = (-73.0, -108.0, -73.0)
 TEMPLATE_HIGH = (73.0, 74.0, 83.0)
@@ -149,16 +149,16 @@ class AffineGridPlan:
         ValueError
             If a shape or dtype is another one, or a value is not finite.
         """
-        _check(volume, "volume", self.volume_shape, torch.float32, torch.float64)
+        check_tensor(volume, "volume", self.volume_shape, torch.float32, torch.float64)
         if not math.isfinite(fill):
             raise ValueError(f"fill must be finite, got {fill}")
         seen = torch.ones_like(volume, dtype=torch.bool) if mask is None else mask
-        _check(seen, "mask", self.volume_shape, torch.bool)
+        check_tensor(seen, "mask", self.volume_shape, torch.bool)
         (values, weight), reached = self._means_on_grid([volume], seen)
         values = values + (1 - weight) * fill if mask is None else (values / weight).where(weight > _HALF, fill)
         result = volume.new_full(self._volume_on_grid, fill)
         result[reached] = values.to(volume.dtype)
-        return _as_slices(result)
+        return as_slices(result)
 
     def mask_to_grid(self, mask: torch.Tensor) -> torch.Tensor:
         """Bring a mask to the grid: pixels of which more than half lies in it.
@@ -178,11 +178,11 @@ class AffineGridPlan:
         ValueError
             If the shape or dtype is another one.
         """
-        _check(mask, "mask", self.volume_shape, torch.bool)
+        check_tensor(mask, "mask", self.volume_shape, torch.bool)
         (weight,), reached = self._means_on_grid([], mask)
         result = mask.new_zeros(self._volume_on_grid)
         result[reached] = weight > _HALF
-        return _as_slices(result)
+        return as_slices(result)
 
     def from_grid(self, slices: torch.Tensor, slice_mask: torch.Tensor | None = None) -> torch.Tensor:
         """Bring slices back to the scan's own voxels.
@@ -205,14 +205,14 @@ class AffineGridPlan:
         ValueError
             If a shape or dtype is another one.
         """
-        _check(slices, "slices", self.slices_shape, torch.float32, torch.float64)
+        check_tensor(slices, "slices", self.slices_shape, torch.float32, torch.float64)
         if slice_mask is None:
             slice_mask = torch.ones_like(slices, dtype=torch.bool)
-        _check(slice_mask, "slice_mask", self.slices_shape, torch.bool)
+        check_tensor(slice_mask, "slice_mask", self.slices_shape, torch.bool)
         to_grid = np.linalg.inv(self.grid_to_voxel)
         (values, weight), reached = _means(
-            [_as_volume(slices)],
-            _as_volume(slice_mask),
+            [as_volume(slices)],
+            as_volume(slice_mask),
             to_grid,
             self.volume_shape,
             kernels=[np.ones(1)] * 3,
@@ -272,11 +272,11 @@ def _means(
     interpolated at offsets from the output voxels' centres. `matrix` leads from output to input indices. `strict`:
     nothing where an output voxel's centre lies beyond the outer faces of the input's voxels.
     """
-    box = _box_of(mask)
+    box = box_of(mask)
     inside = mask[box]
     inner = [volume[box].where(inside, 0) for volume in volumes]
     for values in inner:
-        _check_finite(values, "volume")
+        check_finite(values, "volume")
     channels = torch.stack([values.double() for values in (*inner, inside)])
     for axis, kernel in enumerate(kernels):
         channels = _filter(channels, kernel, axis + 1)

@@ -217,23 +217,23 @@ class GridPlan:
         ValueError
             If a shape or dtype is another one, or a value is not finite.
         """
-        _check(volume, "volume", self.volume_shape, torch.float32, torch.float64)
+        check_tensor(volume, "volume", self.volume_shape, torch.float32, torch.float64)
         if not math.isfinite(fill):
             raise ValueError(f"fill must be finite, got {fill}")
         if mask is None:
-            _check_finite(volume, "volume")
+            check_finite(volume, "volume")
             inside = _resample(torch.ones_like(volume), self._to_grid)
-            return _as_slices(_resample(volume, self._to_grid) + (1 - inside) * fill)
-        _check(mask, "mask", self.volume_shape, torch.bool)
-        box = _box_of(mask)
+            return as_slices(_resample(volume, self._to_grid) + (1 - inside) * fill)
+        check_tensor(mask, "mask", self.volume_shape, torch.bool)
+        box = box_of(mask)
         inner = volume[box].where(mask[box], 0)
-        _check_finite(inner, "volume")
+        check_finite(inner, "volume")
         reached, axes = _reached_from(box, self._to_grid)
         weight = _mask_weight(mask[box], axes)
         values = _resample(inner, axes) / weight.to(volume.dtype)
         result = volume.new_full(self._volume_on_grid, fill)
         result[reached] = values.where(weight > 0.5, fill)
-        return _as_slices(result)
+        return as_slices(result)
 
     def mask_to_grid(self, mask: torch.Tensor) -> torch.Tensor:
         """Bring a mask to the grid: pixels of which more than half lies in it.
@@ -253,12 +253,12 @@ class GridPlan:
         ValueError
             If the shape or dtype is another one.
         """
-        _check(mask, "mask", self.volume_shape, torch.bool)
-        box = _box_of(mask)
+        check_tensor(mask, "mask", self.volume_shape, torch.bool)
+        box = box_of(mask)
         reached, axes = _reached_from(box, self._to_grid)
         result = mask.new_zeros(self._volume_on_grid)
         result[reached] = _mask_weight(mask[box], axes) > 0.5
-        return _as_slices(result)
+        return as_slices(result)
 
     def from_grid(self, slices: torch.Tensor, slice_mask: torch.Tensor | None = None) -> torch.Tensor:
         """Bring slices back to the scan's own voxels.
@@ -281,15 +281,15 @@ class GridPlan:
         ValueError
             If a shape or dtype is another one.
         """
-        _check(slices, "slices", self.slices_shape, torch.float32, torch.float64)
+        check_tensor(slices, "slices", self.slices_shape, torch.float32, torch.float64)
         if slice_mask is None:
             slice_mask = torch.ones_like(slices, dtype=torch.bool)
-        _check(slice_mask, "slice_mask", self.slices_shape, torch.bool)
-        mask = _as_volume(slice_mask)
-        box = _box_of(mask)
+        check_tensor(slice_mask, "slice_mask", self.slices_shape, torch.bool)
+        mask = as_volume(slice_mask)
+        box = box_of(mask)
         reached, axes = _reached_from(box, self._from_grid)
         # The axis that is fastest in memory first, while there is least to gather.
-        values = _resample(_as_volume(slices)[box].where(mask[box], 0), axes, order=(2, 1, 0))
+        values = _resample(as_volume(slices)[box].where(mask[box], 0), axes, order=(2, 1, 0))
         weight = _resample(mask[box].to(slices.dtype), axes, order=(2, 1, 0))
         result = slices.new_zeros(self.volume_shape)
         result[reached] = (values / weight).where(weight > 0, 0)
@@ -304,7 +304,7 @@ _Axes = tuple[AxisResampler, AxisResampler, AxisResampler]
 _Box = tuple[slice, slice, slice]
 
 
-def _box_of(mask: torch.Tensor) -> _Box:
+def box_of(mask: torch.Tensor) -> _Box:
     """The smallest box that holds a mask `[X, Y, Z]`: what is outside need not be looked at."""
     occupied = to_numpy(mask, "mask")
     ends = []
@@ -333,15 +333,18 @@ def _mask_weight(mask: torch.Tensor, axes: _Axes) -> torch.Tensor:
     return _resample(mask.double(), axes)
 
 
-def _as_slices(volume: torch.Tensor) -> torch.Tensor:
-    return volume.permute(2, 0, 1).unsqueeze(1).contiguous()  # [X, Y, Z] -> [N, 1, H, W]
+def as_slices(volume: torch.Tensor) -> torch.Tensor:
+    """``[X, Y, Z]`` to slices ``[N, 1, H, W]``."""
+    return volume.permute(2, 0, 1).unsqueeze(1).contiguous()
 
 
-def _as_volume(slices: torch.Tensor) -> torch.Tensor:
-    return slices.squeeze(1).permute(1, 2, 0)  # [N, 1, H, W] -> [X, Y, Z]
+def as_volume(slices: torch.Tensor) -> torch.Tensor:
+    """Slices ``[N, 1, H, W]`` to ``[X, Y, Z]``."""
+    return slices.squeeze(1).permute(1, 2, 0)
 
 
-def _check_finite(tensor: torch.Tensor, name: str) -> None:
+def check_finite(tensor: torch.Tensor, name: str) -> None:
+    """Raise ``ValueError`` if a value is NaN or infinite."""
     if math.isfinite(float(tensor.sum())):  # then every value is; faster than asking each
         return
     bad = tensor.numel() - int(tensor.isfinite().sum())
@@ -349,7 +352,8 @@ def _check_finite(tensor: torch.Tensor, name: str) -> None:
         raise ValueError(f"{name} must be finite, got {bad} NaN or infinite voxels; replace them or mask them out")
 
 
-def _check(tensor: torch.Tensor, name: str, shape: tuple[int, ...], *dtypes: torch.dtype) -> None:
+def check_tensor(tensor: torch.Tensor, name: str, shape: tuple[int, ...], *dtypes: torch.dtype) -> None:
+    """Raise ``ValueError`` if a tensor has another shape, or none of the dtypes."""
     if tuple(tensor.shape) != shape or tensor.dtype not in dtypes:
         allowed = " or ".join(str(dtype) for dtype in dtypes)
         raise ValueError(f"{name} must be {allowed} of shape {shape}, got {tensor.dtype} of {tuple(tensor.shape)}")
