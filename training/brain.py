@@ -143,10 +143,12 @@ def train(options: BrainTraining) -> BrainNetwork:
     network = BrainNetwork()
     if options.start is not None:
         network.load_state_dict({name: value.float() for name, value in load_file(options.start).items()})
-    network = network.to(memory_format=torch.channels_last_3d)  # twice as fast in bfloat16
+    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload] # twice as fast in bfloat16
     mean = torch.optim.swa_utils.AveragedModel(
         network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(options.average)
     )
+    averaged = mean.module
+    assert isinstance(averaged, BrainNetwork)
     optimizer = torch.optim.AdamW(network.parameters(), lr=options.learning_rate, weight_decay=1e-4)
     pool: list[Tensor] = []
     losses, began = [], time.time()
@@ -175,20 +177,20 @@ def train(options: BrainTraining) -> BrainNetwork:
         mean.update_parameters(network)
         losses.append(float(loss.detach()))
         if (step + 1) % options.save_every == 0 or done >= 1:
-            figures = validate(mean.module, [heads[person] for person in held_out[::3]])
-            _save(mean.module, options.output)
+            figures = validate(averaged, [heads[person] for person in held_out[::3]])
+            _save(averaged, options.output)
             line = {"step": step + 1, "loss": float(np.mean(losses)), "seconds": time.time() - began, **figures}
             print(json.dumps({name: round(value, 4) for name, value in line.items()}), file=sys.stderr, flush=True)
             losses = []
         if done >= 1:
             break
-    offsets = balance(mean.module, [heads[person] for person in learning[::12]])
-    _save(mean.module, options.output)
+    offsets = balance(averaged, [heads[person] for person in learning[::12]])
+    _save(averaged, options.output)
     record = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(options).items()}
     print(
         json.dumps({"learning": len(learning), "held_out": held_out, "offsets": offsets, "options": record}), flush=True
     )
-    return mean.module
+    return averaged
 
 
 @torch.no_grad()
