@@ -132,3 +132,17 @@ def test_a_prior_is_restored_as_it_was_trained_or_calibrated(tmp_path):
     assert same.preprocess is None
     lc.save_model(prior, tmp_path / "prior", card="For tests.\n")
     assert lc.load_prior(tmp_path / "prior").metadata.preprocessing == ("extract", "register")
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_lesion_at_the_cortex_stays_in_the_brain_of_a_stripped_scan(given):
+    """Dark as CSF, so that the network takes it for the rim: what lies deep in the mask is brain all the same."""
+    one = simulated_head("T1w")
+    places = np.indices(one.brain.shape)
+    _, y, z = np.argwhere(one.brain).mean(0).round().astype(int)
+    side = np.flatnonzero(one.brain[:, y, z])[-1]
+    lesion = ((places[0] - side + 6) ** 2 + (places[1] - y) ** 2 + (places[2] - z) ** 2 < 10**2) & one.brain
+    scan = np.where(lesion, 0.25 * one.stripped, one.stripped).astype(np.float32)
+    found = preprocess(scan, one.affine, mask=one.brain if given else None, steps=("extract",))
+    assert (found.brain & lesion).sum() > 0.7 * lesion.sum()
+    assert not (found.brain & ~one.brain).any()

@@ -124,7 +124,9 @@ def test_neighbours_stay_neighbours(tmp_path):
 def test_a_second_build_prepares_nothing(made, monkeypatch):
     subjects, cache = made
     steps = []
-    monkeypatch.setattr("lesioncore.training.preparation.prepare_subject", lambda *_, **__: pytest.fail("prepared again"))
+    monkeypatch.setattr(
+        "lesioncore.training.preparation.prepare_subject", lambda *_, **__: pytest.fail("prepared again")
+    )
     again = build(cache.directory.parent, subjects, progress=lambda *step: steps.append(step))
     assert same(again, cache)
     assert again.key() == cache.key()

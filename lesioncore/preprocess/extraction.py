@@ -21,7 +21,7 @@ from lesioncore.data.arrays import NumpyArray
 from lesioncore.data.orientation import Orientation
 from lesioncore.data.resample import AxisResampler
 from lesioncore.preprocess.brain_network import WEIGHTS, BrainNetwork, load_network, normalize
-from lesioncore.preprocess.mask import _flood
+from lesioncore.preprocess.mask import flood
 
 VOXEL_SIZE = 2.0
 """Size (mm) of the network's voxels."""
@@ -30,6 +30,7 @@ _MARGIN = 10  # voxels around the brain that the network is to see
 _RIM = 12.0  # mm, the widest rim of CSF
 _SHELL = (8.0, 20.0)  # mm from the brain, where a head has skull, fat and muscle
 _HEAD_SHARE = 0.15
+_CSF_RIM = 6.0  # mm
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +103,35 @@ def extract_brain(
     core = orientation.from_ras((masks[1] & masks[0]).numpy())
     millilitres = math.prod(orientation.voxel_size) / 1000
     return Brain(mask, core, float(mask.sum() * millilitres), float(core.sum() * millilitres), confidence)
+
+
+def core_within(mask: npt.NDArray[np.bool_], affine: NumpyArray, brain: Brain) -> npt.NDArray[np.bool_]:
+    """The core of a scan that came stripped or with a mask, with the lesions that the network took for background.
+
+    The rim of CSF is thin. What lies deeper than 6 mm within the mask is brain, whatever the network says of it.
+
+    Parameters
+    ----------
+    mask : numpy.ndarray
+        bool ``[X, Y, Z]``: what the stripping left, or the mask that was given.
+    affine : numpy.ndarray
+        As for :func:`extract_brain`.
+    brain : Brain
+        What it found.
+
+    Returns
+    -------
+    numpy.ndarray
+        bool, within `mask`.
+    """
+    orientation = Orientation.from_affine(affine, mask.shape)
+    grid = _Grid.over(orientation.ras_shape, orientation.voxel_size)
+    inside = grid.to_grid(torch.from_numpy(orientation.to_ras(mask)).float()) > 0.5
+    depth = round(_CSF_RIM / VOXEL_SIZE)
+    around = F.pad(~inside, (depth,) * 6, value=True)  # beyond the scan is no brain
+    deep = ~_dilate(around, depth)[(slice(depth, -depth),) * 3]
+    kept = orientation.from_ras((grid.from_grid(deep.float()) > 0.5).numpy())
+    return (brain.core | kept) & mask
 
 
 def head_or_brain(volume: NumpyArray, affine: NumpyArray, brain: Brain) -> tuple[Literal["head", "brain"], float]:
@@ -210,11 +240,11 @@ def _solid(share: Tensor) -> Tensor:
     dense = F.avg_pool3d(torch.where(found, share, 0)[None], 9, 1, 4, count_include_pad=True)[0]
     seed = torch.zeros_like(found)
     seed.view(-1)[torch.where(found, dense, 0).argmax()] = True
-    body = torch.from_numpy(_flood(seed.numpy(), found.numpy()))
+    body = torch.from_numpy(flood(seed.numpy(), found.numpy()))
     around = F.pad(~body, (1, 1, 1, 1, 1, 1), value=True)
     corner = torch.zeros_like(around)
     corner[0, 0, 0] = True
-    filled = ~torch.from_numpy(_flood(corner.numpy(), around.numpy()))[1:-1, 1:-1, 1:-1]
+    filled = ~torch.from_numpy(flood(corner.numpy(), around.numpy()))[1:-1, 1:-1, 1:-1]
     return torch.where(filled & ~found, 1.0, torch.where(found & ~filled, 0.0, share))
 
 

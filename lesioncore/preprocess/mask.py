@@ -60,7 +60,7 @@ def brain_mask(volume: ArrayT) -> ArrayT:
             f"{100 * share:.0f} % of them, expected at least {100 * _LEAST_BACKGROUND:.0f} %; {_WAY_OUT}"
         )
     empty = data == background
-    mask = ~_flood(edges & empty, empty)
+    mask = ~flood(edges & empty, empty)
     filled = np.count_nonzero(mask) / mask.size
     if filled == 0:
         raise ValueError(f"volume holds nothing but its background {background:g}: there is no brain in it")
@@ -85,7 +85,7 @@ def _box_edges(shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
     return edges
 
 
-def _flood(seeds: NumpyArray, passable: NumpyArray) -> npt.NDArray[np.bool_]:
+def flood(seeds: NumpyArray, passable: NumpyArray) -> npt.NDArray[np.bool_]:
     """Everything that `seeds` reach through `passable`: sweeps along the axes in turn, until none changes anything."""
     reached = torch.from_numpy(seeds).clone()
     allowed = [torch.from_numpy(passable)]

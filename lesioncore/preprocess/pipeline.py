@@ -179,20 +179,21 @@ def _extract(
     device: str | torch.device,
 ) -> tuple[npt.NDArray[np.bool_], dict[str, Any]]:
     """The core of the brain, within `mask` if there is one, and what was seen on the way."""
-    from lesioncore.preprocess.extraction import extract_brain, head_or_brain
+    from lesioncore.preprocess.extraction import core_within, extract_brain, head_or_brain
 
     if mask is None:
         found = extract_brain(values, affine, device=device)
         kind: str
         kind, share = head_or_brain(values, affine, found)
+        stripped_to = background_brain(values, affine) if kind == "brain" else None
     else:
         if not mask.any():
             raise ValueError("mask: no voxel is brain; check that it belongs to this scan")
         # Stripped by the mask, as the network knows such scans: exactly 0 around the brain.
         stripped = np.where(mask, values - min(0.0, float(values[mask].min())), np.float32(0))
         found = extract_brain(stripped, affine, device=device)
-        kind, share = "mask", 0.0
-    brain = found.core if mask is None else found.core & mask
+        kind, share, stripped_to = "mask", 0.0, mask
+    brain = found.core if stripped_to is None else core_within(stripped_to, affine, found)
     figures = {
         "input": kind,
         "signal_around": round(share, 3),
