@@ -128,6 +128,7 @@ def run(contrast: str, options: argparse.Namespace) -> dict[str, Any]:
         "lesion": LESION[contrast],
         "voxel_size": options.voxel_size,
         "prior": f"phantom-{contrast[:2].lower()}",
+        "standardize": methods["MAP"].settings()["standardize"],
         "tuning": tuning,
         **summary,
     }
