@@ -21,6 +21,7 @@ FEWEST_TO_COMPARE = 8
 """Healthy people below which no scan is called unlike them."""
 
 _UNUSUAL = 5.0  # standard deviations
+_SAME_SPREAD = 3.0  # scanners' residuals differ several times over, and the score's unit makes up for that
 _SAME_SIZE = 0.1  # brains whose extents differ less than this share are alike, however alike the calibration's are
 
 _SMALLEST, _LARGEST, _STEPS = -20, 10, 256
@@ -178,9 +179,10 @@ class HealthyScores:
 
         Compared are the median score, the spread of the residual, the bend of the intensities and the brain's extent;
         unusual is what lies more than five standard deviations from the mean of at least eight people, which about one
-        more healthy person in a thousand does if these are eight (Student's t; fewer with more), and an extent only if
-        it differs by a tenth as well. A lesion that does not fill half of the brain hardly moves a median; another
-        contrast, orientation or preprocessing does. A wrong voxel size and swapped axes change the extent.
+        more healthy person in a thousand does if these are eight (Student's t; fewer with more), an extent only if it
+        differs by a tenth as well, a spread only if it is more than four times the mean. A lesion that does not fill
+        half of the brain hardly moves a median; another contrast, orientation or preprocessing does. A wrong voxel size
+        and swapped axes change the extent.
 
         Parameters
         ----------
@@ -193,7 +195,7 @@ class HealthyScores:
         median = fpr_threshold(scores, LIMITS[-1])
         compared: list[tuple[float | None, list[float | None], str, float]] = [
             (median, [one.thresholds[-1] for one in people], "the median score of its brain is {}", 0.0),
-            (spread, [one.spread for one in people], "the spread of its residual is {} z-scores", 0.0),
+            (spread, [one.spread for one in people], "the spread of its residual is {} z-scores", _SAME_SPREAD),
             (bend, [one.bend for one in people], "to fit the reference its intensities are bent by {}", 0.0),
         ]
         for axis, way in enumerate(("from left to right", "from back to front", "from bottom to top")):

@@ -149,7 +149,7 @@ def warn_unusual(remarks: Sequence[str], scan: Scan, metadata: PriorMetadata, *,
     if remarks:
         warnings.warn(
             f"{'scan' if scan.path is None else scan.path}: {'; '.join(remarks)}. Thresholds may not hold: check"
-            f" that it is a {metadata.modality or 'matching'} image without its skull, rightly oriented",
+            f" that it is a {metadata.modality or 'matching'} image, rightly oriented, and look at its brain mask",
             stacklevel=stacklevel,
         )
 

@@ -11,7 +11,8 @@ from models import tiny_vae
 from scans import AFFINE, BRAIN, FAST, METADATA, VALUES
 
 import lesioncore as lc
-from lesioncore.detectors import MAPDetector, ProjectionDetector
+from lesioncore.detectors import MAPDetector
+from lesioncore.healthy import HealthyScores, merged
 from lesioncore.scan import SliceStack
 from lesioncore.scoring import deviation, robust_spread
 from lesioncore.smoothing import smooth
@@ -89,11 +90,11 @@ def test_restoration_detector_and_calibration_agree():
     assert 0 < result.mask(0.1).sum() <= 0.1 * BRAIN.sum()
 
 
-def test_a_scan_of_an_unusual_spread_is_remarked_on():
-    rng = np.random.default_rng(0)
-    people = [VALUES + torch.from_numpy(rng.normal(0, 4, VALUES.shape)).float() * BRAIN for _ in range(8)]
-    detector = ProjectionDetector(tiny_vae(metadata=METADATA), smoothing=2.0)
-    detector.metadata = METADATA.with_calibration(detector.thresholds(people))
-    noisy = VALUES + torch.from_numpy(rng.normal(0, 300, VALUES.shape)).float() * BRAIN
-    with pytest.warns(UserWarning, match="the spread of its residual is"):
-        detector.detect(noisy, affine=AFFINE)
+def test_a_spread_of_another_kind_of_image_is_remarked_on_and_that_of_another_scanner_is_not():
+    scores = np.abs(np.random.default_rng(0).normal(size=2000))
+    people = merged([HealthyScores.of(scores, spread=spread) for spread in np.linspace(0.08, 0.12, 8)])
+    assert people.unusual(scores, spread=0.3) == []
+    (remark,) = people.unusual(scores, spread=0.5)
+    assert remark.startswith("the spread of its residual is 0.5 z-scores, but 0.08 to 0.12")
+    kept = HealthyScores.from_dict(people.to_dict())
+    assert kept.subjects[0].spread == people.subjects[0].spread == 0.08

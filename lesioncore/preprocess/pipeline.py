@@ -168,7 +168,8 @@ def preprocess(
         start = time.perf_counter()
         registration = register(values, affine, brain)
         to_template = registration.matrix
-        finish("register", asdict(registration.quality), start)
+        quality = asdict(registration.quality)
+        finish("register", {name: np.round(figure, 3).tolist() for name, figure in quality.items()}, start)
     return PreprocessedScan(values, brain, to_template, tuple(done))
 
 
