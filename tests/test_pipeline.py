@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -14,6 +15,7 @@ import lesioncore as lc
 from lesioncore.preprocess.pipeline import STEPS, background_brain, check_steps, parse_steps, preprocess
 from lesioncore.priors.base import PriorMetadata
 from lesioncore.scan import prepare
+from lesioncore.subjects import Loaded
 
 GRID = lc.SliceGrid(2.0, (100, 100))
 
@@ -146,3 +148,18 @@ def test_a_lesion_at_the_cortex_stays_in_the_brain_of_a_stripped_scan(given):
     found = preprocess(scan, one.affine, mask=one.brain if given else None, steps=("extract",))
     assert (found.brain & lesion).sum() > 0.7 * lesion.sum()
     assert not (found.brain & ~one.brain).any()
+
+
+def test_an_evaluation_preprocesses_a_scan_once_for_all_detectors():
+    one = simulated_head("T2w")
+    lesion = np.zeros_like(one.brain)
+    loaded = Loaded(nib.Nifti1Image(one.head, one.affine), None, None, lesion)
+    done = loaded.preprocess(("extract",))
+    metadata = PriorMetadata("test", grid=GRID, preprocessing=("extract",))
+    first, again = done.prepare(metadata), loaded.prepare(metadata)
+    assert first.steps == ()  # nothing is left to do
+    assert np.array_equal(first.brain(), again.brain())
+    assert torch.equal(first.slices, again.slices)
+    assert done.lesion is lesion
+    assert done.preprocess(("extract",)) is done
+    assert loaded.preprocess(()) is loaded
