@@ -1,0 +1,109 @@
+"""Brains rendered from real anatomy: contrasts in the right order, repeatable, registered once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from lesioncore.training.head_scans import Draws
+from lesioncore.training.heads import make_head
+from lesioncore.training.real import Build, people
+from lesioncore.training.rendered import RenderedSubject, render_brain, rendered_subjects
+
+import lesioncore as lc
+from lesioncore.phantom import simulate
+
+ndimage = pytest.importorskip("scipy.ndimage")
+GRID = lc.SliceGrid(2.0, (100, 100))
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> list[Path]:
+    """A phantom's T1w scan, brain mask and MUSE regions."""
+    phantom = simulate(0, split="test", contrast="T1w", voxel_size=2.0)
+    csf, grey, white = phantom.tissue
+    deep = 2 * ndimage.distance_transform_edt(phantom.brain_mask) > 16
+    regions = np.select([(csf > 0.5) & deep, csf > 0.5, white > grey, phantom.brain_mask], [52, 1, 81, 101], 0)
+    folder, paths = tmp_path_factory.mktemp("anatomy"), []
+    for name, data in (("t1", phantom.image), ("brain", phantom.brain_mask), ("regions", regions)):
+        nib.save(nib.Nifti1Image(data.astype(np.int16), phantom.affine), folder / f"{name}.nii.gz")
+        paths.append(folder / f"{name}.nii.gz")
+    return paths
+
+
+@pytest.fixture(scope="module")
+def head(files):
+    t1, brain, regions = (np.asarray(nib.load(path).dataobj) for path in files)
+    return make_head(t1.astype(np.float32), brain > 0, regions.astype(np.int32))
+
+
+@pytest.mark.parametrize(
+    ("contrast", "darkest_first"),
+    [
+        ("T1w", ("ventricles", "cortex", "white")),
+        ("T2w", ("white", "cortex", "ventricles")),
+        ("FLAIR", ("ventricles", "white", "cortex")),
+    ],
+)
+def test_tissues_have_the_contrasts_order_on_every_scanner(head, contrast, darkest_first):
+    group = head.group
+    where = {
+        "ventricles": (group == 2) & (head.csf > 230),
+        "cortex": (group == 11) & (head.csf < 25) & (head.white < 25),
+        "white": (group == 3) & (head.white > 230),
+    }
+    assert all(part.sum() > 100 for part in where.values())
+    levels = []
+    for seed in range(6):
+        image = render_brain(head, contrast, Draws(seed))
+        assert image.isfinite().all()
+        levels.append([float(image[where[tissue]].median()) for tissue in darkest_first])
+    levels = np.array(levels)
+    assert (np.diff(levels, axis=1) > 0).mean() > 0.9
+    relative = levels[:, 1] / levels[:, 2]
+    assert relative.std() > 0.01  # scanners differ
+
+
+def subject(files, number, cache) -> RenderedSubject:
+    return RenderedSubject("sub-1_T2w", "sub-1", "T2w", *files, number, cache)
+
+
+def test_a_scanner_is_repeated_and_the_brain_registered_once(files, head, tmp_path, monkeypatch):
+    first = subject(files, 0, tmp_path).load(GRID)
+    moved = np.linalg.norm(first.to_template[:3, 3])
+    assert moved < 15  # the phantom lies in the template's space
+    monkeypatch.setattr("lesioncore.training.rendered.register", lambda *_: pytest.fail("registered again"))
+    again, other = subject(files, 0, tmp_path).load(GRID), subject(files, 1, tmp_path).load(GRID)
+    assert np.array_equal(first.volume, again.volume)
+    assert np.array_equal(first.mask, head.core.numpy())
+    assert not np.array_equal(first.volume, other.volume)
+    assert (first.volume[first.mask] > 0).all()
+    assert not first.volume[~first.mask].any()
+    assert subject(files, 0, tmp_path).key() != subject(files, 1, tmp_path).key()
+    scan = first.prepare(lc.PriorMetadata("test", grid=GRID, preprocessing=("extract", "bias", "register")))
+    assert scan.steps == ()
+    assert torch.isfinite(scan.slices).all()
+
+
+def test_every_tenth_person_is_held_out_on_new_scanners(tmp_path):
+    for number in range(20):
+        name = f"sub-{number:02d}"
+        for path in (
+            tmp_path / name / "anat" / f"{name}_T1w.nii.gz",
+            tmp_path / "derivatives" / "muse" / name / "anat" / f"{name}_desc-brain_mask.nii.gz",
+            tmp_path / "derivatives" / "muse" / name / "anat" / f"{name}_desc-muse_dseg.nii.gz",
+        ):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    learning, held_out = people(Build(tmp_path, tmp_path / "out", scanners=3, phantoms=5), "T2w")
+    assert len(learning) == 18 * 3 + 5
+    assert {one.person for one in held_out if isinstance(one, RenderedSubject)} == {"sub-09", "sub-19"}
+    assert not {one.person for one in learning} & {one.person for one in held_out}
+    seen = {one.number for one in learning if isinstance(one, RenderedSubject)}
+    assert not seen & {one.number for one in held_out if isinstance(one, RenderedSubject)}
+    assert len({one.id for one in [*learning, *held_out]}) == len(learning) + len(held_out)
+    with pytest.raises(ValueError, match="folder: "):
+        rendered_subjects(tmp_path / "out", "T1w", 1, tmp_path)
