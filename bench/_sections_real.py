@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from _bench import RESULTS
 from _sections import place, read
 
 _LIMITS = ("0.01", "0.05", "0.1")
 
 
 def real() -> list[str]:
-    found = {contrast: read(f"real_{contrast}") for contrast in ("T1w", "T2w")}
+    found = {
+        contrast: read(f"real_{contrast}")
+        for contrast in ("T1w", "T2w", "FLAIR")
+        if (RESULTS / f"real_{contrast}.json").exists()
+    }
     first = next(iter(found.values()))
     lines = [
         "**Real heads** that neither prior nor calibration has seen (`python bench/real.py`, which says where such"

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from lesioncore.preprocess.brain_network import BrainNetwork, _from_channels, _to_channels, load_network, normalize
-from lesioncore.preprocess.extraction import _dilate, _solid, extract_brain, head_or_brain
+from lesioncore.preprocess.extraction import _solid, dilate, extract_brain, head_or_brain
 
 ndimage = pytest.importorskip("scipy.ndimage")
 REAL = os.environ.get("LESIONCORE_REAL_DATA")
@@ -154,7 +154,7 @@ def test_one_body_without_holes():
 def test_growing_is_by_crosses_and_cubes():
     seed = torch.zeros(41, 41, 41, dtype=torch.bool)
     seed[20, 20, 20] = True
-    grown = _dilate(seed, 10)
+    grown = dilate(seed, 10)
     away = (torch.stack(torch.meshgrid(*(torch.arange(41),) * 3, indexing="ij")) - 20).abs()
     # Five crosses and five cubes: the sum of an octahedron and a cube.
     np.testing.assert_array_equal(grown.numpy(), ((away - 5).clamp_min(0).sum(0) <= 5).numpy())

@@ -12,7 +12,14 @@ from heads import dice, simulated_head
 from models import tiny_metadata, tiny_vae
 
 import lesioncore as lc
-from lesioncore.preprocess.pipeline import STEPS, background_brain, check_steps, parse_steps, preprocess
+from lesioncore.preprocess.pipeline import (
+    STEPS,
+    background_brain,
+    check_steps,
+    near_template,
+    parse_steps,
+    preprocess,
+)
 from lesioncore.priors.base import PriorMetadata
 from lesioncore.scan import prepare
 from lesioncore.subjects import Loaded
@@ -163,3 +170,17 @@ def test_an_evaluation_preprocesses_a_scan_once_for_all_detectors():
     assert done.lesion is lesion
     assert done.preprocess(("extract",)) is done
     assert loaded.preprocess(()) is loaded
+
+
+def test_a_neck_is_no_brain():
+    one = simulated_head("T1w")
+    to_template = one.affine  # the phantom lies in the template's space
+    low = np.argwhere(one.brain)[:, 2].min()
+    longer = np.pad(one.brain, ((0, 0), (0, 0), (20, 0)))
+    middle = np.argwhere(one.brain).mean(0).round().astype(int)
+    longer[middle[0] - 10 : middle[0] + 10, middle[1] - 20 : middle[1], : low + 20] = True
+    shifted = to_template.copy()
+    shifted[:3, 3] -= shifted[:3, :3] @ [0, 0, 20]
+    near = near_template(longer, shifted)
+    assert np.array_equal(near[:, :, 20:] & one.brain, one.brain)
+    assert near.sum() - one.brain.sum() < 0.4 * (longer.sum() - one.brain.sum())

@@ -91,7 +91,7 @@ def extract_brain(
     share = logits.sigmoid()
     body = _solid(share[1])
     # The outer mask may leak into neck or tongue where the core, which has tissue for its edge, does not.
-    share[0] = torch.where(_dilate(body > 0.5, round(_RIM / VOXEL_SIZE)), share[0], 0.0)
+    share[0] = torch.where(dilate(body > 0.5, round(_RIM / VOXEL_SIZE)), share[0], 0.0)
     found = share > 0.5
     if not found[0].any():
         raise ValueError("volume: no brain was found; check orientation and contrast, or give a mask")
@@ -129,7 +129,7 @@ def core_within(mask: npt.NDArray[np.bool_], affine: NumpyArray, brain: Brain) -
     inside = grid.to_grid(torch.from_numpy(orientation.to_ras(mask)).float()) > 0.5
     depth = round(_CSF_RIM / VOXEL_SIZE)
     around = F.pad(~inside, (depth,) * 6, value=True)  # beyond the scan is no brain
-    deep = ~_dilate(around, depth)[(slice(depth, -depth),) * 3]
+    deep = ~dilate(around, depth)[(slice(depth, -depth),) * 3]
     kept = orientation.from_ras((grid.from_grid(deep.float()) > 0.5).numpy())
     return (brain.core | kept) & mask
 
@@ -159,7 +159,7 @@ def head_or_brain(volume: NumpyArray, affine: NumpyArray, brain: Brain) -> tuple
     scan = grid.to_grid(
         ras - float(ras.quantile(0.01) if ras.numel() < 2**24 else ras.reshape(-1)[::16].quantile(0.01))
     )
-    near, far = (_dilate(mask, round(reach / VOXEL_SIZE)) for reach in _SHELL)
+    near, far = (dilate(mask, round(reach / VOXEL_SIZE)) for reach in _SHELL)
     shell = far & ~near
     if not shell.any():
         return "brain", 0.0
@@ -248,7 +248,7 @@ def _solid(share: Tensor) -> Tensor:
     return torch.where(filled & ~found, 1.0, torch.where(found & ~filled, 0.0, share))
 
 
-def _dilate(mask: Tensor, times: int) -> Tensor:
+def dilate(mask: Tensor, times: int) -> Tensor:
     """A mask grown by so many voxels, by cubes and crosses in turn, which comes near to a ball."""
     grown = mask[None].float()
     for turn in range(times):

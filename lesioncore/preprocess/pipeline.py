@@ -20,6 +20,8 @@ STEPS: tuple[Step, ...] = get_args(Step)
 LARGEST_BRAIN = 2100.0
 """Volume, ml, that no brain reaches: a larger one has its skull, or its header is wrong."""
 
+_REACH, _LEAK = 12.0, 0.02  # mm around the template's brain; share of a brain beyond it after which it is found anew
+
 SMALLEST_BRAIN = 850.0
 """Volume, ml, below which an adult's extracted brain is remarked on: voxel sizes in the header may be wrong."""
 
@@ -167,10 +169,40 @@ def preprocess(
 
         start = time.perf_counter()
         registration = register(values, affine, brain)
+        if "extract" in wanted:
+            near = near_template(brain, registration.matrix @ affine)
+            if np.count_nonzero(near) < (1 - _LEAK) * np.count_nonzero(brain):  # it pulled at the registration
+                registration = register(values, affine, near)
+            brain = near
         to_template = registration.matrix
         quality = asdict(registration.quality)
         finish("register", {name: np.round(figure, 3).tolist() for name, figure in quality.items()}, start)
     return PreprocessedScan(values, brain, to_template, tuple(done))
+
+
+def near_template(brain: npt.NDArray[np.bool_], voxel_to_template: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """What of an extracted brain lies within 12 mm of the template's: a neck that was taken along does not.
+
+    Parameters
+    ----------
+    brain : ndarray
+        ``[X, Y, Z]`` bool.
+    voxel_to_template : ndarray
+        ``[4, 4]``, from voxel indices to the template's mm.
+    """
+    from lesioncore.preprocess.extraction import dilate
+    from lesioncore.preprocess.template import VOXEL_SIZE, brain_template
+
+    template, reach = brain_template(), round(_REACH / VOXEL_SIZE)
+    grown = dilate(torch.from_numpy(np.pad(template.brain, reach)), reach).numpy()
+    voxels = np.argwhere(brain)
+    to_index = np.linalg.inv(template.affine) @ voxel_to_template
+    places = np.rint(voxels @ to_index[:3, :3].T + to_index[:3, 3]).astype(np.int64) + reach
+    inside = np.all((places >= 0) & (places < grown.shape), axis=1)
+    inside[inside] = grown[tuple(places[inside].T)]
+    near = np.zeros_like(brain)
+    near[tuple(voxels[inside].T)] = True
+    return near
 
 
 def _extract(
