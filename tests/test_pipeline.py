@@ -16,10 +16,10 @@ from lesioncore.preprocess.pipeline import (
     STEPS,
     background_brain,
     check_steps,
-    near_template,
     parse_steps,
     preprocess,
 )
+from lesioncore.preprocess.template import template_depth
 from lesioncore.priors.base import PriorMetadata
 from lesioncore.scan import prepare
 from lesioncore.subjects import Loaded
@@ -172,15 +172,26 @@ def test_an_evaluation_preprocesses_a_scan_once_for_all_detectors():
     assert loaded.preprocess(()) is loaded
 
 
-def test_a_neck_is_no_brain():
+def test_what_lies_far_beyond_the_template_is_no_brain_and_what_lies_deep_in_it_is():
+    one = simulated_head("T1w")  # lies in the template's space
+    depth = template_depth(one.brain.shape, one.affine)
+    assert not (one.brain & (depth == 0)).any()
+    assert (depth == 2).sum() > 0.7 * one.brain.sum()
+    assert ((depth == 2) & ~one.brain).sum() < 0.01 * one.brain.sum()
+    lower = one.affine.copy()
+    lower[:3, 3] -= lower[:3, :3] @ [0, 0, 60]
+    assert (template_depth((4, 4, 4), lower) == 0).all()
+
+
+def test_a_dark_lesion_at_the_cortex_of_a_head_stays_in_its_brain():
     one = simulated_head("T1w")
-    to_template = one.affine  # the phantom lies in the template's space
-    low = np.argwhere(one.brain)[:, 2].min()
-    longer = np.pad(one.brain, ((0, 0), (0, 0), (20, 0)))
-    middle = np.argwhere(one.brain).mean(0).round().astype(int)
-    longer[middle[0] - 10 : middle[0] + 10, middle[1] - 20 : middle[1], : low + 20] = True
-    shifted = to_template.copy()
-    shifted[:3, 3] -= shifted[:3, :3] @ [0, 0, 20]
-    near = near_template(longer, shifted)
-    assert np.array_equal(near[:, :, 20:] & one.brain, one.brain)
-    assert near.sum() - one.brain.sum() < 0.4 * (longer.sum() - one.brain.sum())
+    places = np.indices(one.brain.shape)
+    _, y, z = np.argwhere(one.brain).mean(0).round().astype(int)
+    side = np.flatnonzero(one.brain[:, y, z])[-1]
+    lesion = ((places[0] - side + 6) ** 2 + (places[1] - y) ** 2 + (places[2] - z) ** 2 < 10**2) & one.brain
+    scan = np.where(lesion, 0.25 * one.head, one.head).astype(np.float32)
+    found = preprocess(scan, one.affine, steps=("extract", "register"))
+    assert (found.brain & lesion).sum() > 0.75 * lesion.sum()
+    assert found.log()[1]["figures"]["deep_ml"] > 0
+    cut = np.where(places[0] > side - 12, scan.min(), scan)  # what was cut away is no brain
+    assert not (preprocess(cut, one.affine, steps=("extract", "register")).brain & (places[0] > side - 12)).any()

@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from heads import dice
 from lesioncore.training.head_scans import Draws
 from lesioncore.training.heads import make_head
 from lesioncore.training.real import Build, people
@@ -78,7 +79,8 @@ def test_a_scanner_is_repeated_and_the_brain_registered_once(files, head, tmp_pa
     monkeypatch.setattr("lesioncore.training.rendered.register", lambda *_: pytest.fail("registered again"))
     again, other = subject(files, 0, tmp_path).load(GRID), subject(files, 1, tmp_path).load(GRID)
     assert np.array_equal(first.volume, again.volume)
-    assert np.array_equal(first.mask, head.core.numpy())
+    assert dice(first.mask, head.core.numpy()) > 0.97
+    assert not np.array_equal(first.mask, other.mask)  # no two extractions end at quite the same place
     assert not np.array_equal(first.volume, other.volume)
     assert (first.volume[first.mask] > 0).all()
     assert not first.volume[~first.mask].any()

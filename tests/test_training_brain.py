@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from lesioncore.training.brain import BrainTraining, load_heads, segmentation_loss, split, train
-from lesioncore.training.head_scans import Draws, _curve, _moved, _quarter_turn, draw_anatomy, draw_scan
+from lesioncore.training.head_scans import Draws, _moved, _quarter_turn, curve, draw_anatomy, draw_scan
 from lesioncore.training.heads import brain_core, make_head
 
 from lesioncore.preprocess.brain_network import BrainNetwork, load_network
@@ -106,7 +106,7 @@ def test_curves_are_numpys_interpolation():
     knots, heights = torch.tensor([0.0, 0.3, 0.5, 1.0]), torch.tensor([0.1, 0.9, 0.2, 0.7])
     values = torch.linspace(-0.5, 1.5, 101)
     expected = np.interp(values.numpy(), knots.numpy(), heights.numpy())
-    np.testing.assert_allclose(_curve(values, knots, heights), expected, atol=1e-6)
+    np.testing.assert_allclose(curve(values, knots, heights), expected, atol=1e-6)
 
 
 def test_loss_against_numpy():

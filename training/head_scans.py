@@ -99,7 +99,7 @@ def _recoloured(head: Head, draws: Draws) -> Tensor:
     else:
         heights = draws.normal(8).abs()
         heights[0] = heights[0] if draws.chance(0.3) else 0.0
-    return _curve(image, knots, heights)
+    return curve(image, knots, heights)
 
 
 def _rendered(head: Head, draws: Draws) -> Tensor:
@@ -128,7 +128,7 @@ def _rendered(head: Head, draws: Draws) -> Tensor:
         heights[1:] = torch.tensor([draws.uniform(0.0, 1.2) for _ in range(9)])
     t1 = head.t1.float()
     wander = 0.12 * draws.uniform() * draws.field(shape, draws.uniform(3, 10))[0]
-    outside = _curve((t1 + wander * (t1 > 0.05)).clamp_min(0), torch.tensor(_KNOTS), heights)
+    outside = curve((t1 + wander * (t1 > 0.05)).clamp_min(0), torch.tensor(_KNOTS), heights)
     bone = head.solid & (t1 < _BONE_BELOW)
     outside = torch.where(bone, dark * draws.uniform(0.5, 1.5), outside)
     if draws.chance(0.15):  # CSF that the mask left out, as far as dura is
@@ -250,8 +250,8 @@ def _field_of_view(brain: Tensor, draws: Draws) -> Tensor:
     return seen[None]
 
 
-def _curve(values: Tensor, knots: Tensor, heights: Tensor) -> Tensor:
-    """A piecewise linear function through (knots, heights), constant beyond them."""
+def curve(values: Tensor, knots: Tensor, heights: Tensor) -> Tensor:
+    """A piecewise linear function through `heights` at increasing `knots`, constant beyond them."""
     segment = torch.bucketize(values, knots[1:-1])
     slopes = heights.diff() / knots.diff()
     return heights[segment] + slopes[segment] * (values.clamp(float(knots[0]), float(knots[-1])) - knots[segment])

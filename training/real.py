@@ -19,6 +19,7 @@ from typing import Annotated
 import numpy as np
 import torch
 import tyro
+from lesioncore.training.augment import Augmentation
 from lesioncore.training.config import TrainingConfig
 from lesioncore.training.corruption import Corruption
 from lesioncore.training.heads import brain_core
@@ -41,7 +42,13 @@ RECIPE = MultiscaleVAERecipe(
     ),
     corruption=Corruption(strength=2.0, spacing=9.0),
 )
-TRAINING = TrainingConfig(slices_seen=400_000, batch_size=16, precision="bfloat16")
+TRAINING = TrainingConfig(
+    slices_seen=200_000,
+    batch_size=16,
+    precision="bfloat16",
+    validate_every=20_000,
+    augmentation=Augmentation(rotation=5.0, scaling=0.05, translation=2.0),
+)
 
 
 class CorePhantom(PhantomSubject):

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from lesioncore.training.head_scans import Draws
+from lesioncore.training.head_scans import Draws, curve
 from lesioncore.training.heads import VOXEL_SIZE, Head, make_head
 from torch import Tensor
 
@@ -22,6 +22,7 @@ from lesioncore.data.grid import SliceGrid
 from lesioncore.data.nifti import load_image
 from lesioncore.data.orientation import Orientation
 from lesioncore.preprocess.registration import register
+from lesioncore.preprocess.template import template_depth
 from lesioncore.subjects import Loaded, Subject
 from lesioncore.subjects.subject import source_hash
 
@@ -37,7 +38,7 @@ _LEVELS: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, 
 # iron darkens the pallidum on T2w and FLAIR; the rest differs a little from region to region and person to person.
 _IRON = {7: -0.3, 8: -0.1, 9: -0.9}
 _GROUPS = 12
-_VENTRICLES, _WHITE = 2, (3, 4)
+_VENTRICLES, _WHITE, _CORTEX = 2, (3, 4), 11
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,11 @@ class RenderedSubject(Subject):
         digest = hashlib.sha256(f"{self.person} {self.modality} {self.number}".encode()).digest()
         seed = int.from_bytes(digest[:6], "big")
         image = render_brain(anatomy.head, self.modality, Draws(seed))
-        core = anatomy.head.core
-        volume = torch.where(core, image.clamp_min(1e-3), 0.0).numpy()
-        return Loaded(volume, anatomy.affine, core.numpy(), None, self._registration(anatomy))
+        to_template = self._registration(anatomy)
+        deep = torch.from_numpy(template_depth(image.shape, to_template @ anatomy.affine)) == 2
+        brain = _cut_out(anatomy.head, Draws(seed + 1)) | (deep & anatomy.head.brain)
+        volume = torch.where(brain, image.clamp_min(1e-3), 0.0).numpy()
+        return Loaded(volume, anatomy.affine, brain.numpy(), None, to_template)
 
     def _registration(self, anatomy: _Anatomy) -> npt.NDArray[np.float64]:
         kept = self.cache / f"{file_digest(self.scan).hex()[:16]}.txt"
@@ -150,7 +153,7 @@ def render_brain(head: Head, contrast: str, draws: Draws) -> Tensor:
     head : Head
         The anatomy.
     contrast : {"T1w", "T2w", "FLAIR"}
-        A T1w scan is half the person's own, half rendered.
+        A T1w scan is, three times in four, mostly the person's own with its tissues brought to other levels.
     draws : Draws
         Where the random numbers come from.
 
@@ -174,27 +177,44 @@ def render_brain(head: Head, contrast: str, draws: Draws) -> Tensor:
     # CSF flows: brighter and darker from place to place.
     flow = 1 + draws.uniform(0, 0.25) * draws.field(shape, draws.uniform(4, 12))[0]
     image = grey_level + white_step * white + (csf_level * flow - grey_level) * csf + offsets[head.group.long()]
-    image = image + _ageing(head, contrast_size if contrast != "T1w" else -contrast_size, draws)
+    image = image + _caps(head, contrast_size if contrast != "T1w" else -contrast_size, draws)
     texture = draws.uniform(0.01, 0.06)
     for spacing in (1.5, 4.0):
         image = image * (1 + texture * draws.field(shape, spacing)[0])
     if contrast == "T1w" and draws.chance(0.75):
-        image = torch.lerp(image, head.t1.float() * (grey_level + white_step), draws.uniform(0.5, 1.0))
+        own = _recoloured(head, (csf_level, grey_level, grey_level + white_step))
+        image = torch.lerp(image, own, draws.uniform(0.5, 1.0))
     return _scanned(image, draws)
 
 
-def _ageing(head: Head, size: float, draws: Draws) -> Tensor:
-    """White matter along the ventricles and in small spots that changes with age: by up to `size` and more."""
-    shape = head.t1.shape
-    ventricles = (head.group == _VENTRICLES).float()[None, None]
-    near = ventricles
+def _recoloured(head: Head, levels: tuple[float, float, float]) -> Tensor:
+    """The person's own T1w scan with its fluid, grey and white matter at other levels."""
+    t1 = head.t1.float()
+    fluid, grey = (float(t1[head.group == group].median()) for group in (_VENTRICLES, _CORTEX))
+    knots = torch.tensor([0.0, fluid, max(grey, fluid + 0.1), 1.0, 1.5])  # white matter is at 1
+    slope = (levels[2] - levels[1]) / float(knots[3] - knots[2])
+    return curve(t1, knots, torch.tensor([0.6 * levels[0], *levels, levels[2] + 0.5 * slope]))
+
+
+def _cut_out(head: Head, draws: Draws) -> Tensor:
+    """The core, its border up to about a voxel further in or out from place to place, as extractions differ."""
+    share = F.avg_pool3d(head.core.float()[None, None], 3, 1, 1, count_include_pad=False)[0, 0]
+    wander = draws.uniform(0.0, 0.25) * draws.field(head.t1.shape, draws.uniform(3, 10))[0]
+    return (share + wander > 0.5) & head.brain
+
+
+def _caps(head: Head, size: float, draws: Draws) -> Tensor:
+    """White matter along the ventricles, which changes with age in everyone.
+
+    It stays well below the changes of a disease: a prior that has seen those takes them for healthy.
+    """
+    near = (head.group == _VENTRICLES).float()[None, None]
     for _ in range(2):
         near = F.avg_pool3d(near, 3, 1, 1)
     white = torch.isin(head.group, torch.tensor(_WHITE, dtype=head.group.dtype)).float() * head.white.float() / 255
-    strength = draws.uniform(0.0, 1.2) if draws.chance(0.6) else 0.0
-    caps = near[0, 0].clamp(0, 0.4) / 0.4 * (1 + 0.5 * draws.field(shape, 5)[0]).clamp(0, 2)
-    spots = (draws.field(shape, 2.5)[0] - draws.uniform(2.2, 3.2)).clamp(0, 1)
-    return size * strength * white * (caps + spots)
+    strength = draws.uniform(0.0, 0.4) if draws.chance(0.5) else 0.0
+    caps = near[0, 0].clamp(0, 0.4) / 0.4 * (1 + 0.5 * draws.field(head.t1.shape, 5)[0]).clamp(0, 2)
+    return size * strength * white * caps
 
 
 def _scanned(image: Tensor, draws: Draws) -> Tensor:

@@ -26,7 +26,7 @@ from lesioncore.preprocess.mask import flood
 VOXEL_SIZE = 2.0
 """Size (mm) of the network's voxels."""
 _SIGNAL = 0.15  # of what `normalize` makes 1
-_MARGIN = 10  # voxels around the brain that the network is to see
+_LARGEST, _MARGIN = 96, 6  # voxels: of a box that holds any brain; around the brain that the network is to see
 _RIM = 12.0  # mm, the widest rim of CSF
 _SHELL = (8.0, 20.0)  # mm from the brain, where a head has skull, fat and muscle
 _HEAD_SHARE = 0.15
@@ -198,14 +198,16 @@ class _Grid:
 
 @torch.inference_mode()
 def _find(network: BrainNetwork, scan: Tensor, device: torch.device) -> Tensor:
-    """Logits ``[2, X, Y, Z]``: first of all that carries signal, then of the brain with what is around it."""
-    box = _box(F.avg_pool3d(scan[None], 3, 1, 1)[0] > _SIGNAL, 2)
-    logits = _run(network, scan, box, device)
-    core = _solid(logits[1].sigmoid()) > 0.5
-    if core.any():
-        closer = _box(core, _MARGIN)
-        if _voxels(closer) < 0.95 * _voxels(box):  # the network's statistics depend on how much it sees of the rest
-            logits = _run(network, scan, closer, device)
+    """Logits ``[2, X, Y, Z]``, found in ever closer views.
+
+    The network's statistics depend on how much it sees of what is around the brain: first of all that carries signal,
+    then of a box that holds any brain, around the middle of what was taken for it, then of the brain and its border.
+    """
+    logits = _run(network, scan, _box(F.avg_pool3d(scan[None], 3, 1, 1)[0] > _SIGNAL, 2), device)
+    for closer in (_around, lambda core: _box(core, _MARGIN)):
+        core = _solid(logits[1].sigmoid()) > 0.5
+        if core.any():
+            logits = _run(network, scan, closer(core), device)
     return logits
 
 
@@ -228,8 +230,10 @@ def _box(mask: Tensor, margin: int) -> tuple[slice, ...]:
     return tuple(bounds)
 
 
-def _voxels(box: tuple[slice, ...]) -> int:
-    return math.prod(side.stop - side.start for side in box)
+def _around(mask: Tensor) -> tuple[slice, ...]:
+    """A box that holds any brain, around the middle of a mask."""
+    middle, half = mask.nonzero().float().median(0).values.int().tolist(), _LARGEST // 2
+    return tuple(slice(max(0, m - half), min(n, m + half)) for m, n in zip(middle, mask.shape, strict=True))
 
 
 def _solid(share: Tensor) -> Tensor:

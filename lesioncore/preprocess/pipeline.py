@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 
 from lesioncore.preprocess.mask import brain_mask
+from lesioncore.preprocess.template import template_depth
 
 Step = Literal["extract", "bias", "register"]
 STEPS: tuple[Step, ...] = get_args(Step)
@@ -20,7 +21,7 @@ STEPS: tuple[Step, ...] = get_args(Step)
 LARGEST_BRAIN = 2100.0
 """Volume, ml, that no brain reaches: a larger one has its skull, or its header is wrong."""
 
-_REACH, _LEAK = 12.0, 0.02  # mm around the template's brain; share of a brain beyond it after which it is found anew
+_LEAK = 0.02  # share of a brain that lies beyond the template's, after which the registration is made anew
 
 SMALLEST_BRAIN = 850.0
 """Volume, ml, below which an adult's extracted brain is remarked on: voxel sizes in the header may be wrong."""
@@ -121,8 +122,10 @@ def preprocess(
     steps : sequence of {"extract", "bias", "register"}
         What to do. ``"extract"`` finds the brain by the network of :mod:`lesioncore.preprocess.extraction`, also in a
         scan without its skull, so that brains end at the same place whoever stripped them: it gives the core, without
-        the rim of CSF. Without it the brain is `mask`, or what the constant background leaves; and where neither is a
-        brain, since the scan has its skull, it is extracted all the same. ``"bias"``
+        the rim of CSF. Where the scan is registered as well, the template has a say (:func:`template_depth`): what lies
+        far beyond its brain, such as a neck, is no brain, and what lies deep in it is, such as a dark lesion that the
+        network took for fluid. Without it the brain is `mask`, or what the constant background leaves; and where
+        neither is a brain, since the scan has its skull, it is extracted all the same. ``"bias"``
         (:mod:`lesioncore.preprocess.bias`) and ``"register"`` (:mod:`lesioncore.preprocess.registration`) need
         SimpleITK.
     device : str or torch.device
@@ -148,12 +151,12 @@ def preprocess(
     start = time.perf_counter()
     background = None if "extract" in wanted or mask is not None else background_brain(values, affine)
     if "extract" in wanted or (mask is None and background is None):
-        brain, figures = _extract(values, affine, mask, device)
+        brain, limit, figures = _extract(values, affine, mask, device)
         finish("extract", figures, start)
     else:
         given = mask if mask is not None else background
         assert given is not None
-        brain = given
+        brain = limit = given
     if not brain.any():
         raise ValueError("mask: no voxel is brain; check that it belongs to this scan")
     if "bias" in wanted:
@@ -169,40 +172,22 @@ def preprocess(
 
         start = time.perf_counter()
         registration = register(values, affine, brain)
+        quality = {}
         if "extract" in wanted:
-            near = near_template(brain, registration.matrix @ affine)
+            near = brain & (template_depth(brain.shape, registration.matrix @ affine) > 0)
             if np.count_nonzero(near) < (1 - _LEAK) * np.count_nonzero(brain):  # it pulled at the registration
                 registration = register(values, affine, near)
-            brain = near
+            depth = template_depth(brain.shape, registration.matrix @ affine)
+            deep = (depth == 2) & limit & ~brain
+            quality = {
+                name: round(volume_ml(part, affine), 1)
+                for name, part in (("beyond_ml", brain & (depth == 0)), ("deep_ml", deep))
+            }
+            brain = (brain & (depth > 0)) | deep
         to_template = registration.matrix
-        quality = asdict(registration.quality)
-        finish("register", {name: np.round(figure, 3).tolist() for name, figure in quality.items()}, start)
+        quality |= {name: np.round(figure, 3).tolist() for name, figure in asdict(registration.quality).items()}
+        finish("register", quality, start)
     return PreprocessedScan(values, brain, to_template, tuple(done))
-
-
-def near_template(brain: npt.NDArray[np.bool_], voxel_to_template: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-    """What of an extracted brain lies within 12 mm of the template's: a neck that was taken along does not.
-
-    Parameters
-    ----------
-    brain : ndarray
-        ``[X, Y, Z]`` bool.
-    voxel_to_template : ndarray
-        ``[4, 4]``, from voxel indices to the template's mm.
-    """
-    from lesioncore.preprocess.extraction import dilate
-    from lesioncore.preprocess.template import VOXEL_SIZE, brain_template
-
-    template, reach = brain_template(), round(_REACH / VOXEL_SIZE)
-    grown = dilate(torch.from_numpy(np.pad(template.brain, reach)), reach).numpy()
-    voxels = np.argwhere(brain)
-    to_index = np.linalg.inv(template.affine) @ voxel_to_template
-    places = np.rint(voxels @ to_index[:3, :3].T + to_index[:3, 3]).astype(np.int64) + reach
-    inside = np.all((places >= 0) & (places < grown.shape), axis=1)
-    inside[inside] = grown[tuple(places[inside].T)]
-    near = np.zeros_like(brain)
-    near[tuple(voxels[inside].T)] = True
-    return near
 
 
 def _extract(
@@ -210,8 +195,8 @@ def _extract(
     affine: npt.NDArray[np.float64],
     mask: npt.NDArray[np.bool_] | None,
     device: str | torch.device,
-) -> tuple[npt.NDArray[np.bool_], dict[str, Any]]:
-    """The core of the brain, within `mask` if there is one, and what was seen on the way."""
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], dict[str, Any]]:
+    """The core of the brain, within `mask` if there is one, what no brain reaches beyond, and what was seen."""
     from lesioncore.preprocess.extraction import core_within, extract_brain, head_or_brain
 
     if mask is None:
@@ -227,6 +212,7 @@ def _extract(
         found = extract_brain(stripped, affine, device=device)
         kind, share, stripped_to = "mask", 0.0, mask
     brain = found.core if stripped_to is None else core_within(stripped_to, affine, found)
+    limit = values > values.min() if stripped_to is None else stripped_to  # what was cut or turned away is no brain
     figures = {
         "input": kind,
         "signal_around": round(share, 3),
@@ -234,7 +220,7 @@ def _extract(
         "mask_ml": round(found.volume, 1),
         "confidence": round(found.confidence, 4),
     }
-    return brain, figures
+    return brain, limit, figures
 
 
 def background_brain(values: npt.NDArray[np.float32], affine: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_] | None:
