@@ -45,7 +45,7 @@ class HealthySubject:
         How far the brain reaches from left to right, back to front and bottom to top, mm
         (:attr:`lesioncore.scan.SliceStack.extent`).
     spread : float or None
-        Spread of the person's residual, z-scores (:func:`lesioncore.scoring.robust_spread`).
+        Spread of the person's residual, z-scores (:func:`lesioncore.spread.robust_spread`).
     """
 
     thresholds: tuple[float, ...]

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 from torch import Tensor
 
 from lesioncore.scan import SliceStack
 from lesioncore.smoothing import smooth
-
-_QUANTILE = 0.7
-_OUTLIER = 4.0
-_ROUNDS = 20
+from lesioncore.spread import robust_spread
 
 
 @dataclass(frozen=True)
@@ -24,7 +20,7 @@ class Deviation:
     values : Tensor
         ``[N, 1, H, W]``, signed: z-scores, or multiples of `spread` where the scan's own spread is the unit.
     spread : float
-        Spread (z-scores) of the smoothed residual over the brain (:func:`robust_spread`).
+        Spread (z-scores) of the smoothed residual over the brain (:func:`lesioncore.spread.robust_spread`).
     """
 
     values: Tensor
@@ -53,27 +49,3 @@ def deviation(residual: Tensor, stack: SliceStack, *, smoothing: float, standard
     spread = robust_spread(values[stack.mask])
     divide = standardize and stack.voxel_size is not None and spread > 0
     return Deviation(values / spread if divide else values, spread)
-
-
-def robust_spread(values: Tensor) -> float:
-    """Spread of the values that are no outliers: the 70 % quantile of their size.
-
-    Outliers lie beyond four times the spread; they are left out until that changes nothing, so that a lesion hardly
-    matters. 0 without values.
-
-    Parameters
-    ----------
-    values : Tensor
-        Signed deviations of a brain's voxels, any shape.
-    """
-    size = np.sort(values.detach().abs().flatten().double().cpu().numpy())
-    inliers, spread = len(size), 0.0
-    for _ in range(_ROUNDS):
-        if inliers == 0:
-            return 0.0
-        spread = float(np.quantile(size[:inliers], _QUANTILE))
-        fewer = int(np.searchsorted(size, _OUTLIER * spread, side="right"))
-        if fewer == inliers:
-            break
-        inliers = fewer
-    return spread

@@ -21,8 +21,8 @@ def smooth(residual: Tensor, mask: Tensor, voxel_size: tuple[float, float, float
     residual, mask : Tensor
         ``[N, 1, H, W]``: neighbouring slices of one scan, and its brain (bool).
     voxel_size : tuple of float or None
-        Size of a pixel along H and W and the distance of the slices, mm. Without it nothing is smoothed: slices
-        without geometry may be anyone's.
+        Size of a pixel along H and W and the distance of the slices, mm; an infinite one smooths along no such axis.
+        Without it nothing is smoothed: slices without geometry may be anyone's.
     sigma : float
         Standard deviation, mm; 0 returns the residual as it is.
 
@@ -41,6 +41,8 @@ def smooth(residual: Tensor, mask: Tensor, voxel_size: tuple[float, float, float
 
 def _along(volume: Tensor, axis: int, sigma: float) -> Tensor:
     """Smooth ``[N, H, W]`` along one axis by `sigma` of its steps; 0 beyond the edges."""
+    if sigma == 0:
+        return volume
     radius = int(_TRUNCATE * sigma + 0.5)
     offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
     kernel = torch.exp(-0.5 * (offsets / sigma).square())

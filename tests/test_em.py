@@ -75,12 +75,46 @@ def test_objective_is_that_of_the_restoration_and_inputs_are_kept():
     assert not torch.equal(found.restored, y)
 
 
-def test_result_does_not_depend_on_the_batch():
+@pytest.mark.parametrize("outlier", [None, 1.0])
+def test_result_does_not_depend_on_the_batch(outlier):
     model, (y, mask) = tiny_gmvae().double(), slices(5)
-    whole, parts = (EMSolver(steps=4).solve(y, mask, held(model, batch_size=n)).restored for n in (5, 2))
-    alone = EMSolver(steps=4).solve(y[3:4], mask[3:4], held(model)).restored
+    solver = EMSolver(steps=4, outlier=outlier)
+    whole, parts = (solver.solve(y, mask, held(model, batch_size=n)).restored for n in (5, 2))
+    alone = solver.solve(y[3:4], mask[3:4], held(model)).restored
     assert torch.allclose(whole, parts, atol=1e-10)
     assert torch.allclose(whole[3:4], alone, atol=1e-10)
+
+
+def test_what_was_detected_no_longer_informs_the_encoder():
+    """A prior that can follow the lesion does not where its pixels are missing: the others say what lies under it."""
+    generator = torch.Generator().manual_seed(1)
+    loadings = torch.randn(24, 20, 5, generator=generator, dtype=torch.float64)
+    loadings[8:14, 6:12, 4] += 3.0  # a direction much like the lesion
+    prior = PPCAPrior(torch.zeros(1, 1, 24, 20, dtype=torch.float64), loadings.reshape(480, 5), 0.5**0.5)
+    healthy = loadings @ torch.randn(5, generator=generator, dtype=torch.float64)
+    lesion = torch.zeros(1, 1, 24, 20, dtype=torch.float64)
+    lesion[..., 8:14, 6:12] = 8.0
+    noise = 0.5**0.5 * torch.randn(lesion.shape, generator=generator, dtype=torch.float64)
+    y, mask = healthy + lesion + noise, torch.ones(1, 1, 24, 20, dtype=torch.bool)
+
+    def error(solver: EMSolver) -> float:
+        found = y - solver.solve(y, mask, held(prior, 1.0)).restored
+        return float((found - lesion)[lesion > 0].abs().mean())
+
+    plain, robust = error(EMSolver(20, 200)), error(EMSolver(20, 200, outlier=3.0))
+    assert robust < 0.7 * plain
+    assert error(EMSolver(20, 200, outlier=1e6)) == pytest.approx(plain, rel=1e-9)
+
+
+def test_coupled_slices_are_judged_as_one_volume():
+    model, (y, mask) = tiny_vae().double(), slices(6)
+    solver, tv = EMSolver(steps=3, outlier=1.0), TotalVariation(depth_weight=0.5)
+    elbo = ElboGradient(model, hold_posterior=True)
+    both = solver.solve(y, mask, Objective(elbo, 0.5, tv, (4, 2))).restored
+    first = solver.solve(y[:4], mask[:4], Objective(elbo, 0.5, tv)).restored
+    assert torch.allclose(both[:4], first, atol=1e-10)
+    alone = solver.solve(y[:4], mask[:4], Objective(elbo, 0.5)).restored
+    assert not torch.allclose(both[:4], alone, atol=1e-3)
 
 
 def test_float32_follows_float64_on_every_device(device):
@@ -126,6 +160,6 @@ def test_what_em_refuses():
         lc.restore(y.float(), other, config=lc.RestoreConfig("em", tv_weight=1.0, normalized=True))
     with pytest.raises(ValueError, match="kl_weight: got 2"):
         lc.restore(y.float(), tiny_vae(), config=lc.RestoreConfig("em", tv_weight=1.0, kl_weight=2.0))
-    for name, value in {"steps": -1, "inner_iterations": 0}.items():
+    for name, value in {"steps": -1, "inner_iterations": 0, "outlier": 0.0}.items():
         with pytest.raises(ValueError, match=f"{name}: got {value}, expected"):
             EMSolver(**{name: value})

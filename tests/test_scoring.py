@@ -14,8 +14,9 @@ import lesioncore as lc
 from lesioncore.detectors import MAPDetector
 from lesioncore.healthy import HealthyScores, merged
 from lesioncore.scan import SliceStack
-from lesioncore.scoring import deviation, robust_spread
+from lesioncore.scoring import deviation
 from lesioncore.smoothing import smooth
+from lesioncore.spread import robust_spread
 
 SHAPE = (20, 1, 30, 30)
 

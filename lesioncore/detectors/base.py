@@ -39,7 +39,7 @@ class ScanScore:
     values : ndarray
         In the scan's storage order; 0 outside the brain.
     spread : float or None
-        Spread of the deviation behind it, z-scores (:func:`lesioncore.scoring.robust_spread`); None if there is none.
+        Spread of the deviation behind it, z-scores (:func:`lesioncore.spread.robust_spread`); None if there is none.
     """
 
     values: np.ndarray

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from lesioncore.solvers.objective import Objective, ProgressCallback, Solution, check_problem
+from lesioncore.smoothing import smooth
+from lesioncore.solvers.objective import Objective, Problems, ProgressCallback, Solution, check_problem
 from lesioncore.solvers.tv_prox import TVProx
+from lesioncore.spread import robust_spread
+
+_SMOOTHING = 1.5  # pixels, of the residual that is judged: single pixels of it are noise
 
 
 @dataclass(frozen=True)
@@ -25,12 +31,21 @@ class EMSolver:
     how to mislead the encoder: small changes of the image that make it explain a lesion. Here nothing is differentiated
     through a network, which makes a step a forward pass alone. The bound itself may fall in a step.
 
+    A lesion is in the first image that the encoder sees, which follows it in part, so that less of it is left to be
+    found. With `outlier`, pixels that deviate by more than healthy ones do count as missing from then on: the next
+    E-step sees there what the model expected (EM for missing data, Dempster et al. 1977, section 4.1), so that what was
+    detected no longer informs the encoder. The M-step sees all pixels as before.
+
     Parameters
     ----------
     steps : int
         Number of steps; the first alone is one TV prox of the projection's residual.
     inner_iterations : int
         Iterations of the proximal operator's dual in each step, warm-started from the last.
+    outlier : float, optional
+        Size of the smoothed ``Y - mu_X`` (Gaussian, 1.5 pixels) above which a pixel is missing, with its neighbours in
+        the slice, in units of its spread over the problem's brain (:func:`lesioncore.spread.robust_spread`). None takes
+        every pixel as it is.
 
     Raises
     ------
@@ -41,12 +56,15 @@ class EMSolver:
     holds_posterior: ClassVar[bool] = True
     steps: int = 5
     inner_iterations: int = 30
+    outlier: float | None = None
 
     def __post_init__(self) -> None:
         if self.steps < 0:
             raise ValueError(f"steps: got {self.steps}, expected a whole number >= 0")
         if self.inner_iterations < 1:
             raise ValueError(f"inner_iterations: got {self.inner_iterations}, expected a whole number >= 1")
+        if self.outlier is not None and not (self.outlier > 0 and math.isfinite(self.outlier)):
+            raise ValueError(f"outlier: got {self.outlier}, expected a positive number (spreads), or None")
 
     @torch.no_grad()
     def solve(
@@ -59,18 +77,36 @@ class EMSolver:
         prox = TVProx(y, mask, objective.tv, problems, self.inner_iterations)
         weights = [y.new_full((1,), 0.5 * objective.tv_weight)] * len(problems.stacks(y))
         d = torch.zeros_like(y)
+        missing, expected = torch.zeros_like(mask), y
         history = []
         # The gradient at the last iterate is not needed, but its ELBO closes the recorded curve.
         for step in range(self.steps + 1):
             x = y - d
-            elbo, gradient = objective.elbo(x)
+            seen = x if self.outlier is None else torch.where(missing, expected, x)
+            elbo, gradient = objective.elbo(seen)
             # The prox is of the exact TV, so the isotropic form is judged without its smoothing too.
             total_variation = objective.tv_value(x, y, problems, eps=0.0)
             history.append(problems.sums(elbo) - objective.tv_weight * total_variation)
             if step == self.steps:
                 break
-            # The gradient is 2 (mu_X - X) where the pixels' variance is 1/2, so this step lands on Y - mu_X.
-            d = prox(torch.sub(d, gradient, alpha=0.5), weights)
+            # The gradient is 2 (mu_X - X) where the pixels' variance is 1/2.
+            expected = torch.add(seen, gradient, alpha=0.5)
+            residual = y - expected
+            d = prox(residual, weights)
+            if self.outlier is not None:
+                missing = _outliers(residual, mask, objective.tv.depth_weight, problems, self.outlier)
             if progress is not None:
                 progress(step + 1, self.steps)
         return Solution(y - d, torch.stack(history))
+
+
+def _outliers(residual: Tensor, mask: Tensor, depth_weight: float, problems: Problems, cutoff: float) -> Tensor:
+    """Which pixels deviate by more than healthy ones of their problem do, and their neighbours in the slice."""
+    depths = [1] * len(residual) if problems.depths is None else list(problems.depths)
+    spacing = math.inf if problems.depths is None else 1.0 / depth_weight  # pixels between slices
+    found = torch.zeros_like(mask)
+    for out, part, brain in zip(found.split(depths), residual.split(depths), mask.split(depths), strict=True):
+        size = smooth(part, brain, (1.0, 1.0, spacing), _SMOOTHING).abs()
+        above = (size > cutoff * robust_spread(size[brain])).to(residual.dtype)
+        out.copy_((F.max_pool2d(above, 3, stride=1, padding=1) > 0) & brain)
+    return found
