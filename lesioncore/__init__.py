@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 from lesioncore import _ops as _ops  # before all that needs it: it says what is wrong where nothing is built
 from lesioncore.calibrate import calibrate
 from lesioncore.calibration import Calibration
+from lesioncore.choice import choose_prior
 from lesioncore.config import RestoreConfig
 from lesioncore.data.grid import SliceGrid
 from lesioncore.detectors import Detector, load_detector
@@ -61,6 +62,7 @@ __all__ = [
     "__version__",
     "available_priors",
     "calibrate",
+    "choose_prior",
     "embedded_priors",
     "load_detector",
     "load_model",

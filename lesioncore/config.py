@@ -179,8 +179,10 @@ class RestoreConfig:
 
     def settings(self) -> dict[str, Any]:
         """What a calibration belongs to: all that changes a score, but for weight and smoothing (JSON-able)."""
+        # An option that is off is left out, so that calibrations from before there was such an option hold.
+        options = {name: value for name, value in asdict(self.decided_solver).items() if value is not None}
         return {
-            "solver": {"name": self.solver_name, **asdict(self.decided_solver)},
+            "solver": {"name": self.solver_name, **options},
             "tv": self.tv,
             "tv_eps": self.tv_eps,
             "tv_dimensions": self.tv_dimensions,

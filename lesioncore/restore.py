@@ -14,8 +14,10 @@ import torch
 from lesioncore import _ops
 from lesioncore.batches import computing
 from lesioncore.calibration import Calibration
+from lesioncore.choice import AUTO, choose_prior
 from lesioncore.config import RestoreConfig
 from lesioncore.precision import precision_for
+from lesioncore.priors import load_prior
 from lesioncore.priors.base import PriorMetadata, metadata_of
 from lesioncore.result import Restoration, RunRecord
 from lesioncore.scan import Scan, Volume, prepare_all
@@ -24,7 +26,7 @@ from lesioncore.solve import solve_stacks
 
 def restore(
     volume: Volume | Sequence[Volume],
-    prior: Any,
+    prior: Any = AUTO,
     *,
     mask: Volume | Sequence[Volume] | None = None,
     affine: np.ndarray | None = None,
@@ -44,8 +46,9 @@ def restore(
         Scans, with their skull or without. Images may be stored in any orientation. Arrays and tensors are
         ``[X, Y, Z]`` in RAS+ order at the prior's voxel size unless `affine` is given, or slices ``[N, 1, H, W]`` on
         the prior's grid. The slices of a list share batches; the result of each scan is the same as alone.
-    prior : Prior
-        From :func:`lesioncore.load_prior`, or any object with ``elbo(x) -> [N]``.
+    prior : Prior or str
+        From :func:`lesioncore.load_prior`, or any object with ``elbo(x) -> [N]``; or the name of one that can be
+        loaded. ``"auto"`` is the embedded one of the scans' contrast (:func:`lesioncore.choose_prior`).
     mask : as `volume`, optional
         Brain masks on the scans' grids. When absent, the brain is what the constant background leaves, or extracted
         where there is a skull.
@@ -72,6 +75,8 @@ def restore(
     TypeError
         If an argument is of a kind not listed.
     """
+    if isinstance(prior, str):
+        prior = load_prior(_chosen(volume, mask, affine) if prior == AUTO else prior)
     config = (config or RestoreConfig()).for_prior(prior)
     metadata = metadata_of(prior)
     target = resolve_device(device)
@@ -119,6 +124,13 @@ def restore(
     for result in results:
         warn_unusual(result.remarks, result.scan, metadata, stacklevel=3)
     return results if several else results[0]
+
+
+def _chosen(volume: Any, mask: Any, affine: np.ndarray | None) -> str:
+    """Name of the embedded prior of the scans' contrast."""
+    volumes = volume if isinstance(volume, (list, tuple)) else [volume]
+    masks = mask if isinstance(mask, (list, tuple)) else None if mask is None else [mask]
+    return choose_prior(volumes, masks, affine=affine).prior
 
 
 def resolve_device(device: str | torch.device) -> torch.device:

@@ -16,6 +16,7 @@ import torch
 from nibabel.affines import voxel_sizes
 
 from lesioncore.calibration import Calibration
+from lesioncore.choice import doubt
 from lesioncore.config import RestoreConfig
 from lesioncore.data.files import replace_atomically
 from lesioncore.data.nifti import save_image
@@ -75,7 +76,7 @@ class Restoration:
     objective : list of float
         Mean of the objective over the slices with brain, in nats, at the observation and after each step.
     remarks : list of str
-        In what the scan is unlike the calibration's healthy ones, as whole sentences.
+        In what the scan is unlike the prior's contrast or the calibration's healthy ones, as whole sentences.
     solution : Solution
         Restored slices on the prior's grid, and the objective of each.
     scan : Scan
@@ -167,10 +168,11 @@ class Restoration:
 
     @cached_property
     def remarks(self) -> list[str]:
+        found = [] if (other := doubt(self.scan, self.record.metadata.modality)) is None else [other]
         if self.record.calibration is None:
-            return []
+            return found
         scores = self._score[self.scan.brain()]
-        return self.record.calibration.unusual(scores, self.scan.bend, self.scan.extent, self.spread)
+        return found + self.record.calibration.unusual(scores, self.scan.bend, self.scan.extent, self.spread)
 
     def rank(self) -> Any:
         """Fraction of the calibration's healthy brain pixels that score lower, in [0, 1]; needs a calibration."""

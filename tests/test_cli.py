@@ -15,6 +15,7 @@ from models import head, scan_values, tiny_calibration, tiny_metadata, tiny_vae
 
 import lesioncore as lc
 from lesioncore import _info
+from lesioncore.choice import PRIORS
 from lesioncore.cli import main
 from lesioncore.cli.output import UsageError
 from lesioncore.cli.scans import select
@@ -75,6 +76,17 @@ def test_restore_speaks_to_people_on_stdout(tmp_path, prior, capsys):
     for expected in (str(tmp_path / "out"), "ml at 1 %", "ml at 5 %", "ml at 10 %", "not a medical device"):
         assert expected in captured.out
     assert captured.err == ""
+
+
+def test_restore_says_which_prior_it_chose(tmp_path, prior, capsys, monkeypatch):
+    monkeypatch.setitem(PRIORS, "T2w", prior)
+    path = scan(tmp_path / "sub-01_T2w.nii.gz")
+    assert main(["restore", str(path), "-o", str(tmp_path / "out")]) == 0
+    assert f"prior {prior}: the scans are taken for T2w by the file's name" in capsys.readouterr().err
+    facts = json.loads((tmp_path / "out" / "sub-01_desc-restored_T2w.json").read_text())
+    chosen = lc.restore(path)
+    assert facts["Prior"] == chosen.sidecar()["Prior"]
+    assert np.array_equal(chosen.residual.get_fdata(), lc.restore(path, prior).residual.get_fdata())
 
 
 def test_options_reach_the_solver_and_masks_of_another_restoration_do_not_stay(tmp_path, prior, capsys):
@@ -253,7 +265,7 @@ def test_another_contrast_of_the_same_subject_keeps_its_images(tmp_path, prior, 
         ("restore SCAN -o OUT --prior PRIOR --device tpu", 1, "tpu"),
         ("restore EMPTY -o OUT --prior PRIOR", 2, "no scan"),
         ("restore -o OUT --prior PRIOR", 2, "INPUT"),
-        ("restore SCAN -o OUT", 2, "--prior"),
+        ("restore SCAN OTHER -o OUT", 1, "--prior: got 'auto' for scans of T1w, T2w"),
         ("restore SCAN -o OUT --prior PRIOR --steps -1", 2, "-1"),
         ("restore SCAN -o OUT --prior PRIOR --seed -1", 2, "--seed"),
         ("restore SCAN -o OUT --prior PRIOR --workers -1", 2, "--workers"),
@@ -276,6 +288,7 @@ def test_failures_say_why_in_one_line(tmp_path, prior, capsys, arguments, code, 
     (tmp_path / "empty").mkdir()
     places = {
         "SCAN": str(scan(tmp_path / "sub-01_T2w.nii.gz")),
+        "OTHER": str(scan(tmp_path / "sub-02_T1w.nii.gz")),
         "OUT": str(tmp_path / "out"),
         "EMPTY": str(tmp_path / "empty"),
         "PRIOR": prior,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -9,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 from heads import dice
+from lesioncore.training.config import TrainingConfig
 from lesioncore.training.head_scans import Draws
 from lesioncore.training.heads import make_head
-from lesioncore.training.real import Build, people
+from lesioncore.training.real import RECIPE, Build, build, people
 from lesioncore.training.rendered import RenderedSubject, render_brain, rendered_subjects
 
 import lesioncore as lc
@@ -109,3 +111,38 @@ def test_every_tenth_person_is_held_out_on_new_scanners(tmp_path):
     assert len({one.id for one in [*learning, *held_out]}) == len(learning) + len(held_out)
     with pytest.raises(ValueError, match="folder: "):
         rendered_subjects(tmp_path / "out", "T1w", 1, tmp_path)
+
+
+def test_a_prior_is_built_and_calibrated_on_people_it_has_not_seen(files, tmp_path, monkeypatch):
+    """The command as a whole, with a small network, on one head for ten people."""
+    suffixes = ("T1w.nii.gz", "desc-brain_mask.nii.gz", "desc-muse_dseg.nii.gz")
+    for number in range(10):
+        name = f"sub-{number:02d}"
+        for folder, suffix, source in zip(("", *2 * ("derivatives/muse",)), suffixes, files, strict=True):
+            path = tmp_path / "people" / folder / name / "anat" / f"{name}_{suffix}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.symlink_to(source)
+        regions = nib.load(files[2])
+        regions.header["descrip"] = name  # or all were the same scan
+        path.unlink()
+        nib.save(regions, path)
+    monkeypatch.setattr(
+        "lesioncore.training.real.RESTORE", lc.RestoreConfig(lc.EMSolver(1, 2, outlier=3.0), tv_weight=0.5)
+    )
+    small = lc.MultiscaleVAEConfig((100, 100), (4, 6), 3, finer_channels=(2,))
+    options = Build(
+        tmp_path / "people",
+        tmp_path / "out",
+        scanners=1,
+        recipe=replace(RECIPE, model=small),
+        training=TrainingConfig(slices_seen=64, batch_size=16),
+    )
+    prior = lc.load_prior(build(options, "FLAIR"))
+    assert (prior.metadata.name, prior.metadata.modality) == ("real-flair", "FLAIR")
+    assert prior.metadata.preprocessing == ("extract", "bias", "register")
+    assert prior.metadata.calibration.settings["solver"]["outlier"] == 3.0
+    assert prior.metadata.calibration.threshold(0.05) > 0
+    card = (tmp_path / "out" / "real-flair" / "README.md").read_text()
+    assert "9 scans" in card
+    assert "CC BY-SA 3.0" in card
+    assert str(tmp_path) not in (tmp_path / "out" / "real-flair" / "config.json").read_text()

@@ -37,7 +37,8 @@ class Restore:
     output : Path
         Folder for the results.
     prior : str
-        Name of an embedded prior, such as phantom-t2 or phantom-t1, or of another package's, or a prior's directory.
+        Name of an embedded prior, such as real-t2 or phantom-t2, or of another package's, or a prior's directory. auto
+        is the embedded one of the scans' contrast, by their names or else their intensities.
     mask : tuple of Path
         Brain masks, one for each scan in the same order. Derived from the constant background when absent.
     workers : int
@@ -56,7 +57,7 @@ class Restore:
         tyro.conf.arg(metavar="INPUT [INPUT ...]", help_behavior_hint="(required)"),
     ]
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="OUT")]
-    prior: Annotated[str, tyro.conf.arg(metavar="PRIOR")]
+    prior: Annotated[str, tyro.conf.arg(metavar="PRIOR")] = "auto"
     mask: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE [FILE ...]", help_behavior_hint="")] = ()
     options: Flat[RestoreOptions] = field(default_factory=RestoreOptions)
     postprocessing: Flat[PostProcessing] = field(default_factory=PostProcessing)
@@ -73,7 +74,7 @@ class Restore:
             raise UsageError(f"--workers: got {self.workers}, expected 0 or more")
         if self.resume and self.overwrite:
             raise UsageError("--resume: keeps results, which --overwrite replaces; give one of them")
-        prior = open_prior(self.prior)
+        prior = open_prior(self._chosen(output))
         config = replace(self.options.config(prior), postprocessing=self.postprocessing)
         modality = metadata_of(prior).modality
         selection = select(self.inputs, self.mask, modality)
@@ -109,6 +110,20 @@ class Restore:
             output.say(f"{len(done)} of {len(selection.jobs)} scans restored in {seconds:.1f} s")
         output.say(NOTE)
         return Report({"prior": self.prior, "scans": done, "failed": failed, "note": NOTE}, complete=not failed)
+
+    def _chosen(self, output: Output) -> str:
+        """The prior's name; that of the scans' contrast for auto, which is said."""
+        from lesioncore.choice import AUTO, choose_prior
+
+        if self.prior != AUTO:
+            return self.prior
+        jobs = select(self.inputs, self.mask, None).jobs
+        try:
+            choice = choose_prior([job.scan for job in jobs], [job.mask for job in jobs])
+        except (ValueError, OSError) as error:
+            raise CommandError(f"--prior: {str(error).removeprefix('prior: ')}") from error
+        output.note(f"prior {choice.prior}: the scans are taken for {choice.contrast} by {choice.reason}")
+        return choice.prior
 
     def _results(
         self,
