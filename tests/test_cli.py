@@ -81,8 +81,10 @@ def test_restore_speaks_to_people_on_stdout(tmp_path, prior, capsys):
 def test_restore_says_which_prior_it_chose(tmp_path, prior, capsys, monkeypatch):
     monkeypatch.setitem(PRIORS, "T2w", prior)
     path = scan(tmp_path / "sub-01_T2w.nii.gz")
-    assert main(["restore", str(path), "-o", str(tmp_path / "out")]) == 0
-    assert f"prior {prior}: the scans are taken for T2w by the file's name" in capsys.readouterr().err
+    assert main(["restore", str(path), "-o", str(tmp_path / "out"), "--json"]) == 0
+    captured = capsys.readouterr()
+    assert f"prior {prior}: the scans are taken for T2w by the file's name" in captured.err
+    assert json.loads(captured.out)["prior"] == prior
     facts = json.loads((tmp_path / "out" / "sub-01_desc-restored_T2w.json").read_text())
     chosen = lc.restore(path)
     assert facts["Prior"] == chosen.sidecar()["Prior"]

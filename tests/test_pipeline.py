@@ -27,6 +27,15 @@ from lesioncore.subjects import Loaded
 GRID = lc.SliceGrid(2.0, (100, 100))
 
 
+def cortical_lesion(brain):
+    """A ball of 10 voxels at the right end of a brain's middle, and all that lies within 12 voxels of that end."""
+    places = np.indices(brain.shape)
+    _, y, z = np.argwhere(brain).mean(0).round().astype(int)
+    side = np.flatnonzero(brain[:, y, z])[-1]
+    ball = (places[0] - side + 6) ** 2 + (places[1] - y) ** 2 + (places[2] - z) ** 2 < 10**2
+    return ball & brain, places[0] > side - 12
+
+
 @pytest.fixture(scope="module")
 def done():
     one = simulated_head("T1w")
@@ -147,10 +156,7 @@ def test_a_prior_is_restored_as_it_was_trained_or_calibrated(tmp_path):
 def test_a_lesion_at_the_cortex_stays_in_the_brain_of_a_stripped_scan(given):
     """Dark as CSF, so that the network takes it for the rim: what lies deep in the mask is brain all the same."""
     one = simulated_head("T1w")
-    places = np.indices(one.brain.shape)
-    _, y, z = np.argwhere(one.brain).mean(0).round().astype(int)
-    side = np.flatnonzero(one.brain[:, y, z])[-1]
-    lesion = ((places[0] - side + 6) ** 2 + (places[1] - y) ** 2 + (places[2] - z) ** 2 < 10**2) & one.brain
+    lesion, _ = cortical_lesion(one.brain)
     scan = np.where(lesion, 0.25 * one.stripped, one.stripped).astype(np.float32)
     found = preprocess(scan, one.affine, mask=one.brain if given else None, steps=("extract",))
     assert (found.brain & lesion).sum() > 0.7 * lesion.sum()
@@ -185,13 +191,10 @@ def test_what_lies_far_beyond_the_template_is_no_brain_and_what_lies_deep_in_it_
 
 def test_a_dark_lesion_at_the_cortex_of_a_head_stays_in_its_brain():
     one = simulated_head("T1w")
-    places = np.indices(one.brain.shape)
-    _, y, z = np.argwhere(one.brain).mean(0).round().astype(int)
-    side = np.flatnonzero(one.brain[:, y, z])[-1]
-    lesion = ((places[0] - side + 6) ** 2 + (places[1] - y) ** 2 + (places[2] - z) ** 2 < 10**2) & one.brain
+    lesion, beyond = cortical_lesion(one.brain)
     scan = np.where(lesion, 0.25 * one.head, one.head).astype(np.float32)
     found = preprocess(scan, one.affine, steps=("extract", "register"))
     assert (found.brain & lesion).sum() > 0.75 * lesion.sum()
     assert found.log()[1]["figures"]["deep_ml"] > 0
-    cut = np.where(places[0] > side - 12, scan.min(), scan)  # what was cut away is no brain
-    assert not (preprocess(cut, one.affine, steps=("extract", "register")).brain & (places[0] > side - 12)).any()
+    cut = np.where(beyond, scan.min(), scan)  # what was cut away is no brain
+    assert not (preprocess(cut, one.affine, steps=("extract", "register")).brain & beyond).any()

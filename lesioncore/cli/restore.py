@@ -74,7 +74,8 @@ class Restore:
             raise UsageError(f"--workers: got {self.workers}, expected 0 or more")
         if self.resume and self.overwrite:
             raise UsageError("--resume: keeps results, which --overwrite replaces; give one of them")
-        prior = open_prior(self._chosen(output))
+        name = self._chosen(output)
+        prior = open_prior(name)
         config = replace(self.options.config(prior), postprocessing=self.postprocessing)
         modality = metadata_of(prior).modality
         selection = select(self.inputs, self.mask, modality)
@@ -109,7 +110,7 @@ class Restore:
             seconds = time.perf_counter() - start
             output.say(f"{len(done)} of {len(selection.jobs)} scans restored in {seconds:.1f} s")
         output.say(NOTE)
-        return Report({"prior": self.prior, "scans": done, "failed": failed, "note": NOTE}, complete=not failed)
+        return Report({"prior": name, "scans": done, "failed": failed, "note": NOTE}, complete=not failed)
 
     def _chosen(self, output: Output) -> str:
         """The prior's name; that of the scans' contrast for auto, which is said."""

@@ -174,10 +174,11 @@ def preprocess(
         registration = register(values, affine, brain)
         quality = {}
         if "extract" in wanted:
-            near = brain & (template_depth(brain.shape, registration.matrix @ affine) > 0)
+            depth = template_depth(brain.shape, registration.matrix @ affine)
+            near = brain & (depth > 0)
             if np.count_nonzero(near) < (1 - _LEAK) * np.count_nonzero(brain):  # it pulled at the registration
                 registration = register(values, affine, near)
-            depth = template_depth(brain.shape, registration.matrix @ affine)
+                depth = template_depth(brain.shape, registration.matrix @ affine)
             deep = (depth == 2) & limit & ~brain
             quality = {
                 name: round(volume_ml(part, affine), 1)

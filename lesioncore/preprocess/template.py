@@ -18,6 +18,7 @@ VOXEL_SIZE = 2.0
 
 _MARGIN = 4  # voxels around the brain
 _BEYOND, _WITHIN = 12.0, 4.0  # mm: farthest from the template's brain that a brain is; as deep in it all is brain
+_PAD = round(_BEYOND / VOXEL_SIZE) + 1  # voxels around the stored maps that such a brain may reach into
 # Steps of the stored bytes: with every one of 256 levels the files are twice as large, and noise is all that they add.
 _STEPS = {"T1w": 4, "brain_mask": 1, "grey_probseg": 8, "white_probseg": 8}
 
@@ -84,12 +85,7 @@ def template_depth(shape: tuple[int, ...], voxel_to_template: npt.NDArray[np.flo
     ndarray
         uint8 of `shape`: 0 more than 12 mm beyond the template's brain, 2 more than 4 mm within it, 1 between.
     """
-    from lesioncore.preprocess.extraction import dilate
-
-    template, pad = brain_template(), round(_BEYOND / VOXEL_SIZE) + 1
-    brain = torch.from_numpy(np.pad(template.brain, pad))
-    levels = dilate(brain, round(_BEYOND / VOXEL_SIZE)).numpy().astype(np.uint8)
-    levels += ~dilate(~brain, round(_WITHIN / VOXEL_SIZE)).numpy()
+    template, levels, pad = brain_template(), _levels(), _PAD
     to_index = np.linalg.inv(template.affine) @ voxel_to_template
     indices = np.stack(np.meshgrid(np.arange(shape[1]), np.arange(shape[2]), indexing="ij"), -1)
     rows = indices @ to_index[:3, 1:3].T + to_index[:3, 3] + pad
@@ -99,6 +95,17 @@ def template_depth(shape: tuple[int, ...], voxel_to_template: npt.NDArray[np.flo
         inside = np.all((places >= 0) & (places < levels.shape), axis=-1)
         plane[inside] = levels[tuple(places[inside].T)]
     return depth
+
+
+@lru_cache(maxsize=1)
+def _levels() -> npt.NDArray[np.uint8]:
+    """What :func:`template_depth` gives, on the template's grid with `_PAD` voxels around it."""
+    from lesioncore.preprocess.extraction import dilate
+
+    brain = torch.from_numpy(np.pad(brain_template().brain, _PAD))
+    levels = dilate(brain, round(_BEYOND / VOXEL_SIZE)).numpy().astype(np.uint8)
+    levels += ~dilate(~brain, round(_WITHIN / VOXEL_SIZE)).numpy()
+    return levels
 
 
 def write_template(folder: Path) -> None:
