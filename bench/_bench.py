@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -163,7 +163,8 @@ class SharedRestoration(_Shared, MAPDetector):
     """Restores a scan once for detectors with the same prior, settings and weight, such as signed and unsigned."""
 
     def _source(self) -> list[Any]:
-        return [id(self.prior), self.config.settings(), self.tv_weight]
+        scored_alike = replace(self.config, sign=0, spread_map=False, standardize=False)
+        return [id(self.prior), scored_alike.settings(), self.tv_weight]
 
 
 class SharedProjection(_Shared, ProjectionDetector):

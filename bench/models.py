@@ -156,7 +156,7 @@ def detectors(name: str, recipe: Recipe, run: Path, contrast: str) -> dict[str, 
     sign = SIGN[contrast]
     if name in ("VAE", "multiscale VAE"):
         found |= {
-            f"{name} (TV), signed": SharedRestoration(model, SLICEWISE, sign=sign),
+            f"{name} (TV), signed": SharedRestoration(model, replace(SLICEWISE, sign=sign)),
             f"{name}, projection": make_detector(model, "projection"),
             f"{name}, smoothed projection": make_detector(model, "projection", smoothing=SMOOTHING),
         }

@@ -73,9 +73,9 @@ def detectors(contrast: str, options: argparse.Namespace) -> dict[str, Detector]
     def restored(config: lc.RestoreConfig) -> Callable[..., Detector]:
         other = lc.load_prior(f"phantom-{contrast[:2].lower()}")
         other.metadata = metadata.with_calibration(map_calibration(prior, healthy, config))  # type: ignore[attr-defined]
-        return lambda **rest: SharedRestoration(other, config, **rest)
+        return lambda sign=None: SharedRestoration(other, replace(config, sign=sign))
 
-    add("MAP", lambda **rest: SharedRestoration(prior, **rest))
+    add("MAP", lambda sign=None: SharedRestoration(prior, lc.RestoreConfig(sign=sign)))
     add("MAP, each slice alone, no smoothing", restored(lc.RestoreConfig(tv_dimensions=2, smoothing=0.0)))
     add("projection, one TV prox", restored(lc.RestoreConfig(lc.EMSolver(steps=1))))
 

@@ -6,8 +6,9 @@
 A prior is NAME:CONTRAST[:STEPS], with other steps of preprocessing than its own behind the second colon.
 
 Writes ``real_<contrast>.json``, figures alone. What the folder holds is in ``_real_data.py``. Thresholds are those that
-each prior carries; the comparisons are given theirs on the same people, ``--calibration``. What is in the work folder
-is not scored again.
+each prior carries. The comparisons, and a prior with other steps, are given theirs on the held-out people of IXI as
+simulated scanners show them, by which ``real-*`` are calibrated, with the same sign, unit and spread map as MAP. What
+is in the work folder is not scored again.
 """
 
 from __future__ import annotations
@@ -19,40 +20,47 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _bench import RESULTS, environment, write_json
+from _bench import RESULTS, SharedProjection, SharedRestoration, environment, write_json
 from _real_data import BRIGHT, heads, implants, multiple_sclerosis
+from lesioncore.training.real import Build, held_out_people
 
 import lesioncore as lc
-from lesioncore.detectors import Detector, IntensityThreshold, MAPDetector, ProjectionDetector
+from lesioncore.choice import PRIORS
+from lesioncore.detectors import Detector, IntensityThreshold
 from lesioncore.evaluation import Evaluation, evaluate, thresholds_from
 from lesioncore.preprocess.pipeline import STEPS, Step, parse_steps
-from lesioncore.subjects import find_subjects
 
 EMBEDDED = [
-    f"phantom-{contrast[:2].lower()}:{contrast}{steps}"
-    for contrast in ("T1w", "T2w")
-    for steps in ("", f":{'+'.join(STEPS)}")
+    *(f"{name}:{contrast}" for contrast, name in PRIORS.items()),
+    *(f"phantom-{contrast[:2].lower()}:{contrast}:{'+'.join(STEPS)}" for contrast in ("T1w", "T2w")),
 ]
 
 
 def detectors(
-    prior: Any, steps: tuple[Step, ...] | None, contrast: str, options: argparse.Namespace
+    prior: Any, steps: tuple[Step, ...] | None, contrast: str, root: Path, options: argparse.Namespace
 ) -> dict[str, Detector]:
     """MAP, and what it is to be better than: the same prior's smoothed projection, the smoothed intensity."""
     sign = 1 if BRIGHT[contrast] else -1
+    usual = lc.RestoreConfig().for_prior(prior)
+    map_ = bool(usual.spread_map)
     found: dict[str, Detector] = {
-        "MAP": MAPDetector(prior),
-        "MAP, in z-scores": MAPDetector(prior, lc.RestoreConfig(standardize=False)),
-        "projection, smoothed": ProjectionDetector(prior, smoothing=4.0),
+        "MAP": SharedRestoration(prior),
+        "MAP, either sign": SharedRestoration(prior, replace(usual, sign=0)),
+        "MAP, signed": SharedRestoration(prior, replace(usual, sign=sign)),
+        "MAP, in z-scores": SharedRestoration(prior, replace(usual, sign=0, standardize=False, spread_map=False)),
+        "projection, smoothed": SharedProjection(prior, smoothing=4.0, spread_map=map_),
+        "projection, smoothed, signed": SharedProjection(prior, smoothing=4.0, spread_map=map_, sign=sign),
         "intensity, smoothed, signed": IntensityThreshold(prior.metadata, sign=sign, smoothing=4.0),
     }
-    people = find_subjects([options.calibration.format(contrast=contrast)], split="validation")
+    del found["MAP, signed" if usual.sign else "MAP, either sign"]  # which "MAP" is
+    people = held_out_people(Build(root / "ixi", options.work), contrast)
     for name, detector in found.items():
         # The work folder knows a score by the model's fingerprint.
         detector.metadata = replace(detector.metadata, fingerprint=f"{prior.metadata.fingerprint}, {name}")
         if steps is not None:
             detector.preprocess = steps
         if detector.calibration is None:
+            print(f"  {contrast}: thresholds of {name}", flush=True)
             size = prior.metadata.grid.voxel_size
             calibration = thresholds_from(detector, people, voxel_size=size, device=options.device)
             detector.metadata = detector.metadata.with_calibration(calibration)
@@ -87,7 +95,7 @@ def run(
     name: str, contrast: str, steps: tuple[Step, ...] | None, root: Path, options: argparse.Namespace
 ) -> dict[str, Any]:
     prior: Any = lc.load_prior(name)
-    methods = detectors(prior, steps, contrast, options)
+    methods = detectors(prior, steps, contrast, root, options)
     common: dict[str, Any] = {"store": options.work / contrast, "device": options.device}
     groups = {}
     for group, people in heads(root, contrast).items():
@@ -115,7 +123,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder that keeps the scores")
     parser.add_argument("--priors", nargs="+", default=EMBEDDED, help="NAME:CONTRAST[:STEPS] of each prior")
-    parser.add_argument("--calibration", default="phantom:{contrast}:20", help="healthy people of the comparisons")
     parser.add_argument("--implants", type=int, default=2, help="lesions for each head")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--out", type=Path, default=RESULTS)

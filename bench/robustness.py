@@ -111,8 +111,8 @@ def methods(contrast: str, tuning: Mapping[str, Mapping[str, Any]]) -> dict[str,
     smoothing = tuning["projection, smoothed"]["smoothing"]
     signs: dict[str, Sign] = {"": None, ", signed": SIGN[contrast]}
     for suffix, sign in signs.items():
-        found[f"MAP{suffix}"] = SharedRestoration(prior, lc.RestoreConfig(**tuning["MAP"]), sign=sign)
-        found[f"one TV prox{suffix}"] = SharedRestoration(prior, prox, sign=sign)
+        found[f"MAP{suffix}"] = SharedRestoration(prior, lc.RestoreConfig(**tuning["MAP"], sign=sign))
+        found[f"one TV prox{suffix}"] = SharedRestoration(prior, replace(prox, sign=sign))
         found[f"smoothed projection{suffix}"] = SharedProjection(prior, smoothing=smoothing, sign=sign)
     found["smoothed intensity, signed"] = IntensityThreshold(
         prior.metadata, sign=SIGN[contrast], smoothing=tuning["intensity, smoothed, signed"]["smoothing"]

@@ -7,16 +7,14 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 
 from lesioncore.calibration import Calibration
 from lesioncore.config import RestoreConfig
-from lesioncore.healthy import HealthyScores, merged
 from lesioncore.priors.base import metadata_of
 from lesioncore.restore import resolve_device
 from lesioncore.scan import SliceStack, Volume, check_several, prepare
-from lesioncore.scoring import deviation
+from lesioncore.scoring import healthy_scores
 from lesioncore.search import Criterion, choose, search, spread
 from lesioncore.solve import solve_stacks
 
@@ -48,7 +46,8 @@ def calibrate(
         prepared already.
     config : RestoreConfig, optional
         Solver and objective that the calibration is for. What it gives of ``tv_weight`` and ``smoothing`` is taken, and
-        the search is for the rest.
+        the search is for the rest. Thresholds are found for each `sign`; a spread map is made where all scans are
+        registered and scores standardized, unless it says otherwise.
     masks : sequence of volumes, optional
         Brain masks; derived when absent.
     tv_weights : sequence of float
@@ -77,7 +76,8 @@ def calibrate(
     Raises
     ------
     ValueError
-        If there are no healthy scans, `search_scans` is not positive, or the weights are not ascending numbers >= 0.
+        If there are no healthy scans, `search_scans` is not positive, the weights are not ascending numbers >= 0, or
+        `config` asks for a spread map of scans that are not registered.
     """
     given = config or RestoreConfig()
     config = given.for_prior(prior)
@@ -111,6 +111,8 @@ def calibrate(
             smoothing=given.smoothing or 0.0,
             standardize=bool(given.standardize),
         )
+    if given.spread_map is None:
+        config = replace(config, spread_map=bool(config.standardize) and all(scan.registered for scan in scans))
     curve: list[dict[str, float]] = []
     tv_weight, smoothing = config.tv_weight, config.smoothing
     tried = weights if tv_weight is None else [tv_weight]
@@ -135,19 +137,21 @@ def calibrate(
     assert tv_weight is not None
     assert smoothing is not None
     solutions = run(scans, tv_weight=tv_weight)
-    summaries = []
-    for scan, found in zip(scans, solutions, strict=True):
-        scored = deviation(
-            scan.slices - found.restored, scan, smoothing=smoothing, standardize=bool(config.standardize)
-        )
-        values = np.abs(scan.in_brain(scored.values))
-        summaries.append(HealthyScores.of(values, scan.bend, scan.extent, scored.spread))
+    scores, spread_map = healthy_scores(
+        [scan.slices - found.restored for scan, found in zip(scans, solutions, strict=True)],
+        scans,
+        smoothing=smoothing,
+        standardize=bool(config.standardize),
+        spread_map=bool(config.spread_map),
+    )
     if progress is not None:
         progress(rounds, rounds)
     return Calibration(
         settings=config.settings(),
         tv_weight=tv_weight,
-        healthy=merged(summaries),
+        healthy=scores.pop(config.sign or 0),
+        other_signs=scores,
+        spread_map=spread_map,
         smoothing=smoothing,
         curve=tuple(curve),
         criterion=criterion if searching else "given",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lesioncore.healthy import HealthyScores
+from lesioncore.spread_map import SpreadMap
 
 _LATER_SETTINGS = {"kl_weight": 1.0}
 """Settings of restoration that files written before them lack, and the value that they had."""
@@ -33,7 +34,11 @@ class Calibration:
         Data-consistency weight lambda of the objective (paper Eq. 6); None for a detector without one.
     healthy : HealthyScores
         Scores of the healthy people, in the score's units: multiples of each scan's own spread, or z-scores where the
-        settings do not standardize.
+        settings do not standardize. Of the sign that the settings have.
+    other_signs : dict of int to HealthyScores
+        The same people's scores by the other signs (:class:`lesioncore.RestoreConfig`), where they are known.
+    spread_map : SpreadMap, optional
+        The healthy people's spread by place, by which scores are divided where the settings say so.
     smoothing : float
         Standard deviation, mm, of the Gaussian that smooths the residual before it is scored.
     curve : tuple of dict
@@ -49,6 +54,8 @@ class Calibration:
     curve: tuple[dict[str, float], ...] = ()
     criterion: str = "given"
     notes: dict[str, Any] = field(default_factory=dict)
+    other_signs: dict[int, HealthyScores] = field(default_factory=dict)
+    spread_map: SpreadMap | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "curve", tuple(self.curve))
@@ -56,6 +63,20 @@ class Calibration:
     def holds(self, settings: Mapping[str, Any], tv_weight: float | None, smoothing: float) -> bool:
         """Whether the thresholds are for these settings, weight and smoothing."""
         return (self.settings, self.tv_weight, self.smoothing) == (settings, tv_weight, smoothing)
+
+    def holding(self, settings: Mapping[str, Any], tv_weight: float | None, smoothing: float) -> Calibration | None:
+        """The calibration by the sign of these settings if the thresholds are for them, else None."""
+        found = self._by_sign(settings.get("sign") or 0)
+        return found if found.holds(settings, tv_weight, smoothing) else None
+
+    def _by_sign(self, sign: int) -> Calibration:
+        """The calibration whose scores have a sign; itself where that is not known."""
+        if sign not in self.other_signs:
+            return self
+        others = {**self.other_signs, self.settings.get("sign") or 0: self.healthy}
+        healthy = others.pop(sign)
+        settings = {name: value for name, value in self.settings.items() if name != "sign"}
+        return replace(self, settings=settings | ({"sign": sign} if sign else {}), healthy=healthy, other_signs=others)
 
     @property
     def of_volumes(self) -> bool:
@@ -91,11 +112,18 @@ class Calibration:
         extent: tuple[float, float, float] | None = None,
         spread: float | None = None,
     ) -> list[str]:
-        """Say in what a scan is unlike the calibration's: see :meth:`lesioncore.healthy.HealthyScores.unusual`."""
-        return self.healthy.unusual(scores, bend, extent, spread)
+        """Say in what a scan is unlike the calibration's: see :meth:`lesioncore.healthy.HealthyScores.unusual`.
+
+        Compared is the size of the scores where it is known: signed ones have a median about 0 in any scan.
+        """
+        either = self._by_sign(0)
+        return either.healthy.unusual(np.abs(scores) if either is not self else scores, bend, extent, spread)
 
     def merge(self, other: Calibration) -> Calibration:
         """Thresholds of both calibrations' people, such as those of two sites; no scan is needed.
+
+        The spread maps add up. Scores of a calibration that has one are those by its own people's map, from which the
+        common one differs the less the more people there are.
 
         Raises
         ------
@@ -108,11 +136,28 @@ class Calibration:
                 f" {other.smoothing}, expected one for {self.settings} with tv_weight {self.tv_weight} and smoothing"
                 f" {self.smoothing}; give both calls of calibrate the same RestoreConfig(tv_weight=..., smoothing=...)"
             )
-        return replace(self, healthy=self.healthy + other.healthy)
+        spread_map = self.spread_map
+        if spread_map is not None and other.spread_map is not None:
+            spread_map = spread_map + other.spread_map
+        return replace(
+            self,
+            healthy=self.healthy + other.healthy,
+            other_signs={
+                sign: scores + other.other_signs[sign]
+                for sign, scores in self.other_signs.items()
+                if sign in other.other_signs
+            },
+            spread_map=spread_map,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form."""
-        return {**{f.name: getattr(self, f.name) for f in fields(self)}, "healthy": self.healthy.to_dict()}
+        return {
+            **{f.name: getattr(self, f.name) for f in fields(self)},
+            "healthy": self.healthy.to_dict(),
+            "other_signs": {str(sign): scores.to_dict() for sign, scores in self.other_signs.items()},
+            "spread_map": None if self.spread_map is None else self.spread_map.to_dict(),
+        }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Calibration:
@@ -130,4 +175,11 @@ class Calibration:
             solver = settings["solver"]
             options = {**_LATER_OPTIONS.get(solver.get("name"), {}), **solver}
             settings = {**_LATER_SETTINGS, **settings, "solver": options}
-        return cls(**{**values, "settings": settings, "healthy": HealthyScores.from_dict(values["healthy"])})
+        others, spread_map = values.get("other_signs", {}), values.get("spread_map")
+        parts = {
+            "settings": settings,
+            "healthy": HealthyScores.from_dict(values["healthy"]),
+            "other_signs": {int(sign): HealthyScores.from_dict(scores) for sign, scores in others.items()},
+            "spread_map": None if spread_map is None else SpreadMap.from_dict(spread_map),
+        }
+        return cls(**{**values, **parts})

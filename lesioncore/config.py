@@ -13,7 +13,14 @@ from lesioncore.priors.base import metadata_of
 from lesioncore.solvers import SOLVERS, PaperSolver, Solver, TotalVariation
 
 PROTOCOLS: dict[str, dict[str, Any]] = {
-    "paper": {"solver": PaperSolver(), "tv_dimensions": 2, "smoothing": 0.0, "standardize": False}
+    "paper": {
+        "solver": PaperSolver(),
+        "tv_dimensions": 2,
+        "smoothing": 0.0,
+        "standardize": False,
+        "spread_map": False,
+        "sign": 0,
+    }
 }
 """Options that belong together (the paper's: its sections 2.2 and 3.2)."""
 
@@ -38,6 +45,13 @@ class RestoreConfig:
         Score the residual in units of the scan's own spread (:func:`lesioncore.spread.robust_spread`), so that
         thresholds hold on other scanners; False scores z-scores, as the paper does. As the prior was calibrated when
         absent, else True.
+    spread_map : bool, optional
+        Divide the residual of a registered scan by the healthy people's relative spread at its place in the template
+        (:class:`lesioncore.spread_map.SpreadMap`), so that a threshold is as strict where people differ as where they
+        do not. As the prior was calibrated when absent, else False.
+    sign : {1, -1, 0}, optional
+        1 scores what is brighter than the prior expects (hyperintense lesions), -1 what is darker (hypointense ones),
+        0 either by the size ``|D|``, as the paper does. As the prior was calibrated when absent, else 0.
     tv : {"anisotropic", "isotropic"}
         Form of the total variation.
     tv_eps : float
@@ -65,8 +79,8 @@ class RestoreConfig:
     postprocessing : PostProcessing
         How detected masks are cleaned, by default not at all. Scores and thresholds do not depend on it.
     protocol : {"paper"}, optional
-        ``"paper"`` restores as the paper does: it gives `solver` (``"paper"``), `tv_dimensions` (2), `smoothing` (0)
-        and `standardize` (False) where they are open, and is nothing beyond these four.
+        ``"paper"`` restores as the paper does: it gives `solver` (``"paper"``), `tv_dimensions` (2), `smoothing` (0),
+        `standardize` (False), `spread_map` (False) and `sign` (0) where they are open, and is nothing beyond these six.
 
     Raises
     ------
@@ -79,6 +93,8 @@ class RestoreConfig:
     tv_weight: float | None = None
     smoothing: float | None = None
     standardize: bool | None = None
+    spread_map: bool | None = None
+    sign: Literal[1, -1, 0] | None = None
     tv: Literal["anisotropic", "isotropic"] = "anisotropic"
     tv_eps: float = 1e-3
     tv_dimensions: Literal[2, 3] | None = None
@@ -106,6 +122,8 @@ class RestoreConfig:
             ("tv", ("anisotropic", "isotropic")),
             ("tv_dimensions", (2, 3, None)),
             ("standardize", (True, False, None)),
+            ("spread_map", (True, False, None)),
+            ("sign", (1, -1, 0, None)),
             ("latent", ("mean", "sample")),
             ("precision", PRECISIONS),
         ):
@@ -153,10 +171,20 @@ class RestoreConfig:
             if solver.holds_posterior and self.kl_weight != 1.0:
                 solver = SOLVERS["prox"]()
         standardize = calibrated.get("standardize", True) if self.standardize is None else self.standardize
+        spread_map = calibrated.get("spread_map", False) if self.spread_map is None else self.spread_map
+        sign = calibrated.get("sign", 0) if self.sign is None else self.sign
         tv_dimensions = self.tv_dimensions or calibrated.get("tv_dimensions", 3)
         steps = calibrated.get("preprocess") if self.preprocess is None else self.preprocess
         preprocess = None if steps is None or check_steps(steps) == metadata.preprocessing else check_steps(steps)
-        return replace(self, solver=solver, tv_dimensions=tv_dimensions, standardize=standardize, preprocess=preprocess)
+        return replace(
+            self,
+            solver=solver,
+            tv_dimensions=tv_dimensions,
+            standardize=standardize,
+            spread_map=spread_map,
+            sign=sign,
+            preprocess=preprocess,
+        )
 
     @property
     def solver_name(self) -> str:
@@ -181,6 +209,7 @@ class RestoreConfig:
         """What a calibration belongs to: all that changes a score, but for weight and smoothing (JSON-able)."""
         # An option that is off is left out, so that calibrations from before there was such an option hold.
         options = {name: value for name, value in asdict(self.decided_solver).items() if value is not None}
+        later = {"spread_map": self.spread_map, "sign": self.sign}
         return {
             "solver": {"name": self.solver_name, **options},
             "tv": self.tv,
@@ -189,6 +218,7 @@ class RestoreConfig:
             "latent": self.latent,
             "kl_weight": self.kl_weight,
             "standardize": self.standardize,
+            **{name: value for name, value in later.items() if value},
             "preprocess": None if self.preprocess is None else list(self.preprocess),
         }
 

@@ -22,6 +22,7 @@ from lesioncore.priors.base import PriorMetadata, metadata_of
 from lesioncore.result import Restoration, RunRecord
 from lesioncore.scan import Scan, Volume, prepare_all
 from lesioncore.solve import solve_stacks
+from lesioncore.spread_map import SpreadMap
 
 
 def restore(
@@ -82,7 +83,10 @@ def restore(
     target = resolve_device(device)
     precision = precision_for(config.precision, target, prior)
     tv_weight, smoothing = weight_of(metadata, config), smoothing_of(metadata, config)
-    calibration = holding(metadata, config, tv_weight, smoothing)
+    spread_map, calibration = (
+        spread_map_of(metadata, config.spread_map),
+        holding(metadata, config, tv_weight, smoothing),
+    )
     if calibration is None:
         _warn_of_settings(metadata, config, tv_weight, smoothing)
     with progress_bar(progress is True, "preprocessing") as report:
@@ -110,6 +114,7 @@ def restore(
         config,
         tv_weight,
         smoothing,
+        spread_map,
         calibration,
         str(target),
         solutions[0].backend,
@@ -210,7 +215,26 @@ def holding(metadata: PriorMetadata, config: RestoreConfig, weight: float, smoot
     calibration = metadata.calibration
     if calibration is None or calibration.tv_weight is None:
         return None
-    return calibration if calibration.holds(config.settings(), weight, smoothing) else None
+    return calibration.holding(config.settings(), weight, smoothing)
+
+
+def spread_map_of(metadata: PriorMetadata, wanted: bool | None) -> SpreadMap | None:
+    """The spread map of a model's calibration if it is wanted.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    if not wanted:
+        return None
+    found = None if metadata.calibration is None else metadata.calibration.spread_map
+    if found is None:
+        raise ValueError(
+            f"spread_map: {metadata.name!r} carries no map of healthy people's spread; calibrate it on registered"
+            " healthy scans with spread_map=True, or leave that out"
+        )
+    return found
 
 
 def _warn_of_settings(metadata: PriorMetadata, config: RestoreConfig, weight: float, smoothing: float) -> None:

@@ -22,8 +22,9 @@ from lesioncore.data.files import replace_atomically
 from lesioncore.data.nifti import save_image
 from lesioncore.priors.base import PriorMetadata
 from lesioncore.scan import Scan
-from lesioncore.scoring import Deviation, deviation
+from lesioncore.scoring import Deviation, deviation, score_of
 from lesioncore.solvers import Solution
+from lesioncore.spread_map import SpreadMap
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class RunRecord:
     config: RestoreConfig
     tv_weight: float
     smoothing: float
+    spread_map: SpreadMap | None
     calibration: Calibration | None
     device: str
     backend: str | None
@@ -67,8 +69,9 @@ class Restoration:
     residual
         Signed ``D = Y - X``, z-scores of the prior's intensity scale; 0 outside the brain.
     score
-        The detection map: ``|D|``, with ``D`` smoothed in three dimensions and divided by the scan's own spread
-        (:func:`lesioncore.scoring.deviation`) if the configuration or the calibration says so.
+        The detection map: ``|D|``, with ``D`` smoothed in three dimensions and divided by healthy spread
+        (:func:`lesioncore.scoring.deviation`) if the configuration or the calibration says so; ``D`` or ``-D`` where
+        only what is brighter or darker is looked for (:class:`lesioncore.RestoreConfig`).
     spread : float
         Spread of the smoothed residual over the brain, z-scores.
     brain_mask
@@ -109,8 +112,14 @@ class Restoration:
 
     @cached_property
     def _deviation(self) -> Deviation:
-        standardize = bool(self.record.config.standardize)
-        return deviation(self.slice_residual, self.scan, smoothing=self.record.smoothing, standardize=standardize)
+        record = self.record
+        return deviation(
+            self.slice_residual,
+            self.scan,
+            smoothing=record.smoothing,
+            standardize=bool(record.config.standardize),
+            spread_map=record.spread_map,
+        )
 
     @property
     def spread(self) -> float:
@@ -118,7 +127,7 @@ class Restoration:
 
     @cached_property
     def _score(self) -> np.ndarray:
-        return np.abs(self.scan.residual(self._deviation.values))
+        return score_of(self.scan.residual(self._deviation.values), self.record.config.sign or 0)
 
     @cached_property
     def restored(self) -> Any:
@@ -182,7 +191,7 @@ class Restoration:
         record = self.record
         if record.calibration is None:
             found = record.metadata.calibration
-            if found is not None and found.holds(record.config.settings(), record.tv_weight, record.smoothing):
+            if found is not None and found.holding(record.config.settings(), record.tv_weight, record.smoothing):
                 raise ValueError(
                     f"mask: the thresholds of prior {record.metadata.name!r} are those of whole volumes and do not hold"
                     " for slices without geometry; give restore a volume, or run lesioncore.calibrate on such slices"

@@ -53,12 +53,16 @@ class SliceStack:
     bend : float or None
         How far the scan's intensities had to be bent to fit the prior's reference
         (:attr:`lesioncore.preprocess.IntensityMap.bend`); None when unknown.
+    registered : bool
+        The slices are those of the template (:meth:`lesioncore.data.affine_grid.AffineGridPlan.of`), so that a pixel is
+        the same place of everyone's brain.
     """
 
     slices: Tensor
     mask: Tensor
     voxel_size: tuple[float, float, float] | None
     bend: float | None = field(default=None, kw_only=True)
+    registered: bool = field(default=False, kw_only=True)
 
     @property
     def brain_rows(self) -> Tensor:
@@ -274,6 +278,7 @@ def prepare(
         plan,
         mapping,
         bend=None if mapping is None else mapping.bend,
+        registered=isinstance(plan, AffineGridPlan),
         steps=found.steps,
         sources=sources_of(path, Path(mask) if isinstance(mask, (str, os.PathLike)) else None),
     )

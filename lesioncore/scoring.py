@@ -1,14 +1,20 @@
-"""From a residual to the deviation that is scored: smoothed in space, measured by the scan's own spread."""
+"""From a residual to the deviation that is scored: smoothed in space, in units of healthy spread."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 from torch import Tensor
 
+from lesioncore.data.arrays import ArrayT
+from lesioncore.healthy import HealthyScores, merged
 from lesioncore.scan import SliceStack
 from lesioncore.smoothing import smooth
 from lesioncore.spread import robust_spread
+from lesioncore.spread_map import SpreadMap
 
 
 @dataclass(frozen=True)
@@ -27,8 +33,15 @@ class Deviation:
     spread: float
 
 
-def deviation(residual: Tensor, stack: SliceStack, *, smoothing: float, standardize: bool) -> Deviation:
-    """Smooth a scan's residual and, if wanted, divide it by its own spread.
+def deviation(
+    residual: Tensor,
+    stack: SliceStack,
+    *,
+    smoothing: float,
+    standardize: bool,
+    spread_map: SpreadMap | None = None,
+) -> Deviation:
+    """Smooth a scan's residual and, if wanted, divide it by healthy people's spread at each place and by its own.
 
     How much of a healthy brain a prior leaves unexplained differs between scanners, resolutions and ways to cut out the
     brain, and the thresholds of one scanner do not hold for the next. Most of any brain is healthy: the spread of its
@@ -44,8 +57,73 @@ def deviation(residual: Tensor, stack: SliceStack, *, smoothing: float, standard
         Standard deviation, mm, of a Gaussian in three dimensions (:func:`lesioncore.smoothing.smooth`).
     standardize : bool
         Divide by the spread. Slices without geometry are left as they are: they may be anyone's.
+    spread_map : SpreadMap, optional
+        Divide by its relative spread, if the scan is registered.
     """
     values = smooth(residual, stack.mask, stack.voxel_size, smoothing)
+    if spread_map is not None and stack.registered:
+        values = values / spread_map.relative(values.shape)
     spread = robust_spread(values[stack.mask])
     divide = standardize and stack.voxel_size is not None and spread > 0
     return Deviation(values / spread if divide else values, spread)
+
+
+def score_of(values: ArrayT, sign: int) -> ArrayT:
+    """What is ranked of signed deviations: themselves for bright lesions (1), negated for dark (-1), their size (0)."""
+    return abs(values) if sign == 0 else sign * values
+
+
+def healthy_scores(
+    residuals: Sequence[Tensor],
+    stacks: Sequence[SliceStack],
+    *,
+    smoothing: float,
+    standardize: bool,
+    spread_map: bool = False,
+) -> tuple[dict[int, HealthyScores], SpreadMap | None]:
+    """Scores of healthy people by each sign, and the map of their spread by place if it is wanted.
+
+    With a map each person is scored by that of all the others, as a new person is by that of all.
+
+    Parameters
+    ----------
+    residuals : sequence of Tensor
+        ``[N, 1, H, W]``, signed, z-scores, of each person.
+    stacks : sequence of SliceStack
+        The scans that they belong to.
+    smoothing, standardize
+        As for :func:`deviation`.
+    spread_map : bool
+        Make a map.
+
+    Returns
+    -------
+    dict
+        Scores by sign: 1, -1 and 0.
+    SpreadMap or None
+        The map of all people.
+
+    Raises
+    ------
+    ValueError
+        If a map is wanted of stacks that are not all registered.
+    """
+    maps: list[SpreadMap] = []
+    if spread_map:
+        if not all(stack.registered for stack in stacks):
+            raise ValueError(
+                "spread_map: not all healthy scans are registered; preprocess them with the step 'register', or set it"
+                " to False"
+            )
+        for residual, stack in zip(residuals, stacks, strict=True):
+            found = deviation(residual, stack, smoothing=smoothing, standardize=True)
+            maps.append(SpreadMap.of(found.values, stack.mask))
+    of_all = reduce(add, maps) if maps else None
+    summaries: dict[int, list[HealthyScores]] = {0: [], 1: [], -1: []}
+    for number, (residual, stack) in enumerate(zip(residuals, stacks, strict=True)):
+        others = None if of_all is None else of_all - maps[number]
+        found = deviation(residual, stack, smoothing=smoothing, standardize=standardize, spread_map=others)
+        values = stack.in_brain(found.values)
+        for sign, people in summaries.items():
+            people.append(HealthyScores.of(score_of(values, sign), stack.bend, stack.extent, found.spread))
+    return {sign: merged(people) for sign, people in summaries.items()}, of_all

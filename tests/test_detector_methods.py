@@ -67,7 +67,7 @@ class TestMAP:
         prior = tiny_vae(metadata=METADATA.with_calibration(tiny_calibration(solver=FAST.solver)))
         bare = replace(FAST, tv_weight=None)
         assert MAPDetector(prior, bare).calibration is prior.metadata.calibration
-        for other in (MAPDetector(prior, replace(bare, tv_weight=2.0)), MAPDetector(prior, bare, sign=1)):
+        for other in (MAPDetector(prior, replace(bare, tv_weight=2.0)), MAPDetector(prior, replace(bare, sign=1))):
             assert other.calibration is None
         assert ProjectionDetector(prior).calibration is None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -44,7 +45,7 @@ def detectors(sign=None):
         "intensity": IntensityThreshold(METADATA, sign=sign),
         "equalized": EqualizedThreshold(METADATA, sign=sign),
         "mean-distance": MeanDistance.fit(HEALTHY, METADATA, sign=sign),
-        "map": MAPDetector(vae, FAST, sign=sign),
+        "map": MAPDetector(vae, replace(FAST, sign=sign)),
         "projection": ProjectionDetector(vae, sign=sign),
         "unet": UNetDetector(unet),
     }
@@ -218,7 +219,7 @@ def models():
         ("vae", None, {"config": FAST}, MAPDetector),
         ("vae", "projection", {"smoothing": 4.0, "sign": 1}, ProjectionDetector),
         ("vae", "intensity", {"sign": -1}, IntensityThreshold),
-        ("gmvae", None, {"config": FAST, "sign": 1}, MAPDetector),
+        ("gmvae", None, {"config": replace(FAST, sign=1)}, MAPDetector),
         ("gmvae", "projection", {}, ProjectionDetector),
         ("unet", None, {}, UNetDetector),
         ("unet", "equalized", {}, EqualizedThreshold),
@@ -264,7 +265,7 @@ def test_wrong_names_methods_and_options_are_named(tmp_path):
     with pytest.raises(ValueError, match="MultiscaleVAE offers: map, projection, intensity, equalized"):
         lc.load_detector("phantom-t2", "unet")
     with pytest.raises(
-        TypeError, match="got smothing, but 'projection' takes smoothing, sign, standardize, batch_size"
+        TypeError, match="got smothing, but 'projection' takes smoothing, sign, standardize, spread_map, batch_size"
     ):
         lc.load_detector("phantom-t2", "projection", smothing=1.0)
     with pytest.raises(ValueError, match="missing"):

@@ -256,11 +256,11 @@ def test_open_detector(spec, name, kind, attributes, places, tmp_path, monkeypat
 
 def test_options_of_map_are_those_of_restoration(places):
     _, detector = open_detector(f"{places['PRIOR']}:map:solver=paper,tv_weight=2.5,tv=isotropic,sign=1,smoothing=3")
-    expected = lc.RestoreConfig("paper", tv_weight=2.5, tv="isotropic", smoothing=3).for_prior(detector.prior)
+    expected = lc.RestoreConfig("paper", tv_weight=2.5, tv="isotropic", smoothing=3, sign=1).for_prior(detector.prior)
     assert detector.config == expected
     assert (detector.sign, detector.tv_weight) == (1, 2.5)
     _, paper = open_detector(f"{places['PRIOR']}:map:protocol=paper,tv_weight=2.5")
-    assert paper.config == lc.RestoreConfig("paper", tv_weight=2.5, smoothing=0.0, tv_dimensions=2, standardize=False)
+    assert paper.config == lc.RestoreConfig(tv_weight=2.5, protocol="paper")
 
 
 @pytest.mark.parametrize("method", ["map:tv_weight=1", "projection:smoothing=6", "intensity:sign=1"])
@@ -294,7 +294,11 @@ def test_figures_and_tables_are_those_of_cleaned_masks(run, capsys):
         ("PRIOR:projection:smoothing=", UsageError, "expected OPTION=VALUE"),
         ("PRIOR:projection:smothing=1", UsageError, "got smothing, but 'projection' takes .*smoothing,.* median"),
         ("PRIOR:intensity:sign=bright", UsageError, "sign: got 'bright', expected a number, true, false or none"),
-        ("PRIOR:map:medain=4", UsageError, "got medain, but 'map' takes sign, solver, tv_weight,.* protocol,.* median"),
+        (
+            "PRIOR:map:medain=4",
+            UsageError,
+            "got medain, but 'map' takes solver,.* sign,.* protocol,.* median",
+        ),
         ("PRIOR:map:solver=magic", UsageError, "solver: got 'magic'"),
         ("PRIOR:map:config=1", UsageError, "got config, but 'map' takes"),
         ("PRIOR:map:postprocessing=1", UsageError, "got postprocessing, but 'map' takes"),

@@ -43,6 +43,22 @@ def test_progress(patients, healthy):
     assert calls == [(1, 3), (2, 3), (3, 3), (1, 2), (2, 2)]
 
 
+def test_people_whose_scores_follow_from_each_other_are_scored_together(healthy, tmp_path):
+    apart = thresholds_from(Counting(), healthy)
+    seen = []
+
+    class Together(Counting):
+        def thresholds(self, healthy, **options):
+            seen.append(len(healthy))
+            return apart
+
+    detector = Together()
+    detector.spread_map = True
+    for _ in range(2):  # the second from the store
+        assert thresholds_from(detector, healthy, store=tmp_path) == apart
+    assert seen == [len(healthy)]
+
+
 @dataclass(frozen=True)
 class Unlabelled(Subject):
     def key(self) -> str:

@@ -1,4 +1,4 @@
-"""The paper's protocol as one switch: the same as its four options, and nothing that contradicts it."""
+"""The paper's protocol as one switch: the same as its options, and nothing that contradicts it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from scans import AFFINE, VALUES
 import lesioncore as lc
 from lesioncore.cli import main
 
-OPTIONS = lc.RestoreConfig("paper", tv_dimensions=2, smoothing=0.0, standardize=False)
+OPTIONS = lc.RestoreConfig("paper", tv_dimensions=2, smoothing=0.0, standardize=False, spread_map=False, sign=0)
 
 
-def test_protocol_is_its_four_options():
+def test_protocol_is_its_six_options():
     assert lc.RestoreConfig(protocol="paper") == OPTIONS
     assert lc.RestoreConfig("paper", tv_dimensions=2, smoothing=0.0, standardize=False, protocol="paper") == OPTIONS
     config = lc.RestoreConfig(protocol="paper", tv_weight=2.0, tv="isotropic")
@@ -71,7 +71,7 @@ def restored(folder: Path, name: str, *options: str) -> tuple[np.ndarray, dict]:
     )
 
 
-def test_restore_with_it_is_restore_with_the_four_options(folder):
+def test_restore_with_it_is_restore_with_the_options(folder):
     score, sidecar = restored(folder, "switch", "--protocol", "paper")
     options = ("--solver", "paper", "--tv-dimensions", "2", "--smoothing", "0", "--standardize", "False")
     other, expected = restored(folder, "options", *options)
@@ -90,6 +90,8 @@ def test_restore_with_it_is_restore_with_the_four_options(folder):
         ("--tv-dimensions 3", "tv_dimensions: 3 contradicts protocol 'paper', which has 2"),
         ("--smoothing 2", "smoothing: 2.0 contradicts protocol 'paper', which has 0.0"),
         ("--standardize True", "standardize: True contradicts protocol 'paper', which has False"),
+        ("--sign -1", "sign: -1 contradicts protocol 'paper', which has 0"),
+        ("--spread-map True", "spread_map: True contradicts protocol 'paper', which has False"),
     ],
 )
 def test_the_commands_refuse_what_contradicts_it(folder, option, says, capsys):

@@ -13,7 +13,7 @@ from heads import dice
 from lesioncore.training.config import TrainingConfig
 from lesioncore.training.head_scans import Draws
 from lesioncore.training.heads import make_head
-from lesioncore.training.real import RECIPE, Build, build, people
+from lesioncore.training.real import RECIPE, Build, build, held_out_people, people
 from lesioncore.training.rendered import RenderedSubject, render_brain, rendered_subjects
 
 import lesioncore as lc
@@ -102,7 +102,8 @@ def test_every_tenth_person_is_held_out_on_new_scanners(tmp_path):
         ):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
-    learning, held_out = people(Build(tmp_path, tmp_path / "out", scanners=3, phantoms=5), "T2w")
+    options = Build(tmp_path, tmp_path / "out", scanners=3, phantoms=5)
+    learning, held_out = people(options, "T2w"), held_out_people(options, "T2w")
     assert len(learning) == 18 * 3 + 5
     assert {one.person for one in held_out if isinstance(one, RenderedSubject)} == {"sub-09", "sub-19"}
     assert not {one.person for one in learning} & {one.person for one in held_out}
@@ -140,8 +141,12 @@ def test_a_prior_is_built_and_calibrated_on_people_it_has_not_seen(files, tmp_pa
     prior = lc.load_prior(build(options, "FLAIR"))
     assert (prior.metadata.name, prior.metadata.modality) == ("real-flair", "FLAIR")
     assert prior.metadata.preprocessing == ("extract", "bias", "register")
-    assert prior.metadata.calibration.settings["solver"]["outlier"] == 3.0
-    assert prior.metadata.calibration.threshold(0.05) > 0
+    calibration = prior.metadata.calibration
+    assert calibration.settings["solver"]["outlier"] == 3.0
+    assert calibration.settings["sign"] == 1
+    assert calibration.threshold(0.05) > 0
+    relative = calibration.spread_map.relative(torch.Size((86, 1, 100, 100)))
+    assert 0.05 < relative.min() < 0.9 < relative.max() < 5
     card = (tmp_path / "out" / "real-flair" / "README.md").read_text()
     assert "9 scans" in card
     assert "CC BY-SA 3.0" in card

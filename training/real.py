@@ -14,13 +14,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 import tyro
 from lesioncore.training.augment import Augmentation
-from lesioncore.training.cache import SliceCache
 from lesioncore.training.config import TrainingConfig
 from lesioncore.training.corruption import Corruption
 from lesioncore.training.heads import brain_core
@@ -44,6 +43,9 @@ _NEW_SCANNERS = 1000  # numbers of scanners that no training scan has
 RESTORE = RestoreConfig(EMSolver(steps=8, outlier=3.0), tv_weight=0.5)
 """How the priors restore. The search for the weight would go beyond 1, where the residual of healthy people is 0 nearly
 everywhere: its spread, the score's unit, is no measure of a scan then (1 % of healthy voxels exceed 14 to 20 of it)."""
+
+SIGN: dict[Contrast, Literal[1, -1]] = {"T1w": -1, "T2w": 1, "FLAIR": 1}
+"""Whether most lesions are brighter or darker than healthy tissue; thresholds are kept for either."""
 
 RECIPE = MultiscaleVAERecipe(
     MultiscaleVAEConfig(
@@ -110,24 +112,33 @@ class Build:
     resume: bool = False
 
 
-def people(options: Build, contrast: Contrast) -> tuple[list[Subject], list[Subject]]:
-    """Scans to train on, and held-out ones of new people and scanners."""
-    registrations = options.output / "work" / "registrations"
-    learning: list[Subject] = [*rendered_subjects(options.folder, contrast, options.scanners, registrations)]
-    held_out: list[Subject] = [
-        replace(one, id=f"{one.id}-new", number=one.number + _NEW_SCANNERS)
-        for one in rendered_subjects(options.folder, contrast, 2, registrations, held_out=True)
-    ]
+def people(options: Build, contrast: Contrast) -> list[Subject]:
+    """Scans to train on."""
+    learning: list[Subject] = [*rendered_subjects(options.folder, contrast, options.scanners, _registrations(options))]
     if contrast != "FLAIR":
         learning += [CorePhantom.of(contrast, number, "train") for number in range(options.phantoms)]
+    return learning
+
+
+def held_out_people(options: Build, contrast: Contrast) -> list[Subject]:
+    """Scans to validate and calibrate on, of other people and other scanners."""
+    held_out: list[Subject] = [
+        replace(one, id=f"{one.id}-new", number=one.number + _NEW_SCANNERS)
+        for one in rendered_subjects(options.folder, contrast, 2, _registrations(options), held_out=True)
+    ]
+    if contrast != "FLAIR":
         held_out += [CorePhantom.of(contrast, number, "validation") for number in range(8)]
-    return learning, held_out
+    return held_out
+
+
+def _registrations(options: Build) -> Path:
+    return options.output / "work" / "registrations"
 
 
 def build(options: Build, contrast: Contrast) -> Path:
     """Train, calibrate and write one prior; returns its directory."""
     name = f"real-{'flair' if contrast == 'FLAIR' else contrast[:2].lower()}"
-    subjects = people(options, contrast)
+    learning, held_out = people(options, contrast), held_out_people(options, contrast)
     job = Job(
         recipe=options.recipe,
         data=(f"{contrast} rendered from {options.folder.name}", f"{options.phantoms} phantoms"),
@@ -141,9 +152,9 @@ def build(options: Build, contrast: Contrast) -> Path:
         resume=options.resume,
     )
     report = partial(_report, contrast, {})
-    facts = train(job, subjects=subjects, progress=report)
+    facts = train(job, subjects=(learning, held_out), progress=report)
     model: Any = load_model(facts["directory"])
-    model.metadata = model.metadata.with_calibration(thresholds(model, job, subjects[1], report))
+    model.metadata = model.metadata.with_calibration(thresholds(model, contrast, held_out, report))
     record = json.loads((Path(facts["directory"]) / "config.json").read_text())["training"]
     record["threads"] = options.threads
     del record["job"]["output"]  # where the run's files were is nobody's business but that machine's
@@ -152,23 +163,18 @@ def build(options: Build, contrast: Contrast) -> Path:
 
 
 def thresholds(
-    model: Any, job: Job, held_out: Sequence[Subject], report: Callable[[str, int, int, dict[str, float]], None]
+    model: Any,
+    contrast: Contrast,
+    held_out: Sequence[Subject],
+    report: Callable[[str, int, int, dict[str, float]], None],
 ) -> Calibration:
-    """Smoothing and thresholds on the held-out scans, which the training has prepared."""
-    metadata = model.metadata
-    scans = SliceCache.build(
-        job.cache or job.output / "cache",
-        held_out,
-        grid=metadata.grid,
-        intensity=metadata.intensity,
-        steps=job.steps(),
-        workers=job.workers,
-    )
+    """Smoothing, thresholds and spread map on the held-out scans."""
+    scans = [subject.load(model.metadata.grid).prepare(model.metadata) for subject in held_out]
     found = calibrate(
         model,
-        scans.stacks(),
-        config=RESTORE,
-        device=job.device,
+        scans,
+        config=replace(RESTORE, sign=SIGN[contrast]),
+        device="cpu",
         progress=lambda done, total: report("calibrate", done, total, {}),
     )
     return replace(found, notes={"data": "held-out people on scanners that training has not seen"})

@@ -85,7 +85,8 @@ class Calibrate:
             raise CommandError(
                 f"--prior: {self.prior} is another package's, which lesioncore cannot write with a calibration"
             )
-        config = self.options.config(prior)
+        # Whether there is a spread map depends on the scans here, not on the calibration that is replaced.
+        config = replace(self.options.config(prior), spread_map=self.options.spread_map)
         metadata = metadata_of(prior)
         subjects = find_subjects(self.data, modality=self.modality or metadata.modality, split="validation")
         size = self.voxel_size or (metadata.grid.voxel_size if metadata.grid else 1.0)

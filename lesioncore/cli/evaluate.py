@@ -52,8 +52,8 @@ class Evaluate:
     voxel_size : float
         Of simulated scans, mm, 0.5 to 8. Files keep their own.
     figures : bool
-        ROC curves and detection against the lesion's size are drawn, and, if the first method is map with thresholds
-        and without a sign, the scans that it detects worst, middling and best; --no-figures leaves them out.
+        ROC curves and detection against the lesion's size are drawn, and, if the first method is map with
+        thresholds, the scans that it detects worst, middling and best; --no-figures leaves them out.
     curves : bool
         Draw detection against the data-consistency weight and the solver's steps, if the first method is map. Restores
         slabs of up to eight scans of each kind some twenty times.
@@ -183,7 +183,7 @@ class Evaluate:
         if not isinstance(detector, MAPDetector) or summary["subjects"] == summary["without_lesion"]:
             return written
         options: dict[str, Any] = {"voxel_size": self.voxel_size, "device": self.device}
-        if self.figures and detector.calibration is not None and detector.sign is None:
+        if self.figures and detector.calibration is not None:
             limit = min(self.limits, key=lambda x: abs(x - 0.05))
             chosen = choose_examples(next(iter(found.patients.values())), limit, _EXAMPLES)
             people = [subject for subject in patients if subject.id in chosen]
@@ -198,8 +198,8 @@ class Evaluate:
 def open_detector(spec: str) -> tuple[str, Detector]:
     """Read ``[NAME=]MODEL[:METHOD[:OPTION=VALUE,...]]``.
 
-    Options are those of the method's class with numbers, true, false or none as values; those of ``map`` are ``sign``
-    and the ones of :class:`lesioncore.RestoreConfig`. All take those of :class:`lesioncore.PostProcessing`.
+    Options are those of the method's class with numbers, true, false or none as values; those of ``map`` are the
+    ones of :class:`lesioncore.RestoreConfig`. All take those of :class:`lesioncore.PostProcessing`.
 
     Returns
     -------
@@ -247,7 +247,7 @@ def _arguments(method: str, options: dict[str, Any]) -> tuple[PostProcessing, di
     from lesioncore.postprocess import PostProcessing
 
     if method == "map":
-        own = ["sign", *(name for name in signature(RestoreConfig).parameters if name != "postprocessing")]
+        own = [name for name in signature(RestoreConfig).parameters if name != "postprocessing"]
         check_options(method, options, [*own, *_cleaning()])
     for key, value in options.items():
         if isinstance(value, str) and not (method == "map" and key in _WORDS):
@@ -255,7 +255,7 @@ def _arguments(method: str, options: dict[str, Any]) -> tuple[PostProcessing, di
     postprocessing = PostProcessing(**{key: options[key] for key in _cleaning() if key in options})
     arguments = {key: value for key, value in options.items() if key not in _cleaning()}
     if method == "map" and arguments:
-        arguments = {"sign": arguments.pop("sign", None), "config": RestoreConfig(**arguments)}
+        arguments = {"config": RestoreConfig(**arguments)}
     return postprocessing, arguments
 
 

@@ -21,8 +21,9 @@ class RestoreOptions:
     Parameters
     ----------
     protocol : str, optional
-        paper restores as the paper does: its solver and steps, each slice alone, the score neither smoothed nor
-        standardized. What contradicts it (--solver, --steps, --tv-dimensions, --smoothing, --standardize) is refused.
+        paper restores as the paper does: its solver and steps, each slice alone, the score |D| neither smoothed nor
+        standardized. What contradicts it (--solver, --steps, --tv-dimensions, --smoothing, --standardize, --spread-map,
+        --sign) is refused.
     solver : str
         Solver of the objective; auto is that of the prior's calibration, else em for priors that hold their latents'
         posterior (VAE, GMVAE), else prox.
@@ -37,6 +38,12 @@ class RestoreOptions:
     standardize : bool, optional
         True scores the residual in units of the scan's own spread, so that thresholds hold on other scanners; False in
         z-scores. As the prior was calibrated when absent, else True.
+    spread_map : bool, optional
+        True divides the residual of a registered scan by healthy people's spread at its place of the brain. As the
+        prior was calibrated when absent, else False; the command calibrate makes such a map of registered scans.
+    sign : int, optional
+        1 scores what is brighter than expected, -1 what is darker, 0 either. As the prior was calibrated when absent,
+        else 0.
     tv : str
         Form of the total variation.
     tv_dimensions : int, optional
@@ -64,6 +71,8 @@ class RestoreOptions:
     tv_weight: Annotated[float | None, tyro.conf.arg(metavar="W", help_behavior_hint="")] = None
     smoothing: Annotated[float | None, tyro.conf.arg(metavar="MM", help_behavior_hint="")] = None
     standardize: Annotated[bool | None, tyro.conf.arg(metavar="{True,False}", help_behavior_hint="")] = None
+    spread_map: Annotated[bool | None, tyro.conf.arg(metavar="{True,False}", help_behavior_hint="")] = None
+    sign: Annotated[Literal[1, -1, 0] | None, tyro.conf.arg(metavar="{1,-1,0}", help_behavior_hint="")] = None
     tv: Literal["anisotropic", "isotropic"] = "anisotropic"
     tv_dimensions: Annotated[Literal[2, 3] | None, tyro.conf.arg(metavar="{2,3}", help_behavior_hint="")] = None
     latent: Literal["mean", "sample"] = "mean"
@@ -97,6 +106,8 @@ class RestoreOptions:
                 tv_weight=self.tv_weight,
                 smoothing=self.smoothing,
                 standardize=self.standardize,
+                spread_map=self.spread_map,
+                sign=self.sign,
                 tv=self.tv,
                 tv_dimensions=self.tv_dimensions,
                 latent=self.latent,

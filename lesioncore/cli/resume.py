@@ -19,7 +19,7 @@ def decided(prior: Prior, config: RestoreConfig, options: RestoreOptions) -> dic
     """What a result's JSON will say of what decides it."""
     from lesioncore.precision import precision_for
     from lesioncore.priors.base import metadata_of
-    from lesioncore.restore import holding, resolve_device, smoothing_of, weight_of
+    from lesioncore.restore import holding, resolve_device, smoothing_of, spread_map_of, weight_of
     from lesioncore.result import RunRecord
 
     metadata, config, device = metadata_of(prior), config.for_prior(prior), resolve_device(options.device)
@@ -29,6 +29,7 @@ def decided(prior: Prior, config: RestoreConfig, options: RestoreOptions) -> dic
         config,
         weight,
         smoothing,
+        spread_map_of(metadata, config.spread_map),
         holding(metadata, config, weight, smoothing),
         str(device),
         None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -22,6 +22,7 @@ from lesioncore.preprocess.pipeline import Step
 from lesioncore.priors.base import PriorMetadata
 from lesioncore.restore import progress_bar, resolve_device, warn_of_slices, warn_unusual
 from lesioncore.scan import Scan, SliceStack, Volume, check_several, prepare, prepare_all, read_mask
+from lesioncore.spread_map import SpreadMap
 
 Sign: TypeAlias = Literal[1, -1] | None
 """Lesions are brighter (+1) or darker (-1) than healthy tissue, or may be either (None)."""
@@ -69,6 +70,8 @@ class Detector(ABC):
         May be set.
     tv_weight : float or None
         Data-consistency weight, for a detector that has one.
+    spread_map : bool
+        Scores are divided by healthy people's spread at each place, so that a person's follow from the others'.
     postprocessing : PostProcessing
         How its masks are cleaned; may be set. Thresholds do not depend on it.
     """
@@ -80,6 +83,7 @@ class Detector(ABC):
     normalized: bool = False
     preprocess: tuple[Step, ...] | None = None
     tv_weight: float | None = None
+    spread_map: bool = False
     postprocessing: PostProcessing = PostProcessing()
 
     @abstractmethod
@@ -214,31 +218,38 @@ class Detector(ABC):
         """
         check_several(healthy, masks)
         target = resolve_device(device)
+        its_masks: Sequence[Volume | None] = [None] * len(healthy) if masks is None else masks
+        stacks = (
+            one
+            if isinstance(one, SliceStack)
+            else prepare(one, self.metadata, mask=mask, normalized=self.normalized, steps=self.preprocess)
+            for one, mask in zip(healthy, its_masks, strict=True)
+        )
+        scores, spread_map = self._healthy_scores(
+            stacks, target, lambda done: None if progress is None else progress(done, len(healthy))
+        )
+        return Calibration(self.settings(), self.tv_weight, scores, self.smoothing, spread_map=spread_map)
+
+    def _healthy_scores(
+        self, stacks: Iterable[SliceStack], device: torch.device, progress: Callable[[int], None]
+    ) -> tuple[HealthyScores, SpreadMap | None]:
+        """Scores of healthy people, and the map by which they are divided; called back with those that are done."""
         summaries = []
-        for i, one in enumerate(healthy):
-            mask = None if masks is None else masks[i]
-            stack = (
-                one
-                if isinstance(one, SliceStack)
-                else prepare(one, self.metadata, mask=mask, normalized=self.normalized, steps=self.preprocess)
-            )
+        for done, stack in enumerate(stacks, start=1):
             if isinstance(stack, Scan):
-                (score,) = self.score_scans([stack], device=target)
+                (score,) = self.score_scans([stack], device=device)
                 values, spread = score.values[stack.brain()], score.spread
             else:
-                values, spread = self.score_stacks([stack], device=target)[0][stack.mask].numpy(), None
+                values, spread = self.score_stacks([stack], device=device)[0][stack.mask].numpy(), None
             summaries.append(HealthyScores.of(values, stack.bend, stack.extent, spread))
-            if progress is not None:
-                progress(i + 1, len(healthy))
-        return Calibration(self.settings(), self.tv_weight, merged(summaries), self.smoothing)
+            progress(done)
+        return merged(summaries), None
 
     @property
     def calibration(self) -> Calibration | None:
         """The metadata's calibration, if it was made for these settings."""
         found = self.metadata.calibration
-        if found is None or not found.holds(self.settings(), self.tv_weight, self.smoothing):
-            return None
-        return found
+        return None if found is None else found.holding(self.settings(), self.tv_weight, self.smoothing)
 
     def mask(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -12,8 +12,11 @@ from torch import Tensor
 
 from lesioncore.data.arrays import ArrayT
 from lesioncore.detectors.base import Detector, Progress, ScanScore, Sign, check_sign
+from lesioncore.healthy import HealthyScores
+from lesioncore.restore import spread_map_of
 from lesioncore.scan import Scan, SliceStack
-from lesioncore.scoring import Deviation, deviation
+from lesioncore.scoring import Deviation, deviation, healthy_scores, score_of
+from lesioncore.spread_map import SpreadMap
 
 
 class DeviationDetector(Detector):
@@ -34,6 +37,10 @@ class DeviationDetector(Detector):
     standardize : bool
         Divide the deviation by the scan's own spread (:func:`lesioncore.scoring.deviation`), so that thresholds hold on
         other scanners.
+    spread_map : bool
+        Divide the deviation of registered scans by healthy people's spread at each place
+        (:class:`lesioncore.spread_map.SpreadMap`), which :meth:`thresholds` finds and the calibration of the metadata
+        keeps.
 
     Raises
     ------
@@ -41,10 +48,13 @@ class DeviationDetector(Detector):
         If `sign` is another number, or `smoothing` negative or not finite.
     """
 
-    def __init__(self, sign: Sign = None, smoothing: float = 0.0, standardize: bool = False) -> None:
+    def __init__(
+        self, sign: Sign = None, smoothing: float = 0.0, standardize: bool = False, spread_map: bool = False
+    ) -> None:
         self.sign = check_sign(sign)
         self.smoothing = check_smoothing(smoothing)
         self.standardize = standardize
+        self.spread_map = spread_map
 
     @abstractmethod
     def deviation_stacks(
@@ -66,7 +76,8 @@ class DeviationDetector(Detector):
         return [self._size(d.values) for d in self._deviations(stacks, device, progress)]
 
     def settings(self) -> dict[str, Any]:
-        return {**super().settings(), "sign": self.sign, "standardize": self.standardize}
+        own = {**super().settings(), "sign": self.sign, "standardize": self.standardize}
+        return {**own, "spread_map": True} if self.spread_map else own  # older calibrations lack it
 
     def score_scans(
         self, scans: Sequence[Scan], *, device: torch.device, progress: Progress | None = None
@@ -76,17 +87,39 @@ class DeviationDetector(Detector):
             ScanScore(self._size(scan.residual(d.values)), d.spread) for scan, d in zip(scans, deviations, strict=True)
         ]
 
+    def _healthy_scores(
+        self, stacks: Iterable[SliceStack], device: torch.device, progress: Callable[[int], None]
+    ) -> tuple[HealthyScores, SpreadMap | None]:
+        if not self.spread_map:
+            return super()._healthy_scores(stacks, device, progress)
+        kept, residuals = [], []
+        for done, stack in enumerate(stacks, start=1):
+            kept.append(stack)
+            residuals += self.deviation_stacks([stack], device=device)
+            progress(done)
+        scores, spread_map = healthy_scores(
+            residuals, kept, smoothing=self.smoothing, standardize=self.standardize, spread_map=True
+        )
+        return scores[self.sign or 0], spread_map
+
     def _deviations(
         self, stacks: Sequence[SliceStack], device: str | torch.device, progress: Progress | None
     ) -> list[Deviation]:
+        spread_map = spread_map_of(self.metadata, self.spread_map)
         residuals = self.deviation_stacks(stacks, device=device, progress=progress)
         return [
-            deviation(residual, stack, smoothing=self.smoothing, standardize=self.standardize)
+            deviation(
+                residual,
+                stack,
+                smoothing=self.smoothing,
+                standardize=self.standardize,
+                spread_map=spread_map,
+            )
             for residual, stack in zip(residuals, stacks, strict=True)
         ]
 
     def _size(self, values: ArrayT) -> ArrayT:
-        return abs(values) if self.sign is None else self.sign * values
+        return score_of(values, self.sign or 0)
 
 
 def check_smoothing(smoothing: float) -> float:

@@ -31,10 +31,8 @@ class MAPDetector(DeviationDetector):
         From :func:`lesioncore.load_prior`, or any object with ``elbo(x) -> [N]``.
     config : RestoreConfig, optional
         Solver and objective. With ``latent="sample"`` the samples are those of seed 0.
-        Its `smoothing` and `standardize` are those of the score, its `postprocessing` that of the masks.
-    sign : {1, -1}, optional
-        As for :class:`~lesioncore.detectors.DeviationDetector`. Without it, thresholds that
-        :func:`lesioncore.calibrate` found for `config` hold here, too.
+        Its `smoothing`, `standardize`, `spread_map` and `sign` are those of the score, its `postprocessing` that of the
+        masks. Thresholds that :func:`lesioncore.calibrate` found for it hold here, too.
 
     Raises
     ------
@@ -44,26 +42,27 @@ class MAPDetector(DeviationDetector):
 
     name = "map"
 
-    def __init__(self, prior: Any, config: RestoreConfig | None = None, *, sign: Sign = None) -> None:
+    def __init__(self, prior: Any, config: RestoreConfig | None = None) -> None:
         self.prior = prior
         self.metadata = metadata_of(prior)
         self.config = (config or RestoreConfig()).for_prior(prior)
-        super().__init__(sign, smoothing_of(self.metadata, self.config), bool(self.config.standardize))
+        sign: Sign = self.config.sign or None
+        smoothing = smoothing_of(self.metadata, self.config)
+        super().__init__(sign, smoothing, bool(self.config.standardize), bool(self.config.spread_map))
         self.normalized = self.config.normalized
         self.preprocess = self.config.preprocess
         self.postprocessing = self.config.postprocessing
         self.tv_weight = weight_of(self.metadata, self.config)
 
     def settings(self) -> dict[str, Any]:
-        own = {**self.config.settings(), "preprocess": None if self.preprocess is None else list(self.preprocess)}
-        return own if self.sign is None else {**own, "sign": self.sign}
+        return {**self.config.settings(), "preprocess": None if self.preprocess is None else list(self.preprocess)}
 
     def precision_on(self, device: torch.device) -> str:
         return precision_for(self.config.precision, device, self.prior)
 
     def _options(self) -> dict[str, Any]:
         options = {field.name: (getattr(self.config, field.name), field.default) for field in fields(self.config)}
-        return {"sign": self.sign, **{name: value for name, (value, usual) in options.items() if value != usual}}
+        return {name: value for name, (value, usual) in options.items() if value != usual}
 
     def deviation_stacks(
         self,
@@ -89,7 +88,7 @@ class ProjectionDetector(DeviationDetector):
         ``metadata`` (:class:`lesioncore.PriorMetadata`), if it has any, gives grid and intensities.
     smoothing : float
         As for :class:`~lesioncore.detectors.DeviationDetector`.
-    sign, standardize
+    sign, standardize, spread_map
         As for :class:`~lesioncore.detectors.DeviationDetector`.
     batch_size : int, optional
         Slices in one pass through the model; bounds memory. What suits the device when absent.
@@ -111,9 +110,10 @@ class ProjectionDetector(DeviationDetector):
         smoothing: float = 0.0,
         sign: Sign = None,
         standardize: bool = True,
+        spread_map: bool = False,
         batch_size: int | None = None,
     ) -> None:
-        super().__init__(sign, smoothing, standardize)
+        super().__init__(sign, smoothing, standardize, spread_map)
         if not callable(getattr(model, "reconstruct", None)):
             raise TypeError(f"model: got {type(model).__name__}, expected a model with a reconstruct(x) method")
         self.model = model
@@ -148,7 +148,7 @@ class AnoGANDetector(ProjectionDetector):
         From :func:`lesioncore.load_model`, or trained.
     search : LatentSearch, optional
         How the latent is found, of a model without an encoder.
-    smoothing, sign, standardize, batch_size
+    smoothing, sign, standardize, spread_map, batch_size
         As for :class:`ProjectionDetector`.
 
     Raises
@@ -167,9 +167,17 @@ class AnoGANDetector(ProjectionDetector):
         smoothing: float = 0.0,
         sign: Sign = None,
         standardize: bool = True,
+        spread_map: bool = False,
         batch_size: int | None = None,
     ) -> None:
-        super().__init__(model, smoothing=smoothing, sign=sign, standardize=standardize, batch_size=batch_size)
+        super().__init__(
+            model,
+            smoothing=smoothing,
+            sign=sign,
+            standardize=standardize,
+            spread_map=spread_map,
+            batch_size=batch_size,
+        )
         if search is not None and model.encoder is not None:
             raise ValueError("search: the model has an encoder, which finds the latent without a search")
         self.search = search or LatentSearch()

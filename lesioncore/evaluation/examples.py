@@ -37,7 +37,7 @@ def draw_examples(
     Parameters
     ----------
     detector : MAPDetector
-        Whose restoration is drawn, with its thresholds and post-processing. One for lesions of either sign.
+        Whose restoration is drawn, with its thresholds and post-processing.
     subjects : sequence of Subject
         Scans with lesion masks.
     folder : Path
@@ -50,13 +50,10 @@ def draw_examples(
     Raises
     ------
     ValueError
-        If the detector is signed, since a restoration's detections are those of either sign; or a scan has no lesion
-        mask.
+        If a scan has no lesion mask.
     ImportError
         If matplotlib, the extra `figures`, is missing.
     """
-    if detector.sign is not None:
-        raise ValueError(f"detector: got sign {detector.sign}, expected one without a sign, whose score is |D|")
     folder.mkdir(parents=True, exist_ok=True)
     prior = copy(detector.prior)  # its weights are shared
     prior.metadata = detector.metadata  # the thresholds that were tried, which need not be the prior's own

@@ -122,7 +122,7 @@ def evaluate(
     target = resolve_device(device)
     kept = Store(store)
     facts = {name: _describe(detector, limits, target) for name, detector in detectors.items()}
-    compared = {name: _people(detector) for name, detector in detectors.items()}
+    compared = {name: _calibrated(detector) for name, detector in detectors.items()}
     scores: dict[bool, dict[str, list[CaseScore]]] = {ill: {name: [] for name in detectors} for ill in (True, False)}
     everyone = [(True, subject) for subject in patients] + [(False, subject) for subject in healthy]
     for done, (ill, subject) in enumerate(everyone, start=1):
@@ -146,7 +146,9 @@ def thresholds_from(
     device: str | torch.device = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> Calibration:
-    """Thresholds of a detector on healthy subjects (:meth:`lesioncore.Detector.thresholds`), one in memory at a time.
+    """Thresholds of a detector on healthy subjects (:meth:`lesioncore.Detector.thresholds`).
+
+    One is in memory at a time, or all where each is scored by a map of the others' spread.
 
     Parameters
     ----------
@@ -172,10 +174,12 @@ def thresholds_from(
     check_names("healthy", healthy)
     target, kept = resolve_device(device), Store(store)
     found: list[Calibration] = []
-    for done, subject in enumerate(healthy, start=1):
-        follows = ["thresholds", None if store is None else subject.key(), voxel_size]
-        make = partial(_thresholds, detector, subject, voxel_size, target)
-        found.append(kept.get(detector, follows, target, make, Calibration.from_dict))
+    done = 0
+    for together in [healthy] if detector.spread_map else [[subject] for subject in healthy]:
+        keys = None if store is None else [subject.key() for subject in together]
+        make = partial(_thresholds, detector, together, voxel_size, target)
+        found.append(kept.get(detector, ["thresholds", keys, voxel_size], target, make, Calibration.from_dict))
+        done += len(together)
         if progress is not None:
             progress(done, len(healthy))
     return reduce(Calibration.merge, found)
@@ -196,16 +200,24 @@ def _score(
         return score_case(detector, subject.id, images(detector.steps), limits, person=subject.person, device=device)
 
 
-def _thresholds(detector: Detector, subject: Subject, voxel_size: float, device: torch.device) -> Calibration:
-    with about(subject):
-        loaded = load(subject, voxel_size, ill=False)
-        scan = loaded.prepare(detector.metadata, normalized=detector.normalized, steps=detector.preprocess)
-        return detector.thresholds([scan], device=device)
+def _thresholds(
+    detector: Detector, subjects: Sequence[Subject], voxel_size: float, device: torch.device
+) -> Calibration:
+    scans = []
+    for subject in subjects:
+        with about(subject):
+            loaded = load(subject, voxel_size, ill=False)
+            scans.append(loaded.prepare(detector.metadata, normalized=detector.normalized, steps=detector.preprocess))
+    return detector.thresholds(scans, device=device)
 
 
-def _people(detector: Detector) -> list[dict[str, Any]]:
-    """What remarks on unusual scans follow from."""
-    return [] if detector.calibration is None else detector.calibration.healthy.to_dict()["subjects"]
+def _calibrated(detector: Detector) -> list[Any]:
+    """What scores and remarks on unusual scans follow from of a calibration, beside its thresholds."""
+    calibration = detector.calibration
+    if calibration is None:
+        return []
+    spread_map = calibration.spread_map if detector.spread_map else None
+    return [calibration.healthy.to_dict()["subjects"], spread_map and spread_map.to_dict()]
 
 
 def _describe(detector: Detector, limits: Sequence[float], device: torch.device) -> dict[str, Any]:
