@@ -42,7 +42,7 @@ class RestoreConfig:
         Standard deviation, mm, of a three-dimensional Gaussian that smooths the residual before it is scored; 0 scores
         ``|D|`` itself, as the paper does. The prior's calibrated one when absent.
     standardize : bool, optional
-        Score the residual in units of the scan's own spread (:func:`lesioncore.spread.robust_spread`), so that
+        Score the residual about the scan's own centre, in units of its own spread (:mod:`lesioncore.spread`), so that
         thresholds hold on other scanners; False scores z-scores, as the paper does. As the prior was calibrated when
         absent, else True.
     spread_map : bool, optional

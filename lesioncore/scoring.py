@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import add
 
+import torch
 from torch import Tensor
 
 from lesioncore.data.arrays import ArrayT
 from lesioncore.healthy import HealthyScores, merged
 from lesioncore.scan import SliceStack
 from lesioncore.smoothing import smooth
-from lesioncore.spread import robust_spread
+from lesioncore.spread import robust_centre, robust_spread
 from lesioncore.spread_map import SpreadMap
 
 
@@ -24,7 +25,8 @@ class Deviation:
     Attributes
     ----------
     values : Tensor
-        ``[N, 1, H, W]``, signed: z-scores, or multiples of `spread` where the scan's own spread is the unit.
+        ``[N, 1, H, W]``, signed: z-scores, or multiples of `spread` about the scan's own centre where these are the
+        unit.
     spread : float
         Spread (z-scores) of the smoothed residual over the brain (:func:`lesioncore.spread.robust_spread`).
     """
@@ -41,11 +43,12 @@ def deviation(
     standardize: bool,
     spread_map: SpreadMap | None = None,
 ) -> Deviation:
-    """Smooth a scan's residual and, if wanted, divide it by healthy people's spread at each place and by its own.
+    """Smooth a scan's residual and, if wanted, bring it to the scan's own centre and spread and to that of each place.
 
     How much of a healthy brain a prior leaves unexplained differs between scanners, resolutions and ways to cut out the
-    brain, and the thresholds of one scanner do not hold for the next. Most of any brain is healthy: the spread of its
-    residual is the scan's own measure of that.
+    brain, and so does how far the brain as a whole is brighter or darker than the prior expects: the thresholds of one
+    scanner do not hold for the next. Most of any brain is healthy: centre and spread of its residual are the scan's own
+    measure of both.
 
     Parameters
     ----------
@@ -56,16 +59,19 @@ def deviation(
     smoothing : float
         Standard deviation, mm, of a Gaussian in three dimensions (:func:`lesioncore.smoothing.smooth`).
     standardize : bool
-        Divide by the spread. Slices without geometry are left as they are: they may be anyone's.
+        Subtract the centre (:func:`lesioncore.spread.robust_centre`) and divide by the spread. Slices without geometry
+        are left as they are: they may be anyone's.
     spread_map : SpreadMap, optional
         Divide by its relative spread, if the scan is registered.
     """
     values = smooth(residual, stack.mask, stack.voxel_size, smoothing)
+    standardize = standardize and stack.voxel_size is not None
+    if standardize:
+        values = torch.where(stack.mask, values - robust_centre(values[stack.mask]), 0.0)
     if spread_map is not None and stack.registered:
         values = values / spread_map.relative(values.shape)
     spread = robust_spread(values[stack.mask])
-    divide = standardize and stack.voxel_size is not None and spread > 0
-    return Deviation(values / spread if divide else values, spread)
+    return Deviation(values / spread if standardize and spread > 0 else values, spread)
 
 
 def score_of(values: ArrayT, sign: int) -> ArrayT:

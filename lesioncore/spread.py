@@ -1,4 +1,4 @@
-"""The spread of a scan's healthy deviations, whatever lesions add to it."""
+"""Centre and spread of a scan's healthy deviations, whatever lesions add to them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,19 @@ from torch import Tensor
 _QUANTILE = 0.7
 _OUTLIER = 4.0
 _ROUNDS = 20
+
+
+def robust_centre(values: Tensor) -> float:
+    """Median of the values that are no outliers: within four times their spread about 0. 0 without values.
+
+    Parameters
+    ----------
+    values : Tensor
+        Signed deviations of a brain's voxels, any shape.
+    """
+    flat = values.detach().flatten().double().cpu()
+    inliers = flat[flat.abs() <= _OUTLIER * robust_spread(flat)]
+    return float(np.median(inliers.numpy())) if len(inliers) else 0.0
 
 
 def robust_spread(values: Tensor) -> float:

@@ -16,7 +16,7 @@ from lesioncore.healthy import HealthyScores, merged
 from lesioncore.scan import SliceStack
 from lesioncore.scoring import deviation
 from lesioncore.smoothing import smooth
-from lesioncore.spread import robust_spread
+from lesioncore.spread import robust_centre, robust_spread
 
 SHAPE = (20, 1, 30, 30)
 
@@ -59,15 +59,36 @@ def test_a_standardized_score_knows_no_gain(gain, seed):
     assert scaled.spread == pytest.approx(gain * once.spread, rel=1e-4)
 
 
-def test_deviation_is_smoothed_before_its_spread_is_taken():
+def test_deviation_is_smoothed_before_its_centre_and_spread_are_taken():
     d, where = residual(), stack()
     found = deviation(d, where, smoothing=3.0, standardize=True)
-    expected = smooth(d, where.mask, where.voxel_size, 3.0)
-    assert found.spread == robust_spread(expected[where.mask])
-    assert torch.equal(found.values, expected / found.spread)
+    smoothed = smooth(d, where.mask, where.voxel_size, 3.0)
+    expected = smoothed[where.mask] - robust_centre(smoothed[where.mask])
+    assert found.spread == robust_spread(expected)
+    assert torch.equal(found.values[where.mask], expected / found.spread)
+    assert not found.values[~where.mask].any()
     plain = deviation(d, where, smoothing=3.0, standardize=False)
-    assert torch.equal(plain.values, expected)
-    assert plain.spread == found.spread
+    assert torch.equal(plain.values, smoothed)
+    assert plain.spread == robust_spread(smoothed[where.mask])
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.floats(-1, 1), st.integers(0, 5))
+def test_a_standardized_score_knows_no_offset(offset, seed):
+    d, where = residual(seed), stack()
+    once = deviation(d, where, smoothing=0.0, standardize=True)
+    moved = deviation(d + offset, where, smoothing=0.0, standardize=True)
+    assert torch.allclose(once.values, moved.values, atol=0.02)  # the outliers differ a little
+    assert moved.spread == pytest.approx(once.spread, rel=0.01)
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_lesion_hardly_changes_the_centre(sign):
+    values = residual().flatten() + 0.1
+    values[: len(values) // 10] += sign * 2.0
+    assert abs(robust_centre(values) - 0.1) < 0.1 * robust_spread(values)
+    assert abs(float(values.mean()) - 0.1) > 0.8 * robust_spread(values)
+    assert robust_centre(torch.zeros(0)) == 0.0
 
 
 def test_slices_without_geometry_are_not_standardized():
@@ -86,7 +107,9 @@ def test_restoration_detector_and_calibration_agree():
     plain = lc.RestoreConfig(standardize=False)
     with pytest.warns(UserWarning, match="standardize False, not True"):
         zscores = lc.restore(VALUES, prior, affine=AFFINE, config=plain)
-    assert torch.allclose(result.score * result.spread, zscores.score, atol=1e-6)
+    signed = zscores.scan.residual(zscores._deviation.values)[BRAIN]
+    centred = np.abs(signed - np.median(signed))
+    np.testing.assert_allclose(result.score[BRAIN] * result.spread, centred, atol=0.02 * result.spread)
     assert torch.allclose(MAPDetector(prior).detect(VALUES, affine=AFFINE), result.score, atol=1e-6)
     assert 0 < result.mask(0.1).sum() <= 0.1 * BRAIN.sum()
 

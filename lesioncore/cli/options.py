@@ -36,8 +36,8 @@ class RestoreOptions:
         Standard deviation in mm of the Gaussian that smooths the residual before it is scored; 0 for none. When absent
         the prior's calibrated one; the command calibrate searches for one then.
     standardize : bool, optional
-        True scores the residual in units of the scan's own spread, so that thresholds hold on other scanners; False in
-        z-scores. As the prior was calibrated when absent, else True.
+        True scores the residual about the scan's own centre in units of its own spread, so that thresholds hold on
+        other scanners; False in z-scores. As the prior was calibrated when absent, else True.
     spread_map : bool, optional
         True divides the residual of a registered scan by healthy people's spread at its place of the brain. As the
         prior was calibrated when absent, else False; the command calibrate makes such a map of registered scans.

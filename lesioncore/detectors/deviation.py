@@ -35,8 +35,8 @@ class DeviationDetector(Detector):
         Standard deviation, mm, of a Gaussian that smooths the deviation in three dimensions
         (:func:`lesioncore.smoothing.smooth`).
     standardize : bool
-        Divide the deviation by the scan's own spread (:func:`lesioncore.scoring.deviation`), so that thresholds hold on
-        other scanners.
+        Bring the deviation to the scan's own centre and spread (:func:`lesioncore.scoring.deviation`), so that
+        thresholds hold on other scanners.
     spread_map : bool
         Divide the deviation of registered scans by healthy people's spread at each place
         (:class:`lesioncore.spread_map.SpreadMap`), which :meth:`thresholds` finds and the calibration of the metadata
