@@ -47,10 +47,9 @@ def detectors(
         "MAP": SharedRestoration(prior),
         "MAP, either sign": SharedRestoration(prior, replace(usual, sign=0)),
         "MAP, signed": SharedRestoration(prior, replace(usual, sign=sign)),
-        "MAP, in z-scores": SharedRestoration(prior, replace(usual, sign=0, standardize=False, spread_map=False)),
         "projection, smoothed": SharedProjection(prior, smoothing=4.0, spread_map=map_),
         "projection, smoothed, signed": SharedProjection(prior, smoothing=4.0, spread_map=map_, sign=sign),
-        "intensity, smoothed, signed": IntensityThreshold(prior.metadata, sign=sign, smoothing=4.0),
+        "intensity, smoothed, signed": IntensityThreshold(prior.metadata, sign=sign, smoothing=4.0, standardize=True),
     }
     del found["MAP, signed" if usual.sign else "MAP, either sign"]  # which "MAP" is
     people = held_out_people(Build(root / "ixi", options.work), contrast)
