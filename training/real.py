@@ -193,7 +193,7 @@ def _report(
         print(f"{contrast} {stage} {5 * part} % {shown}", file=sys.stderr, flush=True)
 
 
-def _card(name: str, contrast: str, record: dict, options: Build) -> str:
+def _card(name: str, contrast: Contrast, record: dict, options: Build) -> str:
     height, width = options.recipe.model.image_shape
     with_phantoms = "" if contrast == "FLAIR" else ", and simulated\n  brains (`lesioncore.phantom`)"
     return f"""# {name}
