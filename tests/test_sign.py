@@ -12,6 +12,8 @@ from models import head, scan_values, tiny_metadata, tiny_vae
 
 import lesioncore as lc
 from lesioncore.detectors import MAPDetector
+from lesioncore.healthy import HealthyScores, merged
+from lesioncore.scoring import score_of
 
 BRAIN = head((22, 18, 11))
 HEALTHY = [scan_values(BRAIN, seed=seed) for seed in range(3)]
@@ -80,6 +82,15 @@ def test_stored_and_merged_calibrations_keep_every_sign(prior):
         once, twice = (one.holding(settings, FAST.tv_weight, FAST.smoothing) for one in (calibration, both))
         assert once.threshold(0.05) == twice.threshold(0.05)
         assert twice.subjects == 6
+
+
+def test_remarks_compare_the_size_of_signed_scores():
+    noise = np.random.default_rng(0).normal(size=(9, 4000))
+    of_sign = {sign: merged([HealthyScores.of(score_of(one, sign)) for one in noise]) for sign in SIGNS}
+    calibration = lc.Calibration({"sign": 1}, 1.0, of_sign.pop(1), other_signs=of_sign)
+    assert calibration.unusual(noise[0]) == []
+    (remark,) = calibration.unusual(3 * noise[0])
+    assert remark.startswith("the median score of its brain is 2.0")
 
 
 def test_another_sign_is_refused():

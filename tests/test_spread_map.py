@@ -12,8 +12,9 @@ from models import head, scan_values, tiny_metadata, tiny_vae
 
 import lesioncore as lc
 from lesioncore.detectors import MAPDetector, ProjectionDetector
+from lesioncore.healthy import HealthyScores
 from lesioncore.scan import SliceStack
-from lesioncore.scoring import deviation
+from lesioncore.scoring import deviation, healthy_scores
 from lesioncore.spread_map import SpreadMap
 
 SHAPE = (14, 1, 24, 20)
@@ -136,6 +137,20 @@ def test_thresholds_are_as_strict_in_each_half_of_the_brain(calibrated):
     assert halves["plain"][1] < 0.1 * halves["plain"][0]
     assert 0.5 < halves["map"][1] / halves["map"][0] < 2
     assert np.mean(halves["map"]) == pytest.approx(0.05, abs=0.015)
+
+
+def test_each_healthy_person_is_scored_by_the_map_of_the_others():
+    stacks, residuals = people(3), [scores(seed) for seed in range(3)]
+    residuals[0][4:8, :, 8:16, 12:] += 3.0  # nobody else deviates there
+    found, spread_map = healthy_scores(residuals, stacks, smoothing=0.0, standardize=True, spread_map=True)
+    maps = [
+        SpreadMap.of(deviation(r, s, smoothing=0.0, standardize=True).values, MASK)
+        for r, s in zip(residuals, stacks, strict=True)
+    ]
+    assert np.allclose(spread_map.squares, sum(one.squares for one in maps), rtol=1e-5)
+    alone = deviation(residuals[0], stacks[0], smoothing=0.0, standardize=True, spread_map=maps[1] + maps[2])
+    expected = HealthyScores.of(alone.values[MASK])
+    assert found[1].subjects[0].thresholds == pytest.approx(expected.subjects[0].thresholds, rel=1e-4)
 
 
 def test_a_map_that_the_prior_lacks_is_asked_for():
