@@ -91,7 +91,10 @@ def real_input() -> list[str]:
 
 
 def demos() -> list[str]:
-    lines = ["**`lesioncore demo`**, one simulated patient at 1 mm from scan to figure, on two cores that another job shared:", ""]
+    lines = [
+        "**`lesioncore demo`**, one simulated patient at 1 mm from scan to figure, on two cores that another job shared:",
+        "",
+    ]
     lines += [
         "| | lesion | AUC | Dice at 5 % | sensitivity | false-positive rate | seconds |",
         "|---|---|---|---|---|---|---|",
