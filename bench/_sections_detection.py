@@ -92,7 +92,7 @@ def real_input() -> list[str]:
 
 def demos() -> list[str]:
     lines = [
-        "**`lesioncore demo`**, one simulated patient at 1 mm from scan to figure, on two cores that another job shared:",
+        "**`lesioncore demo`**, one simulated patient at 1 mm from scan to figure, two cores shared with a job:",
         "",
     ]
     lines += [
