@@ -7,8 +7,9 @@ from _sections import both, place, read
 
 IN_ZSCORES = (
     " Scores are z-scores here (`--standardize False`), as they were when this was measured. In units of the scan's own"
-    " spread, 16 such patients on the prior's grid have the same AUC within .001 and a Dice of .45 / .25 for .53 / .29"
-    " (T1w) and .46 / .23 for .47 / .25 (T2w): the unit costs a little where all scans are of one simulated scanner."
+    " spread, but not yet about its centre, 16 such patients on the prior's grid had the same AUC within .001 and a"
+    " Dice of .45 / .25 for .53 / .29 (T1w) and .46 / .23 for .47 / .25 (T2w): the unit costs a little where all scans"
+    " are of one simulated scanner."
 )
 
 

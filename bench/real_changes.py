@@ -28,6 +28,7 @@ from scipy.ndimage import affine_transform, gaussian_filter, map_coordinates
 import lesioncore as lc
 from lesioncore.choice import PRIORS
 from lesioncore.data.grid import SliceGrid
+from lesioncore.metrics import dice
 
 LIMIT = 0.05
 
@@ -106,10 +107,6 @@ def compared(subject: Any, contrast: str, number: int) -> dict[str, dict[str, fl
         }
         print(f"  {subject.id}, {name}: {found[name]}", flush=True)
     return found
-
-
-def dice(a: np.ndarray, b: np.ndarray) -> float:
-    return float(2 * (a & b).sum() / max(1, a.sum() + b.sum()))
 
 
 def main() -> None:
