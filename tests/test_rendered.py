@@ -29,7 +29,7 @@ def files(tmp_path_factory) -> list[Path]:
     phantom = simulate(0, split="test", contrast="T1w", voxel_size=2.0)
     csf, grey, white = phantom.tissue
     deep = 2 * ndimage.distance_transform_edt(phantom.brain_mask) > 16
-    regions = np.select([(csf > 0.5) & deep, csf > 0.5, white > grey, phantom.brain_mask], [52, 1, 81, 101], 0)
+    regions = np.select([(csf > 0.5) & deep, csf > 0.5, white > grey, phantom.brain_mask], [52, 1, 81, 142], 0)
     folder, paths = tmp_path_factory.mktemp("anatomy"), []
     for name, data in (("t1", phantom.image), ("brain", phantom.brain_mask), ("regions", regions)):
         nib.save(nib.Nifti1Image(data.astype(np.int16), phantom.affine), folder / f"{name}.nii.gz")

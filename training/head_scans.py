@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from lesioncore.training.heads import Head
+from lesioncore.training.heads import GROUPS, Head
 from torch import Tensor
 
 # Knots of the curves that recolour what lies outside the brain, in T1w intensity: many where bone, eyes, muscle are.
@@ -118,7 +118,7 @@ def _rendered(head: Head, draws: Draws) -> Tensor:
     shape = head.t1.shape
     part_csf, part_white = head.csf.float() / 255, head.white.float() / 255
     inside = grey + (csf - grey) * part_csf + (white - grey) * part_white
-    offsets = 0.06 * draws.uniform() * draws.normal(12)
+    offsets = 0.06 * draws.uniform() * draws.normal(GROUPS)
     offsets[1] = 0.0  # CSF around the brain; that of the ventricles may flow
     inside = inside + offsets[head.group.long()]
     inside = inside * (1 + 0.08 * draws.uniform() * draws.field(shape, draws.uniform(1.5, 6))[0])

@@ -20,7 +20,7 @@ _CSF, _VENTRICLES = (1, 46), (4, 11, 49, 50, 51, 52)
 _GROUPS: dict[int, tuple[int, ...]] = {
     1: _CSF,
     2: _VENTRICLES,
-    3: tuple(range(81, 96)),  # white matter of the lobes, fornix, internal capsule, corpus callosum
+    3: tuple(range(81, 93)),  # white matter of the lobes, fornix, anterior limb of the internal capsule
     4: (40, 41),  # white matter of the cerebellum
     5: (38, 39, 71, 72, 73),  # its cortex and vermis
     6: (35, 61, 62),  # brain stem, ventral diencephalon
@@ -28,8 +28,14 @@ _GROUPS: dict[int, tuple[int, ...]] = {
     8: (59, 60),  # thalamus
     9: (55, 56),  # pallidum
     10: (31, 32, 47, 48, 75, 76),  # amygdala, hippocampus, basal forebrain
+    # Limbic cortex: cingulate, insula, parahippocampal.
+    12: (*range(100, 104), 116, 117, 138, 139, 166, 167, *range(170, 174), 186, 187),
+    13: (93, 94),  # posterior limb of the internal capsule
+    14: (95,),  # corpus callosum
 }
 _CORTEX = 11
+GROUPS = 15
+"""Number of groups of regions, the background included."""
 _FARTHEST = 60  # mm, of the distances that are kept
 
 
@@ -139,7 +145,7 @@ def brain_core(brain: npt.NDArray[np.bool_], parenchyma: npt.NDArray[np.bool_]) 
 def _bias(t1: npt.NDArray[np.float32], group: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """A smooth field: a polynomial of third degree in the logarithm of white matter, held constant beyond the brain."""
     places = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in t1.shape), indexing="ij"), -1).astype(np.float32)
-    white = np.isin(group, (3, 4)) & (t1 > 0)
+    white = np.isin(group, (3, 4, 13, 14)) & (t1 > 0)
     inside = group > 0
     low, high = places[inside].min(0), places[inside].max(0)
 

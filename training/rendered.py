@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from lesioncore.training.head_scans import Draws, curve
-from lesioncore.training.heads import VOXEL_SIZE, Head, make_head
+from lesioncore.training.heads import GROUPS, VOXEL_SIZE, Head, make_head
 from torch import Tensor
 
 from lesioncore.data.files import file_digest, replace_atomically
@@ -32,13 +32,14 @@ Contrast = Literal["T1w", "T2w", "FLAIR"]
 _LEVELS: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, float]]] = {
     "T1w": ((0.12, 0.42), (0.58, 0.8), (0.12, 0.34)),
     "T2w": ((0.9, 1.25), (0.42, 0.66), (-0.22, -0.04)),
-    "FLAIR": ((0.05, 0.35), (0.72, 0.92), (-0.2, -0.02)),
+    "FLAIR": ((0.05, 0.4), (0.75, 0.95), (-0.26, -0.06)),
 }
-# What the groups of regions add beside their fractions of tissue, in units of the cortex's distance from white matter:
-# iron darkens the pallidum on T2w and FLAIR; the rest differs a little from region to region and person to person.
+# What the groups of regions add beside their fractions of tissue on T2w and FLAIR, in units of the cortex's distance
+# from white matter: iron darkens the striatum, thalamus and pallidum; the limbic cortex and the pyramidal tract are
+# bright, the corpus callosum is dark. The rest differs a little from region to region and person to person.
 _IRON = {7: -0.3, 8: -0.1, 9: -0.9}
-_GROUPS = 12
-_VENTRICLES, _WHITE, _CORTEX = 2, (3, 4), 11
+_BRIGHT = {10: 0.3, 12: 0.3, 13: 0.3, 14: -0.2}
+_VENTRICLES, _WHITE, _CORTEX = 2, (3, 4, 13, 14), 11
 
 
 @dataclass(frozen=True)
@@ -167,18 +168,26 @@ def render_brain(head: Head, contrast: str, draws: Draws) -> Tensor:
     csf, white = head.csf.float() / 255, head.white.float() / 255
     contrast_size = abs(white_step)
     # Regions of their own.
-    offsets = 0.12 * contrast_size * draws.normal(_GROUPS)
+    offsets = 0.12 * contrast_size * draws.normal(GROUPS)
     offsets[:2] = 0.0
     if contrast != "T1w":
         for group, iron in _IRON.items():
             offsets[group] += iron * contrast_size * draws.uniform(0.5, 1.5)
             # The basal ganglia's share of white matter on T1w is iron too, and not fewer cells.
             white = torch.where(head.group == group, white * draws.uniform(0.2, 0.8), white)
+        for group, level in _BRIGHT.items():
+            offsets[group] += level * contrast_size * draws.uniform(0.0, 2.0)
+    # Cortex differs from place to place, as its myelin does.
+    cortical = 0.3 * contrast_size * draws.uniform() * draws.field(shape, draws.uniform(8, 20))[0]
     # CSF flows: brighter and darker from place to place.
-    flow = 1 + draws.uniform(0, 0.25) * draws.field(shape, draws.uniform(4, 12))[0]
-    image = grey_level + white_step * white + (csf_level * flow - grey_level) * csf + offsets[head.group.long()]
+    csf_levels = csf_level * (1 + draws.uniform(0, 0.25) * draws.field(shape, draws.uniform(4, 12))[0])
+    if contrast == "FLAIR" and draws.chance(0.5):  # what flows in was not inverted, and is bright
+        inflow = (draws.field(shape, draws.uniform(4, 10))[0] - 0.5).clamp(0, 1.5)
+        csf_levels = csf_levels + draws.uniform(0, 0.3) * inflow
+    image = grey_level + white_step * white + cortical * (1 - white) + offsets[head.group.long()]
+    image = image + (csf_levels - grey_level) * csf
     image = image + _caps(head, contrast_size if contrast != "T1w" else -contrast_size, draws)
-    texture = draws.uniform(0.01, 0.06)
+    texture = draws.uniform(0.005, 0.05)
     for spacing in (1.5, 4.0):
         image = image * (1 + texture * draws.field(shape, spacing)[0])
     if contrast == "T1w" and draws.chance(0.75):
@@ -231,6 +240,6 @@ def _scanned(image: Tensor, draws: Draws) -> Tensor:
     image = volume[0, 0]
     image = image * torch.exp(draws.uniform(0, 0.1) * draws.field(shape, draws.uniform(25, 60))[0])
     image = image.clamp_min(0).pow(math.exp(draws.uniform(-0.15, 0.15)))
-    level = draws.uniform(0.005, 0.04)
+    level = 0.004 * 10 ** draws.uniform()
     real, imaginary = level * draws.normal(*shape), level * draws.normal(*shape)
     return ((image + real).square() + imaginary.square()).sqrt()
