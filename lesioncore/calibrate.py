@@ -46,8 +46,8 @@ def calibrate(
         prepared already.
     config : RestoreConfig, optional
         Solver and objective that the calibration is for. What it gives of ``tv_weight`` and ``smoothing`` is taken, and
-        the search is for the rest. Thresholds are found for each `sign`; a spread map is made where all scans are
-        registered and scores standardized, unless it says otherwise.
+        the search is for the rest. Thresholds are found for each `sign`, with and without `asymmetry`; a spread map is
+        made where all scans are registered and scores standardized, unless it says otherwise.
     masks : sequence of volumes, optional
         Brain masks; derived when absent.
     tv_weights : sequence of float
@@ -143,14 +143,15 @@ def calibrate(
         smoothing=smoothing,
         standardize=bool(config.standardize),
         spread_map=bool(config.spread_map),
+        asymmetry=config.asymmetry or 0.0,
     )
     if progress is not None:
         progress(rounds, rounds)
     return Calibration(
         settings=config.settings(),
         tv_weight=tv_weight,
-        healthy=scores.pop(config.sign or 0),
-        other_signs=scores,
+        healthy=scores.pop((config.sign or 0, config.asymmetry or 0.0)),
+        others=scores,
         spread_map=spread_map,
         smoothing=smoothing,
         curve=tuple(curve),

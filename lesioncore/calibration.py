@@ -34,9 +34,10 @@ class Calibration:
         Data-consistency weight lambda of the objective (paper Eq. 6); None for a detector without one.
     healthy : HealthyScores
         Scores of the healthy people, in the score's units: multiples of each scan's own spread, or z-scores where the
-        settings do not standardize. Of the sign that the settings have.
-    other_signs : dict of int to HealthyScores
-        The same people's scores by the other signs (:class:`lesioncore.RestoreConfig`), where they are known.
+        settings do not standardize. Of the sign and asymmetry that the settings have.
+    others : dict of (int, float) to HealthyScores
+        The same people's scores by other signs and asymmetries (:class:`lesioncore.RestoreConfig`), where they are
+        known.
     spread_map : SpreadMap, optional
         The healthy people's spread by place, by which scores are divided where the settings say so.
     smoothing : float
@@ -54,7 +55,7 @@ class Calibration:
     curve: tuple[dict[str, float], ...] = ()
     criterion: str = "given"
     notes: dict[str, Any] = field(default_factory=dict)
-    other_signs: dict[int, HealthyScores] = field(default_factory=dict)
+    others: dict[tuple[int, float], HealthyScores] = field(default_factory=dict)
     spread_map: SpreadMap | None = None
 
     def __post_init__(self) -> None:
@@ -65,18 +66,19 @@ class Calibration:
         return (self.settings, self.tv_weight, self.smoothing) == (settings, tv_weight, smoothing)
 
     def holding(self, settings: Mapping[str, Any], tv_weight: float | None, smoothing: float) -> Calibration | None:
-        """The calibration by the sign of these settings if the thresholds are for them, else None."""
-        found = self._by_sign(settings.get("sign") or 0)
+        """The calibration by sign and asymmetry of these settings if the thresholds are for them, else None."""
+        found = self._by(*_scored_by(settings))
         return found if found.holds(settings, tv_weight, smoothing) else None
 
-    def _by_sign(self, sign: int) -> Calibration:
-        """The calibration whose scores have a sign; itself where that is not known."""
-        if sign not in self.other_signs:
+    def _by(self, sign: int, asymmetry: float) -> Calibration:
+        """The calibration whose scores have a sign and an asymmetry; itself where that is not known."""
+        if (sign, asymmetry) not in self.others:
             return self
-        others = {**self.other_signs, self.settings.get("sign") or 0: self.healthy}
-        healthy = others.pop(sign)
-        settings = {name: value for name, value in self.settings.items() if name != "sign"}
-        return replace(self, settings=settings | ({"sign": sign} if sign else {}), healthy=healthy, other_signs=others)
+        others = {**self.others, _scored_by(self.settings): self.healthy}
+        healthy = others.pop((sign, asymmetry))
+        settings = {name: value for name, value in self.settings.items() if name not in ("sign", "asymmetry")}
+        scored_by = {name: value for name, value in (("asymmetry", asymmetry), ("sign", sign)) if value}
+        return replace(self, settings=settings | scored_by, healthy=healthy, others=others)
 
     @property
     def of_volumes(self) -> bool:
@@ -116,7 +118,7 @@ class Calibration:
 
         Compared is the size of the scores where it is known: signed ones have a median about 0 in any scan.
         """
-        either = self._by_sign(0)
+        either = self._by(0, _scored_by(self.settings)[1])
         return either.healthy.unusual(np.abs(scores) if either is not self else scores, bend, extent, spread)
 
     def merge(self, other: Calibration) -> Calibration:
@@ -142,10 +144,8 @@ class Calibration:
         return replace(
             self,
             healthy=self.healthy + other.healthy,
-            other_signs={
-                sign: scores + other.other_signs[sign]
-                for sign, scores in self.other_signs.items()
-                if sign in other.other_signs
+            others={
+                which: scores + other.others[which] for which, scores in self.others.items() if which in other.others
             },
             spread_map=spread_map,
         )
@@ -155,7 +155,10 @@ class Calibration:
         return {
             **{f.name: getattr(self, f.name) for f in fields(self)},
             "healthy": self.healthy.to_dict(),
-            "other_signs": {str(sign): scores.to_dict() for sign, scores in self.other_signs.items()},
+            "others": [
+                {"sign": sign, "asymmetry": asymmetry, "healthy": scores.to_dict()}
+                for (sign, asymmetry), scores in self.others.items()
+            ],
             "spread_map": None if self.spread_map is None else self.spread_map.to_dict(),
         }
 
@@ -175,11 +178,16 @@ class Calibration:
             solver = settings["solver"]
             options = {**_LATER_OPTIONS.get(solver.get("name"), {}), **solver}
             settings = {**_LATER_SETTINGS, **settings, "solver": options}
-        others, spread_map = values.get("other_signs", {}), values.get("spread_map")
+        others, spread_map = values.get("others", []), values.get("spread_map")
         parts = {
             "settings": settings,
             "healthy": HealthyScores.from_dict(values["healthy"]),
-            "other_signs": {int(sign): HealthyScores.from_dict(scores) for sign, scores in others.items()},
+            "others": {_scored_by(one): HealthyScores.from_dict(one["healthy"]) for one in others},
             "spread_map": None if spread_map is None else SpreadMap.from_dict(spread_map),
         }
         return cls(**{**values, **parts})
+
+
+def _scored_by(settings: Mapping[str, Any]) -> tuple[int, float]:
+    """Sign and asymmetry of settings, which leave out what is off."""
+    return settings.get("sign") or 0, float(settings.get("asymmetry") or 0.0)

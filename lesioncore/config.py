@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import InitVar, asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
+from lesioncore.asymmetry import check_asymmetry
 from lesioncore.batches import check_batch_size
 from lesioncore.postprocess import PostProcessing
 from lesioncore.precision import PRECISIONS
@@ -19,6 +20,7 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
         "smoothing": 0.0,
         "standardize": False,
         "spread_map": False,
+        "asymmetry": 0.0,
         "sign": 0,
     }
 }
@@ -49,6 +51,10 @@ class RestoreConfig:
         Divide the residual of a registered scan by the healthy people's relative spread at its place in the template
         (:class:`lesioncore.spread_map.SpreadMap`), so that a threshold is as strict where people differ as where they
         do not. As the prior was calibrated when absent, else False.
+    asymmetry : float, optional
+        Share in [0, 1] of what both sides of a registered brain have in common that is taken off the residual
+        (:func:`lesioncore.asymmetry.lower_symmetric`), for lesions on one side, such as tumours and strokes; 0 for
+        diseases of both sides, such as multiple sclerosis. As the prior was calibrated when absent, else 0.
     sign : {1, -1, 0}, optional
         1 scores what is brighter than the prior expects (hyperintense lesions), -1 what is darker (hypointense ones),
         0 either by the size ``|D|``, as the paper does. As the prior was calibrated when absent, else 0.
@@ -80,7 +86,8 @@ class RestoreConfig:
         How detected masks are cleaned, by default not at all. Scores and thresholds do not depend on it.
     protocol : {"paper"}, optional
         ``"paper"`` restores as the paper does: it gives `solver` (``"paper"``), `tv_dimensions` (2), `smoothing` (0),
-        `standardize` (False), `spread_map` (False) and `sign` (0) where they are open, and is nothing beyond these six.
+        `standardize` (False), `spread_map` (False), `asymmetry` (0) and `sign` (0) where they are open, and is nothing
+        beyond these seven.
 
     Raises
     ------
@@ -94,6 +101,7 @@ class RestoreConfig:
     smoothing: float | None = None
     standardize: bool | None = None
     spread_map: bool | None = None
+    asymmetry: float | None = None
     sign: Literal[1, -1, 0] | None = None
     tv: Literal["anisotropic", "isotropic"] = "anisotropic"
     tv_eps: float = 1e-3
@@ -134,6 +142,7 @@ class RestoreConfig:
             value = getattr(self, name)
             if value is not None and not 0 <= value < float("inf"):
                 raise ValueError(f"{name}: got {value}, expected a finite number >= 0")
+        check_asymmetry(self.asymmetry)
         if self.preprocess is not None:
             object.__setattr__(self, "preprocess", check_steps(self.preprocess))
         if not isinstance(self.postprocessing, PostProcessing):
@@ -172,6 +181,7 @@ class RestoreConfig:
                 solver = SOLVERS["prox"]()
         standardize = calibrated.get("standardize", True) if self.standardize is None else self.standardize
         spread_map = calibrated.get("spread_map", False) if self.spread_map is None else self.spread_map
+        asymmetry = calibrated.get("asymmetry", 0.0) if self.asymmetry is None else self.asymmetry
         sign = calibrated.get("sign", 0) if self.sign is None else self.sign
         tv_dimensions = self.tv_dimensions or calibrated.get("tv_dimensions", 3)
         steps = calibrated.get("preprocess") if self.preprocess is None else self.preprocess
@@ -182,6 +192,7 @@ class RestoreConfig:
             tv_dimensions=tv_dimensions,
             standardize=standardize,
             spread_map=spread_map,
+            asymmetry=asymmetry,
             sign=sign,
             preprocess=preprocess,
         )
@@ -209,7 +220,7 @@ class RestoreConfig:
         """What a calibration belongs to: all that changes a score, but for weight and smoothing (JSON-able)."""
         # An option that is off is left out, so that calibrations from before there was such an option hold.
         options = {name: value for name, value in asdict(self.decided_solver).items() if value is not None}
-        later = {"spread_map": self.spread_map, "sign": self.sign}
+        later = {"spread_map": self.spread_map, "asymmetry": self.asymmetry, "sign": self.sign}
         return {
             "solver": {"name": self.solver_name, **options},
             "tv": self.tv,

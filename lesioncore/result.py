@@ -119,6 +119,7 @@ class Restoration:
             smoothing=record.smoothing,
             standardize=bool(record.config.standardize),
             spread_map=record.spread_map,
+            asymmetry=record.config.asymmetry or 0.0,
         )
 
     @property

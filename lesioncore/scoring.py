@@ -10,6 +10,7 @@ from operator import add
 import torch
 from torch import Tensor
 
+from lesioncore.asymmetry import lower_symmetric
 from lesioncore.data.arrays import ArrayT
 from lesioncore.healthy import HealthyScores, merged
 from lesioncore.scan import SliceStack
@@ -42,6 +43,7 @@ def deviation(
     smoothing: float,
     standardize: bool,
     spread_map: SpreadMap | None = None,
+    asymmetry: float = 0.0,
 ) -> Deviation:
     """Smooth a scan's residual and, if wanted, bring it to the scan's own centre and spread and to that of each place.
 
@@ -63,6 +65,9 @@ def deviation(
         are left as they are: they may be anyone's.
     spread_map : SpreadMap, optional
         Divide by its relative spread, if the scan is registered.
+    asymmetry : float
+        Share of what the brain's other side has in common that is taken off
+        (:func:`lesioncore.asymmetry.lower_symmetric`), if the scan is registered.
     """
     values = smooth(residual, stack.mask, stack.voxel_size, smoothing)
     standardize = standardize and stack.voxel_size is not None
@@ -70,8 +75,12 @@ def deviation(
         values = torch.where(stack.mask, values - robust_centre(values[stack.mask]), 0.0)
     if spread_map is not None and stack.registered:
         values = values / spread_map.relative(values.shape)
-    spread = robust_spread(values[stack.mask])
-    return Deviation(values / spread if standardize and spread > 0 else values, spread)
+    spread = unit = robust_spread(values[stack.mask])
+    if asymmetry and stack.registered:
+        assert stack.voxel_size is not None  # of registered scans
+        values = lower_symmetric(values, stack.mask, stack.voxel_size, spread, asymmetry)
+        unit = robust_spread(values[stack.mask])
+    return Deviation(values / unit if standardize and unit > 0 else values, spread)
 
 
 def score_of(values: ArrayT, sign: int) -> ArrayT:
@@ -86,7 +95,8 @@ def healthy_scores(
     smoothing: float,
     standardize: bool,
     spread_map: bool = False,
-) -> tuple[dict[int, HealthyScores], SpreadMap | None]:
+    asymmetry: float = 0.0,
+) -> tuple[dict[tuple[int, float], HealthyScores], SpreadMap | None]:
     """Scores of healthy people by each sign, and the map of their spread by place if it is wanted.
 
     With a map each person is scored by that of all the others, as a new person is by that of all.
@@ -101,11 +111,13 @@ def healthy_scores(
         As for :func:`deviation`.
     spread_map : bool
         Make a map.
+    asymmetry : float
+        As for :func:`deviation`.
 
     Returns
     -------
     dict
-        Scores by sign: 1, -1 and 0.
+        Scores by sign (1, -1 and 0) and asymmetry (0 and the given one).
     SpreadMap or None
         The map of all people.
 
@@ -125,11 +137,17 @@ def healthy_scores(
             found = deviation(residual, stack, smoothing=smoothing, standardize=True)
             maps.append(SpreadMap.of(found.values, stack.mask))
     of_all = reduce(add, maps) if maps else None
-    summaries: dict[int, list[HealthyScores]] = {0: [], 1: [], -1: []}
+    summaries: dict[tuple[int, float], list[HealthyScores]] = {
+        (sign, share): [] for share in {0.0, asymmetry} for sign in (0, 1, -1)
+    }
     for number, (residual, stack) in enumerate(zip(residuals, stacks, strict=True)):
         others = None if of_all is None else of_all - maps[number]
-        found = deviation(residual, stack, smoothing=smoothing, standardize=standardize, spread_map=others)
-        values = stack.in_brain(found.values)
-        for sign, people in summaries.items():
-            people.append(HealthyScores.of(score_of(values, sign), stack.bend, stack.extent, found.spread))
-    return {sign: merged(people) for sign, people in summaries.items()}, of_all
+        for share in {0.0, asymmetry}:
+            found = deviation(
+                residual, stack, smoothing=smoothing, standardize=standardize, spread_map=others, asymmetry=share
+            )
+            values = stack.in_brain(found.values)
+            for sign in (0, 1, -1):
+                scores = HealthyScores.of(score_of(values, sign), stack.bend, stack.extent, found.spread)
+                summaries[sign, share].append(scores)
+    return {which: merged(people) for which, people in summaries.items()}, of_all

@@ -265,7 +265,7 @@ def test_wrong_names_methods_and_options_are_named(tmp_path):
     with pytest.raises(ValueError, match="MultiscaleVAE offers: map, projection, intensity, equalized"):
         lc.load_detector("phantom-t2", "unet")
     with pytest.raises(
-        TypeError, match="got smothing, but 'projection' takes smoothing, sign, standardize, spread_map, batch_size"
+        TypeError, match="got smothing, but 'projection' takes smoothing, sign, standardize, spread_map,"
     ):
         lc.load_detector("phantom-t2", "projection", smothing=1.0)
     with pytest.raises(ValueError, match="missing"):

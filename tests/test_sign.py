@@ -86,8 +86,8 @@ def test_stored_and_merged_calibrations_keep_every_sign(prior):
 
 def test_remarks_compare_the_size_of_signed_scores():
     noise = np.random.default_rng(0).normal(size=(9, 4000))
-    of_sign = {sign: merged([HealthyScores.of(score_of(one, sign)) for one in noise]) for sign in SIGNS}
-    calibration = lc.Calibration({"sign": 1}, 1.0, of_sign.pop(1), other_signs=of_sign)
+    of_sign = {(sign, 0.0): merged([HealthyScores.of(score_of(one, sign)) for one in noise]) for sign in SIGNS}
+    calibration = lc.Calibration({"sign": 1}, 1.0, of_sign.pop((1, 0.0)), others=of_sign)
     assert calibration.unusual(noise[0]) == []
     (remark,) = calibration.unusual(3 * noise[0])
     assert remark.startswith("the median score of its brain is 2.0")

@@ -150,7 +150,7 @@ def test_each_healthy_person_is_scored_by_the_map_of_the_others():
     assert np.allclose(spread_map.squares, sum(one.squares for one in maps), rtol=1e-5)
     alone = deviation(residuals[0], stacks[0], smoothing=0.0, standardize=True, spread_map=maps[1] + maps[2])
     expected = HealthyScores.of(alone.values[MASK])
-    assert found[1].subjects[0].thresholds == pytest.approx(expected.subjects[0].thresholds, rel=1e-4)
+    assert found[1, 0.0].subjects[0].thresholds == pytest.approx(expected.subjects[0].thresholds, rel=1e-4)
 
 
 def test_a_map_that_the_prior_lacks_is_asked_for():

@@ -23,7 +23,7 @@ class RestoreOptions:
     protocol : str, optional
         paper restores as the paper does: its solver and steps, each slice alone, the score |D| neither smoothed nor
         standardized. What contradicts it (--solver, --steps, --tv-dimensions, --smoothing, --standardize, --spread-map,
-        --sign) is refused.
+        --asymmetry, --sign) is refused.
     solver : str
         Solver of the objective; auto is that of the prior's calibration, else em for priors that hold their latents'
         posterior (VAE, GMVAE), else prox.
@@ -41,6 +41,9 @@ class RestoreOptions:
     spread_map : bool, optional
         True divides the residual of a registered scan by healthy people's spread at its place of the brain. As the
         prior was calibrated when absent, else False; the command calibrate makes such a map of registered scans.
+    asymmetry : float, optional
+        Share, 0 to 1, of what both sides of a registered brain have in common that is taken off the residual: for
+        lesions on one side. 0 for diseases of both sides. As the prior was calibrated when absent, else 0.
     sign : int, optional
         1 scores what is brighter than expected, -1 what is darker, 0 either. As the prior was calibrated when absent,
         else 0.
@@ -72,6 +75,7 @@ class RestoreOptions:
     smoothing: Annotated[float | None, tyro.conf.arg(metavar="MM", help_behavior_hint="")] = None
     standardize: Annotated[bool | None, tyro.conf.arg(metavar="{True,False}", help_behavior_hint="")] = None
     spread_map: Annotated[bool | None, tyro.conf.arg(metavar="{True,False}", help_behavior_hint="")] = None
+    asymmetry: Annotated[float | None, tyro.conf.arg(metavar="SHARE", help_behavior_hint="")] = None
     sign: Annotated[Literal[1, -1, 0] | None, tyro.conf.arg(metavar="{1,-1,0}", help_behavior_hint="")] = None
     tv: Literal["anisotropic", "isotropic"] = "anisotropic"
     tv_dimensions: Annotated[Literal[2, 3] | None, tyro.conf.arg(metavar="{2,3}", help_behavior_hint="")] = None
@@ -107,6 +111,7 @@ class RestoreOptions:
                 smoothing=self.smoothing,
                 standardize=self.standardize,
                 spread_map=self.spread_map,
+                asymmetry=self.asymmetry,
                 sign=self.sign,
                 tv=self.tv,
                 tv_dimensions=self.tv_dimensions,

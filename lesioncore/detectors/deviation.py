@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lesioncore.asymmetry import check_asymmetry
 from lesioncore.data.arrays import ArrayT
 from lesioncore.detectors.base import Detector, Progress, ScanScore, Sign, check_sign
 from lesioncore.healthy import HealthyScores
@@ -41,20 +42,30 @@ class DeviationDetector(Detector):
         Divide the deviation of registered scans by healthy people's spread at each place
         (:class:`lesioncore.spread_map.SpreadMap`), which :meth:`thresholds` finds and the calibration of the metadata
         keeps.
+    asymmetry : float
+        Share in [0, 1] of what both sides of a registered brain have in common that is taken off
+        (:func:`lesioncore.asymmetry.lower_symmetric`).
 
     Raises
     ------
     ValueError
-        If `sign` is another number, or `smoothing` negative or not finite.
+        If `sign` is another number, `smoothing` negative or not finite, or `asymmetry` out of its range.
     """
 
     def __init__(
-        self, sign: Sign = None, smoothing: float = 0.0, standardize: bool = False, spread_map: bool = False
+        self,
+        sign: Sign = None,
+        smoothing: float = 0.0,
+        standardize: bool = False,
+        spread_map: bool = False,
+        asymmetry: float = 0.0,
     ) -> None:
         self.sign = check_sign(sign)
         self.smoothing = check_smoothing(smoothing)
         self.standardize = standardize
         self.spread_map = spread_map
+        check_asymmetry(asymmetry)
+        self.asymmetry = asymmetry
 
     @abstractmethod
     def deviation_stacks(
@@ -77,7 +88,8 @@ class DeviationDetector(Detector):
 
     def settings(self) -> dict[str, Any]:
         own = {**super().settings(), "sign": self.sign, "standardize": self.standardize}
-        return {**own, "spread_map": True} if self.spread_map else own  # older calibrations lack it
+        later = {"spread_map": self.spread_map, "asymmetry": self.asymmetry}
+        return {**own, **{name: value for name, value in later.items() if value}}  # older calibrations lack them
 
     def score_scans(
         self, scans: Sequence[Scan], *, device: torch.device, progress: Progress | None = None
@@ -98,9 +110,14 @@ class DeviationDetector(Detector):
             residuals += self.deviation_stacks([stack], device=device)
             progress(done)
         scores, spread_map = healthy_scores(
-            residuals, kept, smoothing=self.smoothing, standardize=self.standardize, spread_map=True
+            residuals,
+            kept,
+            smoothing=self.smoothing,
+            standardize=self.standardize,
+            spread_map=True,
+            asymmetry=self.asymmetry,
         )
-        return scores[self.sign or 0], spread_map
+        return scores[self.sign or 0, self.asymmetry], spread_map
 
     def _deviations(
         self, stacks: Sequence[SliceStack], device: str | torch.device, progress: Progress | None
@@ -114,6 +131,7 @@ class DeviationDetector(Detector):
                 smoothing=self.smoothing,
                 standardize=self.standardize,
                 spread_map=spread_map,
+                asymmetry=self.asymmetry,
             )
             for residual, stack in zip(residuals, stacks, strict=True)
         ]

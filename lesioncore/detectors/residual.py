@@ -31,8 +31,8 @@ class MAPDetector(DeviationDetector):
         From :func:`lesioncore.load_prior`, or any object with ``elbo(x) -> [N]``.
     config : RestoreConfig, optional
         Solver and objective. With ``latent="sample"`` the samples are those of seed 0.
-        Its `smoothing`, `standardize`, `spread_map` and `sign` are those of the score, its `postprocessing` that of the
-        masks. Thresholds that :func:`lesioncore.calibrate` found for it hold here, too.
+        Its `smoothing`, `standardize`, `spread_map`, `asymmetry` and `sign` are those of the score, its
+        `postprocessing` that of the masks. Thresholds that :func:`lesioncore.calibrate` found for it hold here, too.
 
     Raises
     ------
@@ -48,7 +48,13 @@ class MAPDetector(DeviationDetector):
         self.config = (config or RestoreConfig()).for_prior(prior)
         sign: Sign = self.config.sign or None
         smoothing = smoothing_of(self.metadata, self.config)
-        super().__init__(sign, smoothing, bool(self.config.standardize), bool(self.config.spread_map))
+        super().__init__(
+            sign,
+            smoothing,
+            bool(self.config.standardize),
+            bool(self.config.spread_map),
+            self.config.asymmetry or 0.0,
+        )
         self.normalized = self.config.normalized
         self.preprocess = self.config.preprocess
         self.postprocessing = self.config.postprocessing
@@ -88,7 +94,7 @@ class ProjectionDetector(DeviationDetector):
         ``metadata`` (:class:`lesioncore.PriorMetadata`), if it has any, gives grid and intensities.
     smoothing : float
         As for :class:`~lesioncore.detectors.DeviationDetector`.
-    sign, standardize, spread_map
+    sign, standardize, spread_map, asymmetry
         As for :class:`~lesioncore.detectors.DeviationDetector`.
     batch_size : int, optional
         Slices in one pass through the model; bounds memory. What suits the device when absent.
@@ -111,9 +117,10 @@ class ProjectionDetector(DeviationDetector):
         sign: Sign = None,
         standardize: bool = True,
         spread_map: bool = False,
+        asymmetry: float = 0.0,
         batch_size: int | None = None,
     ) -> None:
-        super().__init__(sign, smoothing, standardize, spread_map)
+        super().__init__(sign, smoothing, standardize, spread_map, asymmetry)
         if not callable(getattr(model, "reconstruct", None)):
             raise TypeError(f"model: got {type(model).__name__}, expected a model with a reconstruct(x) method")
         self.model = model
@@ -148,7 +155,7 @@ class AnoGANDetector(ProjectionDetector):
         From :func:`lesioncore.load_model`, or trained.
     search : LatentSearch, optional
         How the latent is found, of a model without an encoder.
-    smoothing, sign, standardize, spread_map, batch_size
+    smoothing, sign, standardize, spread_map, asymmetry, batch_size
         As for :class:`ProjectionDetector`.
 
     Raises
@@ -168,6 +175,7 @@ class AnoGANDetector(ProjectionDetector):
         sign: Sign = None,
         standardize: bool = True,
         spread_map: bool = False,
+        asymmetry: float = 0.0,
         batch_size: int | None = None,
     ) -> None:
         super().__init__(
@@ -176,6 +184,7 @@ class AnoGANDetector(ProjectionDetector):
             sign=sign,
             standardize=standardize,
             spread_map=spread_map,
+            asymmetry=asymmetry,
             batch_size=batch_size,
         )
         if search is not None and model.encoder is not None:
