@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,9 @@ _PANEL = 1.75
 
 _LEFT, _RIGHT, _TOP, _BOTTOM, _GAP = 1.05, 1.5, 0.72, 0.42, 0.04
 """Margins for row labels, scales, titles and the footer, and the gap between panels, inches."""
+
+_DRAWING = threading.Lock()
+"""matplotlib's caches of fonts are not made for several threads, and scans are saved by several."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +157,7 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     FileNotFoundError
         If the folder does not exist.
     """
-    with replace_atomically(path) as temporary:
+    with replace_atomically(path) as temporary, _DRAWING:
         figure.savefig(temporary, facecolor=figure.get_facecolor())
 
 

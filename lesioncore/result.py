@@ -230,27 +230,33 @@ class Restoration:
             "Note": "Research software, not a medical device.",
         }
 
-    def save(self, directory: str | os.PathLike[str], *, name: str | None = None) -> dict[str, Path]:
+    def save(
+        self, directory: str | os.PathLike[str], *, name: str | None = None, figure: bool = False
+    ) -> dict[str, Path]:
         """Write NIfTI files and a JSON sidecar; names follow BIDS derivatives.
 
         Parameters
         ----------
         directory : path
-            Created when absent. Files of the same names are replaced, each by one rename; masks that an earlier
-            restoration left under these names are removed where this one has none.
+            Created when absent. Files of the same names are replaced, each by one rename; masks and the figure that an
+            earlier restoration left under these names are removed where this one has none.
         name : str, optional
             Base name such as ``sub-01_T2w``; that of the input file when absent.
+        figure : bool
+            Draw a picture, too (:func:`lesioncore.figure.restoration_figure`).
 
         Returns
         -------
         dict
             What was written: ``restored``, ``residual``, ``score``, ``brain``, ``sidecar``; when calibrated also
-            ``probability``, ``fpr01``, ``fpr05``, ``fpr10``.
+            ``probability``, ``fpr01``, ``fpr05``, ``fpr10``, and ``figure`` if it was wanted.
 
         Raises
         ------
         ValueError
             If the input was slices, which have no geometry to save, or no `name` can be derived.
+        ImportError
+            If a figure is wanted and matplotlib, the extra `figures`, is missing.
         """
         if self.scan.affine is None:
             raise ValueError("save: slices [N, 1, H, W] have no geometry; give restore a volume, or save them yourself")
@@ -282,6 +288,14 @@ class Restoration:
             ]
         for save in saves:
             save.result()
+        picture = folder / f"{stem}_desc-figure_{suffix}.png"
+        if figure:
+            from lesioncore.figure import restoration_figure, save_figure
+
+            save_figure(restoration_figure(self, title=f"{stem}_{suffix}"), picture)
+            written["figure"] = picture
+        else:
+            picture.unlink(missing_ok=True)
         written["sidecar"] = folder / f"{stem}_desc-restored_{suffix}.json"
         facts = {**self.sidecar(), "Files": sorted(path.name for path in written.values())}
         _write_json(facts, written["sidecar"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ import torch
 from models import head, scan_values, tiny_calibration, tiny_metadata, tiny_vae
 
 import lesioncore as lc
+from lesioncore.cli import main
 from lesioncore.figure import restoration_figure, save_figure
 
 SHAPE = (22, 18, 11)
@@ -165,3 +167,38 @@ def test_importing_the_module_needs_no_matplotlib(tmp_path):
     # Away from the checkout, whose source folder would stand in for the installed package.
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout.strip() == "False"
+
+
+def test_a_restoration_saves_its_figure_where_it_is_wanted(prior, image, tmp_path):
+    result = lc.restore(image, prior, config=FAST)
+    written = result.save(tmp_path, name="sub-1_T2w", figure=True)
+    assert written["figure"] == tmp_path / "sub-1_desc-figure_T2w.png"
+    assert written["figure"].read_bytes().startswith(b"\x89PNG")
+    assert written["figure"].name in json.loads(written["sidecar"].read_text())["Files"]
+    assert "figure" not in result.save(tmp_path, name="sub-1_T2w")
+    assert not written["figure"].exists()  # it would be that of another restoration
+
+
+def test_the_command_draws_every_scan_and_those_that_an_earlier_run_did_not(prior, image, tmp_path, capsys):
+    directory = lc.save_model(prior, tmp_path / "prior", card="A random network for tests.\n")
+    scans, out = [tmp_path / f"sub-{number}_T2w.nii.gz" for number in (1, 2, 3)], tmp_path / "out"
+    for scan in scans:
+        nib.save(image, scan)
+    command = ["restore", *map(str, scans), "-o", str(out), "--prior", str(directory), "--resume"]
+    assert main(command) == 0
+    assert not list(out.glob("*.png"))
+    assert main([*command, "--figure"]) == 0
+    assert "finished before" not in capsys.readouterr().out
+    assert len(list(out.glob("*_desc-figure_T2w.png"))) == 3
+    assert main([*command, "--figure"]) == 0
+    assert capsys.readouterr().out.count("finished before: 10 files") == 3
+
+
+def test_the_command_names_the_missing_extra_before_it_works(prior, image, tmp_path, capsys, monkeypatch):
+    directory = lc.save_model(prior, tmp_path / "prior", card="A random network for tests.\n")
+    nib.save(image, tmp_path / "sub-1_T2w.nii.gz")
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    command = ["restore", str(tmp_path / "sub-1_T2w.nii.gz"), "-o", str(tmp_path / "out"), "--prior", str(directory)]
+    assert main([*command, "--figure"]) == 2
+    assert "lesioncore[figures]" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -48,6 +48,8 @@ class Restore:
         Replace results that are there already.
     resume : bool
         Keep whole results of the same scan, mask, prior and settings, and restore the rest.
+    figure : bool
+        Draw a picture of each scan, too: slices with their residual and what was detected. Needs the extra figures.
     json : bool
         Print one JSON object on stdout.
     """
@@ -64,16 +66,23 @@ class Restore:
     workers: int = 0
     overwrite: bool = False
     resume: bool = False
+    figure: bool = False
     json: bool = False
 
     def run(self, output: Output) -> Report:
         """Restore all scans; a failure does not keep the rest from being done."""
+        from lesioncore.figure import require_matplotlib
         from lesioncore.priors.base import metadata_of
 
         if self.workers < 0:
             raise UsageError(f"--workers: got {self.workers}, expected 0 or more")
         if self.resume and self.overwrite:
             raise UsageError("--resume: keeps results, which --overwrite replaces; give one of them")
+        if self.figure:
+            try:
+                require_matplotlib()
+            except ImportError as error:
+                raise UsageError(f"--figure: {error}") from error
         name = self._chosen(output)
         prior = open_prior(name)
         config = replace(self.options.config(prior), postprocessing=self.postprocessing)
@@ -156,6 +165,8 @@ class Restore:
             raise FileNotFoundError("no such file or folder")
         existing = results_of(job.scan, self.output)
         state = "other" if wanted is None else state_of(job.scan, job.mask, existing, wanted)
+        if state == "finished" and self.figure and not any(path.suffix == ".png" for path in existing):
+            state = "unfinished"
         if state == "finished":
             return {"input": str(job.scan), "folder": str(self.output), "kept": [str(path) for path in existing]}
         others = other_results(job.scan, self.output)
@@ -177,7 +188,7 @@ class Restore:
             progress=True,
             generator=torch.Generator().manual_seed(self.options.seed),
         )
-        written = result.save(self.output)
+        written = result.save(self.output, figure=self.figure)
         # What an earlier run with a calibration left beside this one's files would be masks of another restoration.
         for path in set(existing) - set(written.values()):
             path.unlink(missing_ok=True)

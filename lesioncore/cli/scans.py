@@ -11,7 +11,7 @@ from pathlib import Path
 from lesioncore.cli.output import UsageError
 from lesioncore.data.bids import SAVED, scans_in, subject_of
 
-_WRITTEN = re.compile(r"(\.nii\.gz|\.json)$")
+_WRITTEN = re.compile(r"(\.nii\.gz|\.json|\.png)$")
 
 
 @dataclass(frozen=True)

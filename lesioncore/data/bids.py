@@ -11,7 +11,7 @@ from typing import Literal
 
 NIFTI = re.compile(r"\.nii(\.gz)?$")
 SAVED = re.compile(
-    r"_(desc-(restored|residual|score)_(?P<contrast>[^_]+)|desc-brain_mask|label-L_(probseg|desc-fpr\d\d_mask))$"
+    r"_(desc-(restored|residual|score|figure)_(?P<contrast>[^_]+)|desc-brain_mask|label-L_(probseg|desc-fpr\d\d_mask))$"
 )
 """What :meth:`lesioncore.Restoration.save` adds to a scan's name, without the ending."""
 
