@@ -18,7 +18,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from lesioncore.detectors import MAPDetector, ProjectionDetector
+from lesioncore.detectors import DeviationDetector, MAPDetector, ProjectionDetector
+from lesioncore.priors import PriorMetadata
 from lesioncore.scan import SliceStack
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -147,7 +148,7 @@ def git_commit() -> str:
 
 
 class _Shared:
-    """Computes a scan's deviation once for detectors that differ in sign or smoothing alone."""
+    """Computes a scan's deviation once for detectors that differ in how they score it alone."""
 
     _last: ClassVar[dict[str, tuple[bytes, list[Tensor]]]] = {}
 
@@ -163,7 +164,7 @@ class SharedRestoration(_Shared, MAPDetector):
     """Restores a scan once for detectors with the same prior, settings and weight, such as signed and unsigned."""
 
     def _source(self) -> list[Any]:
-        scored_alike = replace(self.config, sign=0, spread_map=False, standardize=False)
+        scored_alike = replace(self.config, sign=0, spread_map=False, asymmetry=0.0, standardize=False)
         return [id(self.prior), scored_alike.settings(), self.tv_weight]
 
 
@@ -172,6 +173,19 @@ class SharedProjection(_Shared, ProjectionDetector):
 
     def _source(self) -> list[Any]:
         return [id(self.model)]
+
+
+class GridIntensity(DeviationDetector):
+    """Intensity on the grid of a prior, so that the spread map and the other side are there for it as well."""
+
+    name = "intensity"
+
+    def __init__(self, metadata: PriorMetadata, **options: Any) -> None:
+        super().__init__(**options)
+        self.metadata = metadata
+
+    def deviation_stacks(self, stacks: Sequence[SliceStack], **_: Any) -> list[Tensor]:
+        return [torch.where(stack.mask, stack.slices, 0.0) for stack in stacks]
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

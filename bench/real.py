@@ -7,8 +7,8 @@ A prior is NAME:CONTRAST[:STEPS], with other steps of preprocessing than its own
 
 Writes ``real_<contrast>.json``, figures alone. What the folder holds is in ``_real_data.py``. Thresholds are those that
 each prior carries. The comparisons, and a prior with other steps, are given theirs on the held-out people of IXI as
-simulated scanners show them, by which ``real-*`` are calibrated, with the same sign, unit and spread map as MAP. What
-is in the work folder is not scored again.
+simulated scanners show them, by which ``real-*`` are calibrated, with the same unit, spread map and asymmetry as MAP.
+What is in the work folder is not scored again.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _bench import RESULTS, SharedProjection, SharedRestoration, environment, write_json
+from _bench import RESULTS, GridIntensity, SharedProjection, SharedRestoration, environment, write_json
 from _real_data import BRIGHT, heads, implants, multiple_sclerosis
 from lesioncore.training.real import Build, held_out_people
 
 import lesioncore as lc
 from lesioncore.choice import PRIORS
-from lesioncore.detectors import Detector, IntensityThreshold
+from lesioncore.detectors import Detector
 from lesioncore.evaluation import Evaluation, evaluate, thresholds_from
 from lesioncore.preprocess.pipeline import STEPS, Step, parse_steps
 
@@ -42,16 +42,23 @@ def detectors(
     """MAP, and what it is to be better than: the same prior's smoothed projection, the smoothed intensity."""
     sign = 1 if BRIGHT[contrast] else -1
     usual = lc.RestoreConfig().for_prior(prior)
-    map_ = bool(usual.spread_map)
+    alike: dict[str, Any] = {
+        "smoothing": 4.0,
+        "spread_map": bool(usual.spread_map),
+        "asymmetry": usual.asymmetry,
+    }
     found: dict[str, Detector] = {
         "MAP": SharedRestoration(prior),
         "MAP, either sign": SharedRestoration(prior, replace(usual, sign=0)),
         "MAP, signed": SharedRestoration(prior, replace(usual, sign=sign)),
-        "projection, smoothed": SharedProjection(prior, smoothing=4.0, spread_map=map_),
-        "projection, smoothed, signed": SharedProjection(prior, smoothing=4.0, spread_map=map_, sign=sign),
-        "intensity, smoothed, signed": IntensityThreshold(prior.metadata, sign=sign, smoothing=4.0, standardize=True),
+        "MAP, lesions of both sides": SharedRestoration(prior, replace(usual, asymmetry=0.0)),
+        "projection, smoothed": SharedProjection(prior, **alike),
+        "projection, smoothed, signed": SharedProjection(prior, sign=sign, **alike),
+        "intensity, smoothed, signed": GridIntensity(prior.metadata, sign=sign, standardize=True, **alike),
     }
     del found["MAP, signed" if usual.sign else "MAP, either sign"]  # which "MAP" is
+    if not usual.asymmetry:
+        del found["MAP, lesions of both sides"]
     people = held_out_people(Build(root / "ixi", options.work), contrast)
     for name, detector in found.items():
         # The work folder knows a score by the model's fingerprint.
