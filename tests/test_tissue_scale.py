@@ -11,6 +11,7 @@ from lesioncore.preprocess.intensity import IntensityScale
 from lesioncore.preprocess.template import brain_template
 from lesioncore.preprocess.tissue_regions import TISSUES, tissue_regions, tissue_regions_at
 from lesioncore.preprocess.tissue_scale import TissueScale
+from lesioncore.priors import load_prior
 
 # Intensity of fluid, grey and white matter.
 CONTRASTS = {"T1w": (300.0, 480.0, 650.0), "T2w": (1000.0, 600.0, 420.0), "FLAIR": (90.0, 460.0, 380.0)}
@@ -149,6 +150,13 @@ class TestMatch:
     def test_likelihood_tells_the_contrast(self, scale, contrast):
         likely = {other: scale.likelihood(0.1 * person(other, 5)[BRAIN] + 7, INSIDE) for other in CONTRASTS}
         assert max(likely, key=likely.get) == contrast
+
+    def test_ventricles_tell_t2w_from_flair(self, monkeypatch):
+        monkeypatch.setitem(CONTRASTS, "little contrast", (1000.0, 470.0, 420.0))  # but for the fluid
+        values = person("little contrast")[BRAIN]
+        t2, flair = (load_prior(name).metadata.intensity for name in ("real-t2", "real-flair"))
+        # That they fit nowhere counts in full.
+        assert t2.likelihood(values, INSIDE) > flair.likelihood(values, INSIDE) + 0.4
 
 
 class TestFormat:

@@ -131,7 +131,8 @@ class TissueScale:
         """How well a scan fits once it is mapped: mean log-likelihood of its voxels in regions, nats.
 
         Intensities are counted in standard deviations of the scan, so that scales of several contrasts compare: the
-        scan is most likely of the contrast whose scale gives the largest value.
+        scan is most likely of the contrast whose scale gives the largest value. No parcel is given up here: that the
+        ventricles fit nowhere is what tells T2w from FLAIR.
 
         Parameters
         ----------
@@ -144,7 +145,7 @@ class TissueScale:
             As `match`.
         """
         scan = RegionHistograms.of(values, regions)
-        return float(self._line_likelihood(scan, self._line(scan)[None])[0])
+        return float(self._line_likelihood(scan, self._line(scan)[None], give_up=False)[0])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the scale as JSON types: see `from_dict`."""
@@ -221,11 +222,11 @@ class TissueScale:
         std = math.sqrt(shares @ np.square(self._points - mean))
         return mean + lines[:, 1], std * np.exp(lines[:, 0])
 
-    def _line_likelihood(self, scan: RegionHistograms, lines: Floats) -> Floats:
+    def _line_likelihood(self, scan: RegionHistograms, lines: Floats, give_up: bool = True) -> Floats:
         offsets, gains = self._line_scores(scan, lines)
-        return self._likelihood(scan, offsets[:, None] + gains[:, None] * scan.standard, gains[:, None])
+        return self._likelihood(scan, offsets[:, None] + gains[:, None] * scan.standard, gains[:, None], give_up)
 
-    def _likelihood(self, scan: RegionHistograms, scores: Floats, slopes: Floats) -> Floats:
+    def _likelihood(self, scan: RegionHistograms, scores: Floats, slopes: Floats, give_up: bool = True) -> Floats:
         """Mean log-likelihood `[K]` of a scan whose bins have `scores [K, B]`, at `slopes` per standard deviation."""
         total = np.zeros(len(scores))
         for tissue, density in enumerate(self._table):
@@ -233,8 +234,10 @@ class TissueScale:
             voxel = np.log((1 - _OUTLIERS) * healthy + _OUTLIERS * _OUTLIER_DENSITY)
             mine = scan.tissues == tissue
             parcel = voxel @ scan.histograms[mine].T
-            total += np.logaddexp(_SHARPNESS * (parcel - _FLOOR), 0.0) / _SHARPNESS @ scan.weights[mine]
-        return total + _FLOOR
+            if give_up:
+                parcel = _FLOOR + np.logaddexp(_SHARPNESS * (parcel - _FLOOR), 0.0) / _SHARPNESS
+            total += parcel @ scan.weights[mine]
+        return total
 
     def _map(self, scan: RegionHistograms) -> IntensityMap:
         line = self._line(scan)
