@@ -222,7 +222,7 @@ class Restoration:
             "Units": {
                 "residual": "z-score of the prior's intensity scale",
                 "ResidualSpread": "z-score",
-                "score": "times ResidualSpread" if record.config.standardize else "z-score",
+                "score": "times its spread over the brain" if record.config.standardize else "z-score",
                 "restored": "as the input",
                 "Smoothing": "mm",
                 "PostProcessing": "mm; min_volume mm^3",

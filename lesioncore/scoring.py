@@ -26,10 +26,11 @@ class Deviation:
     Attributes
     ----------
     values : Tensor
-        ``[N, 1, H, W]``, signed: z-scores, or multiples of `spread` about the scan's own centre where these are the
-        unit.
+        ``[N, 1, H, W]``, signed: z-scores, or multiples of their own spread about the scan's own centre where these are
+        the unit.
     spread : float
-        Spread (z-scores) of the smoothed residual over the brain (:func:`lesioncore.spread.robust_spread`).
+        Spread (z-scores) of the smoothed residual over the brain (:func:`lesioncore.spread.robust_spread`), divided by
+        the spread map if there is one, before `asymmetry` lowers it.
     """
 
     values: Tensor
@@ -138,11 +139,11 @@ def healthy_scores(
             maps.append(SpreadMap.of(found.values, stack.mask))
     of_all = reduce(add, maps) if maps else None
     summaries: dict[tuple[int, float], list[HealthyScores]] = {
-        (sign, share): [] for share in {0.0, asymmetry} for sign in (0, 1, -1)
+        (sign, share): [] for share in sorted({0.0, asymmetry}) for sign in (0, 1, -1)
     }
     for number, (residual, stack) in enumerate(zip(residuals, stacks, strict=True)):
         others = None if of_all is None else of_all - maps[number]
-        for share in {0.0, asymmetry}:
+        for share in sorted({0.0, asymmetry}):
             found = deviation(
                 residual, stack, smoothing=smoothing, standardize=standardize, spread_map=others, asymmetry=share
             )
