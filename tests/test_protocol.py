@@ -15,10 +15,12 @@ from scans import AFFINE, VALUES
 import lesioncore as lc
 from lesioncore.cli import main
 
-OPTIONS = lc.RestoreConfig("paper", tv_dimensions=2, smoothing=0.0, standardize=False, spread_map=False, sign=0)
+OPTIONS = lc.RestoreConfig(
+    "paper", tv_dimensions=2, smoothing=0.0, standardize=False, spread_map=False, asymmetry=0.0, sign=0
+)
 
 
-def test_protocol_is_its_six_options():
+def test_protocol_is_its_seven_options():
     assert lc.RestoreConfig(protocol="paper") == OPTIONS
     assert lc.RestoreConfig("paper", tv_dimensions=2, smoothing=0.0, standardize=False, protocol="paper") == OPTIONS
     config = lc.RestoreConfig(protocol="paper", tv_weight=2.0, tv="isotropic")
@@ -92,6 +94,7 @@ def test_restore_with_it_is_restore_with_the_options(folder):
         ("--standardize True", "standardize: True contradicts protocol 'paper', which has False"),
         ("--sign -1", "sign: -1 contradicts protocol 'paper', which has 0"),
         ("--spread-map True", "spread_map: True contradicts protocol 'paper', which has False"),
+        ("--asymmetry 0.5", "asymmetry: 0.5 contradicts protocol 'paper', which has 0.0"),
     ],
 )
 def test_the_commands_refuse_what_contradicts_it(folder, option, says, capsys):
