@@ -21,7 +21,7 @@ def anatomy() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     places = np.indices(SHAPE) - (np.array(SHAPE) / 2)[:, None, None, None]
     radius = 2 * np.sqrt((places**2).sum(0))  # mm
     brain = radius < 36
-    regions = np.select([radius < 8, radius < 22, radius < 30, radius < 36], [52, 81, 101, 1], 0)
+    regions = np.select([radius < 8, radius < 22, radius < 30, radius < 36], [52, 81, 142, 1], 0)
     t1 = np.select([radius < 8, radius < 22, radius < 30, radius < 40, radius < 46], [0.2, 1.0, 0.7, 0.2, 0.9], 0.0)
     return (500 * t1).astype(np.float32), brain, regions
 
@@ -34,12 +34,12 @@ def head():
 def test_tissues_distance_and_core(head):
     _, brain, regions = anatomy()
     assert (head.brain.numpy() == brain).all()
-    tissue = {52: (1, 0), 81: (0, 1), 101: (0, 0), 1: (1, 0)}
+    tissue = {52: (1, 0), 81: (0, 1), 142: (0, 0), 1: (1, 0)}
     for region, (csf, white) in tissue.items():
         inside = torch.from_numpy(regions == region)
         assert (head.csf[inside].float() / 255).mean() == pytest.approx(csf, abs=0.02)
         assert (head.white[inside].float() / 255).mean() == pytest.approx(white, abs=0.02)
-    np.testing.assert_array_equal(head.core.numpy(), np.isin(regions, (52, 81, 101)))
+    np.testing.assert_array_equal(head.core.numpy(), np.isin(regions, (52, 81, 142)))
     outside = 2 * ndimage.distance_transform_edt(~brain)
     np.testing.assert_array_equal(head.distance.numpy()[~brain], np.rint(outside)[~brain].clip(0, 60))
     assert (head.distance.numpy()[brain] < 0).all()
@@ -47,7 +47,7 @@ def test_tissues_distance_and_core(head):
 
 def test_core_bridges_sulci_and_leaves_dura_out():
     _, brain, regions = anatomy()
-    tissue = np.isin(regions, (52, 81, 101))
+    tissue = np.isin(regions, (52, 81, 142))
     cut = tissue.copy()
     cut[23:25, 24:, :] = False  # a sulcus of 4 mm
     dura = np.zeros_like(brain)
