@@ -258,6 +258,10 @@ class Restoration:
         ImportError
             If a figure is wanted and matplotlib, the extra `figures`, is missing.
         """
+        from lesioncore.figure import require_matplotlib, restoration_figure, save_figure
+
+        if figure:
+            require_matplotlib()  # before anything is written
         if self.scan.affine is None:
             raise ValueError("save: slices [N, 1, H, W] have no geometry; give restore a volume, or save them yourself")
         stem, suffix = split_name(name if name is not None else base_name(self.scan.path))
@@ -290,8 +294,6 @@ class Restoration:
             save.result()
         picture = folder / f"{stem}_desc-figure_{suffix}.png"
         if figure:
-            from lesioncore.figure import restoration_figure, save_figure
-
             save_figure(restoration_figure(self, title=f"{stem}_{suffix}"), picture)
             written["figure"] = picture
         else:

@@ -264,9 +264,8 @@ def test_wrong_names_methods_and_options_are_named(tmp_path):
         lc.load_detector("phantom-t9")
     with pytest.raises(ValueError, match="MultiscaleVAE offers: map, projection, intensity, equalized"):
         lc.load_detector("phantom-t2", "unet")
-    with pytest.raises(
-        TypeError, match="got smothing, but 'projection' takes smoothing, sign, standardize, spread_map,"
-    ):
+    takes = "smoothing, sign, standardize, spread_map, asymmetry, batch_size"
+    with pytest.raises(TypeError, match=f"got smothing, but 'projection' takes {takes}"):
         lc.load_detector("phantom-t2", "projection", smothing=1.0)
     with pytest.raises(ValueError, match="missing"):
         lc.load_detector(tmp_path)

@@ -179,6 +179,14 @@ def test_a_restoration_saves_its_figure_where_it_is_wanted(prior, image, tmp_pat
     assert not written["figure"].exists()  # it would be that of another restoration
 
 
+def test_nothing_is_saved_where_the_figure_cannot_be_drawn(prior, image, tmp_path, monkeypatch):
+    result = lc.restore(image, prior, config=FAST)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match=r"lesioncore\[figures\]"):
+        result.save(tmp_path / "out", name="sub-1_T2w", figure=True)
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_command_draws_every_scan_and_those_that_an_earlier_run_did_not(prior, image, tmp_path, capsys):
     directory = lc.save_model(prior, tmp_path / "prior", card="A random network for tests.\n")
     scans, out = [tmp_path / f"sub-{number}_T2w.nii.gz" for number in (1, 2, 3)], tmp_path / "out"
