@@ -79,7 +79,7 @@ class RestoreConfig:
         embedded priors by .002 to .004 z-scores (root mean square).
     normalized : bool
         The values are the prior's z-scores already.
-    preprocess : sequence of {"extract", "bias", "register"}, optional
+    preprocess : sequence of {"extract", "register", "bias"}, optional
         How scans are preprocessed (:func:`lesioncore.preprocess.pipeline.preprocess`); () for not at all. As the prior
         was calibrated when absent, else as it was trained.
     postprocessing : PostProcessing

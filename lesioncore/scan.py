@@ -197,7 +197,7 @@ def prepare(
         4 x 4 voxel-to-world matrix (mm) of a `volume` that is an array or a tensor.
     normalized : bool
         The values are the prior's z-scores already.
-    steps : sequence of {"extract", "bias", "register"}, optional
+    steps : sequence of {"extract", "register", "bias"}, optional
         How a volume is preprocessed (:func:`lesioncore.preprocess.pipeline.preprocess`); as the prior was trained when
         absent.
     to_template : ndarray, optional

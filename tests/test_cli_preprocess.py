@@ -26,7 +26,7 @@ def test_a_head_is_written_in_its_own_and_in_the_templates_space(folder, tmp_pat
     command = ["preprocess", str(folder / "sub-01_T1w.nii.gz"), "-o", str(tmp_path), "--json"]
     assert main([*command, "--voxel-size", "2"]) == 0
     (facts,) = json.loads(capsys.readouterr().out)["scans"]
-    assert [step["name"] for step in facts["steps"]] == ["extract", "bias", "register"]
+    assert [step["name"] for step in facts["steps"]] == ["extract", "register", "bias"]
     files = facts["files"]
     brain = nib.load(files["brain"])
     one = simulated_head("T1w")

@@ -119,6 +119,22 @@ def test_registered_slices_are_the_templates_whatever_the_pose():
     assert dice(back > 0.5, lying.brain()) > 0.98
 
 
+def test_the_bias_field_is_taken_off_where_slices_are_not_the_templates(done):
+    """The correction registers for itself; that does not make the scan a registered one."""
+    one, _, _ = done
+    x, y, _ = np.meshgrid(*(np.linspace(-1, 1, n) for n in one.brain.shape), indexing="ij")
+    field = np.exp(0.3 * x - 0.2 * y * y).astype(np.float32)
+    plain, biased = (
+        preprocess(scan, one.affine, mask=one.brain, steps=("bias",)) for scan in (one.stripped, one.stripped * field)
+    )
+    assert [step["name"] for step in biased.log()] == ["register", "bias"]
+    assert biased.to_template is None
+    assert np.array_equal(biased.brain, one.brain)
+    where = one.brain & (one.stripped > 0)
+    left = np.log(biased.values[where] / plain.values[where])
+    assert left.std() < 0.15 * np.log(field)[one.brain].std()
+
+
 def test_steps_are_checked():
     assert check_steps(("register", "extract")) == ("extract", "register")
     assert parse_steps("auto") is None

@@ -85,9 +85,9 @@ def test_a_scanner_is_repeated_and_the_brain_registered_once(files, head, tmp_pa
     assert not np.array_equal(first.mask, other.mask)  # no two extractions end at quite the same place
     assert not np.array_equal(first.volume, other.volume)
     assert (first.volume[first.mask] > 0).all()
-    assert not first.volume[~first.mask].any()
+    assert np.median(first.volume[~first.mask]) < 0.7 * np.median(first.volume[first.mask])  # bone is dark
     assert subject(files, 0, tmp_path).key() != subject(files, 1, tmp_path).key()
-    scan = first.prepare(lc.PriorMetadata("test", grid=GRID, preprocessing=("extract", "bias", "register")))
+    scan = first.prepare(lc.PriorMetadata("test", grid=GRID, preprocessing=("extract", "register", "bias")))
     assert scan.steps == ()
     assert torch.isfinite(scan.slices).all()
 
@@ -140,7 +140,7 @@ def test_a_prior_is_built_and_calibrated_on_people_it_has_not_seen(files, tmp_pa
     )
     prior = lc.load_prior(build(options, "FLAIR"))
     assert (prior.metadata.name, prior.metadata.modality) == ("real-flair", "FLAIR")
-    assert prior.metadata.preprocessing == ("extract", "bias", "register")
+    assert prior.metadata.preprocessing == ("extract", "register", "bias")
     calibration = prior.metadata.calibration
     assert calibration.settings["solver"]["outlier"] == 3.0
     assert calibration.settings["sign"] == 1

@@ -43,7 +43,7 @@ class Job:
     voxel_size : float
         Pixel size of the model's slices, mm.
     preprocess : str
-        How scans are preprocessed, here and before they are restored with the model: some of extract, bias, register,
+        How scans are preprocessed, here and before they are restored with the model: some of extract, register, bias,
         separated by commas, or none. Simulated ones come preprocessed.
     training : TrainingConfig
         Length, learning rate, seed.

@@ -206,7 +206,7 @@ A multiscale VAE prior of healthy {contrast} slices, {height} x {width} pixels o
 - **Data**: {record["slices"]} transversal slices of {record["subjects"]} scans: the brains of healthy people of the IXI
   data set (T1w, one 3 T scanner), each as {options.scanners} simulated scanners show it in {contrast}{with_phantoms}.
   No patient was seen.
-- **Preprocessing**: brain extraction without the rim of CSF, N4, affine registration to ICBM152 2009a.
+- **Preprocessing**: brain extraction without the rim of CSF, affine registration to ICBM152 2009a, bias correction.
 - **Calibration**: spread by place and thresholds from held-out people on simulated scanners that training has not seen.
   Scores are those of {"dark" if SIGN[contrast] < 0 else "bright"} lesions unless another sign is asked for.
 - **Limits**: contrasts other than the person's own are rendered; children, strong atrophy and contrast agent are not in

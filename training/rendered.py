@@ -21,6 +21,7 @@ from lesioncore.data.files import file_digest, replace_atomically
 from lesioncore.data.grid import SliceGrid
 from lesioncore.data.nifti import load_image
 from lesioncore.data.orientation import Orientation
+from lesioncore.preprocess.bias import correct_bias
 from lesioncore.preprocess.registration import register
 from lesioncore.preprocess.template import template_depth
 from lesioncore.subjects import Loaded, Subject
@@ -35,10 +36,11 @@ _LEVELS: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, 
     "FLAIR": ((0.05, 0.4), (0.75, 0.95), (-0.26, -0.06)),
 }
 # What the groups of regions add beside their fractions of tissue on T2w and FLAIR, in units of the cortex's distance
-# from white matter: iron darkens the striatum, thalamus and pallidum; the limbic cortex and the pyramidal tract are
-# bright, the corpus callosum is dark. The rest differs a little from region to region and person to person.
+# from white matter: iron darkens the striatum, thalamus and pallidum; the limbic cortex, the brain stem and the
+# pyramidal tract are bright, the corpus callosum is dark. The rest differs a little from region to region and person
+# to person.
 _IRON = {7: -0.3, 8: -0.1, 9: -0.9}
-_BRIGHT = {10: 0.3, 12: 0.3, 13: 0.3, 14: -0.2}
+_BRIGHT = {6: 0.3, 10: 0.3, 12: 0.3, 13: 0.3, 14: -0.1}
 _VENTRICLES, _WHITE, _CORTEX = 2, (3, 4, 13, 14), 11
 
 
@@ -77,7 +79,7 @@ class RenderedSubject(Subject):
         to_template = self._registration(anatomy)
         deep = torch.from_numpy(template_depth(image.shape, to_template @ anatomy.affine)) == 2
         brain = _cut_out(anatomy.head, Draws(seed + 1)) | (deep & anatomy.head.brain)
-        volume = torch.where(brain, image.clamp_min(1e-3), 0.0).numpy()
+        volume, _ = correct_bias(image.clamp_min(1e-3).numpy(), anatomy.affine, brain.numpy(), to_template)
         return Loaded(volume, anatomy.affine, brain.numpy(), None, to_template)
 
     def _registration(self, anatomy: _Anatomy) -> npt.NDArray[np.float64]:
@@ -186,6 +188,9 @@ def render_brain(head: Head, contrast: str, draws: Draws) -> Tensor:
         csf_levels = csf_levels + draws.uniform(0, 0.3) * inflow
     image = grey_level + white_step * white + cortical * (1 - white) + offsets[head.group.long()]
     image = image + (csf_levels - grey_level) * csf
+    # Around the brain lies fluid in its recesses, and bone and dura, which are dark in every contrast.
+    image = torch.where(head.brain, image, draws.uniform(0.05, 0.4))
+    image = torch.where(_closed(head.brain) & ~head.brain, csf_levels, image)
     image = image + _caps(head, contrast_size if contrast != "T1w" else -contrast_size, draws)
     texture = draws.uniform(0.005, 0.05)
     for spacing in (1.5, 4.0):
@@ -206,10 +211,17 @@ def _recoloured(head: Head, levels: tuple[float, float, float]) -> Tensor:
 
 
 def _cut_out(head: Head, draws: Draws) -> Tensor:
-    """The core, its border up to about a voxel further in or out from place to place, as extractions differ."""
-    share = F.avg_pool3d(head.core.float()[None, None], 3, 1, 1, count_include_pad=False)[0, 0]
+    """The core, its border up to one or two voxels further in or out from place to place, as extractions differ."""
+    reach = 2 if draws.chance(0.3) else 1
+    share = F.avg_pool3d(head.core.float()[None, None], 2 * reach + 1, 1, reach, count_include_pad=False)[0, 0]
     wander = draws.uniform(0.0, 0.25) * draws.field(head.t1.shape, draws.uniform(3, 10))[0]
-    return (share + wander > 0.5) & head.brain
+    return share + wander.clamp(-0.4, 0.4) > 0.5
+
+
+def _closed(brain: Tensor) -> Tensor:
+    """The brain with its recesses narrower than 12 mm."""
+    grown = F.max_pool3d(brain.float()[None, None], 7, 1, 3)
+    return -F.max_pool3d(-grown, 7, 1, 3)[0, 0] > 0.5
 
 
 def _caps(head: Head, size: float, draws: Draws) -> Tensor:
@@ -226,8 +238,16 @@ def _caps(head: Head, size: float, draws: Draws) -> Tensor:
     return size * strength * white * caps
 
 
+def _sensitivity(shape: torch.Size, draws: Draws) -> Tensor:
+    """A field across the whole head: a slope along each axis and a peak or trough about the middle."""
+    reach = [VOXEL_SIZE * (torch.arange(length) - (length - 1) / 2) / 70 for length in shape]  # 1 near the surface
+    places = torch.stack(torch.meshgrid(*reach, indexing="ij"))
+    terms = torch.cat((places, places.square().sum(0, keepdim=True)))
+    return torch.einsum("i,ixyz->xyz", draws.normal(4), terms)
+
+
 def _scanned(image: Tensor, draws: Draws) -> Tensor:
-    """Resolution, coil and noise of a scanner, and what a correction of its bias leaves."""
+    """Resolution, coil and noise of a scanner."""
     shape = image.shape
     volume = image[None, None]
     if draws.chance(0.3):
@@ -239,6 +259,7 @@ def _scanned(image: Tensor, draws: Draws) -> Tensor:
         volume = F.interpolate(F.interpolate(volume, coarse, mode="area"), tuple(shape), mode="trilinear")
     image = volume[0, 0]
     image = image * torch.exp(draws.uniform(0, 0.1) * draws.field(shape, draws.uniform(25, 60))[0])
+    image = image * torch.exp(draws.uniform(0, 0.4) * _sensitivity(shape, draws))
     image = image.clamp_min(0).pow(math.exp(draws.uniform(-0.15, 0.15)))
     level = 0.004 * 10 ** draws.uniform()
     real, imaginary = level * draws.normal(*shape), level * draws.normal(*shape)

@@ -74,7 +74,7 @@ def reference_intensity(subjects: Sequence[Subject], grid: SliceGrid, steps: tup
         Healthy subjects.
     grid : SliceGrid
         The grid that is trained on, at whose resolution intensities are compared.
-    steps : tuple of {"extract", "bias", "register"}
+    steps : tuple of {"extract", "register", "bias"}
         How the scans are preprocessed.
 
     Raises

@@ -48,7 +48,7 @@ class Evaluate:
     modality : str, optional
         BIDS suffix of the scans, such as T2w; needed for folders with several.
     preprocess : str
-        auto, each method as its model was trained; none; or some of extract, bias, register, separated by commas.
+        auto, each method as its model was trained; none; or some of extract, register, bias, separated by commas.
     voxel_size : float
         Of simulated scans, mm, 0.5 to 8. Files keep their own.
     figures : bool

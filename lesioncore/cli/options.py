@@ -62,7 +62,7 @@ class RestoreOptions:
     precision : str
         What the network multiplies in; auto is tf32 for lesioncore's own priors on GPUs that have it, else float32.
     preprocess : str
-        auto, as the prior was calibrated or trained; none; or some of extract, bias, register, separated by commas. A
+        auto, as the prior was calibrated or trained; none; or some of extract, register, bias, separated by commas. A
         scan that has its skull is brain-extracted in any case, unless a mask is given.
     normalized : bool
         The values are the prior's z-scores already.

@@ -33,7 +33,7 @@ class Preprocess:
     mask : tuple of Path
         Brain masks, one for each scan in the same order; the brain lies within them.
     steps : str
-        Some of extract, bias, register, separated by commas.
+        Some of extract, register, bias, separated by commas.
     voxel_size : float
         Of the scan in the template's space, mm.
     overwrite : bool
@@ -48,7 +48,7 @@ class Preprocess:
     ]
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="OUT")]
     mask: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE [FILE ...]", help_behavior_hint="")] = ()
-    steps: Annotated[str, tyro.conf.arg(metavar="STEPS")] = "extract,bias,register"
+    steps: Annotated[str, tyro.conf.arg(metavar="STEPS")] = "extract,register,bias"
     voxel_size: Annotated[float, tyro.conf.arg(metavar="MM")] = 1.0
     overwrite: bool = False
     json: bool = False
@@ -62,7 +62,7 @@ class Preprocess:
         except ValueError as error:
             raise UsageError(str(error).replace("preprocess:", "--steps:")) from error
         if not steps:
-            raise UsageError(f"--steps: got {self.steps!r}, expected some of extract, bias, register")
+            raise UsageError(f"--steps: got {self.steps!r}, expected some of extract, register, bias")
         if not 0.5 <= self.voxel_size <= 8.0:
             raise UsageError(f"--voxel-size: got {self.voxel_size:g}, expected millimetres between 0.5 and 8")
         selection = select(self.inputs, self.mask, None)

@@ -65,7 +65,7 @@ class Detector(ABC):
         Its scores lie in [0, 1], as probabilities and ranks do.
     normalized : bool
         The values of the scans are z-scores of the detector's intensity scale already.
-    preprocess : tuple of {"extract", "bias", "register"} or None
+    preprocess : tuple of {"extract", "register", "bias"} or None
         How scans are preprocessed (:func:`lesioncore.preprocess.pipeline.preprocess`); None as the model was trained.
         May be set.
     tv_weight : float or None

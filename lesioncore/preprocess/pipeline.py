@@ -1,4 +1,4 @@
-"""The way of a raw scan to a brain in the template's space: extraction, bias field, registration, each on request."""
+"""The way of a raw scan to a brain in the template's space: extraction, registration, bias field, each on request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from lesioncore.preprocess.mask import brain_mask
 from lesioncore.preprocess.template import template_depth
 
-Step = Literal["extract", "bias", "register"]
+Step = Literal["extract", "register", "bias"]
 STEPS: tuple[Step, ...] = get_args(Step)
 """All steps, in the order in which they are done."""
 
@@ -109,7 +109,7 @@ def preprocess(
     device: str | torch.device = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> PreprocessedScan:
-    """Find the brain, take the bias field off and register to the template.
+    """Find the brain, register it to the template and take the bias field off.
 
     Parameters
     ----------
@@ -119,15 +119,15 @@ def preprocess(
         ``[4, 4]``, voxel indices to mm (RAS+).
     mask : ndarray, optional
         ``[X, Y, Z]`` bool: a brain mask. The brain lies within it.
-    steps : sequence of {"extract", "bias", "register"}
+    steps : sequence of {"extract", "register", "bias"}
         What to do. ``"extract"`` finds the brain by the network of :mod:`lesioncore.preprocess.extraction`, also in a
         scan without its skull, so that brains end at the same place whoever stripped them: it gives the core, without
         the rim of CSF. Where the scan is registered as well, the template has a say (:func:`template_depth`): what lies
         far beyond its brain, such as a neck, is no brain, and what lies deep in it is, such as a dark lesion that the
         network took for fluid. Without it the brain is `mask`, or what the constant background leaves; and where
-        neither is a brain, since the scan has its skull, it is extracted all the same. ``"bias"``
-        (:mod:`lesioncore.preprocess.bias`) and ``"register"`` (:mod:`lesioncore.preprocess.registration`) need
-        SimpleITK.
+        neither is a brain, since the scan has its skull, it is extracted all the same.
+        ``"register"`` (:mod:`lesioncore.preprocess.registration`) needs SimpleITK, and so does ``"bias"``
+        (:mod:`lesioncore.preprocess.bias`), which registers for itself where that was not asked for.
     device : str or torch.device
         Where the network runs.
     progress : callable, optional
@@ -146,7 +146,7 @@ def preprocess(
     def finish(name: str, figures: dict[str, Any], start: float) -> None:
         done.append(StepRecord(name, figures, round(time.perf_counter() - start, 3)))
         if progress is not None:
-            progress(len(done), max(1, len(wanted)))
+            progress(len(done), max(len(done), len(wanted)))
 
     start = time.perf_counter()
     background = None if "extract" in wanted or mask is not None else background_brain(values, affine)
@@ -159,36 +159,47 @@ def preprocess(
         brain = limit = given
     if not brain.any():
         raise ValueError("mask: no voxel is brain; check that it belongs to this scan")
-    if "bias" in wanted:
-        from lesioncore.preprocess.bias import correct_bias
-
-        start = time.perf_counter()
-        values, bias = correct_bias(values, affine, brain)
-        inside = np.log(bias[brain])
-        finish("bias", {"log_field_sd": round(float(inside.std()), 4)}, start)
     to_template = None
-    if "register" in wanted:
-        from lesioncore.preprocess.registration import register
-
+    if "register" in wanted or "bias" in wanted:
         start = time.perf_counter()
-        registration = register(values, affine, brain)
-        quality = {}
-        if "extract" in wanted:
-            depth = template_depth(brain.shape, registration.matrix @ affine)
-            near = brain & (depth > 0)
-            if np.count_nonzero(near) < (1 - _LEAK) * np.count_nonzero(brain):  # it pulled at the registration
-                registration = register(values, affine, near)
-                depth = template_depth(brain.shape, registration.matrix @ affine)
-            deep = (depth == 2) & limit & ~brain
-            quality = {
-                name: round(volume_ml(part, affine), 1)
-                for name, part in (("beyond_ml", brain & (depth == 0)), ("deep_ml", deep))
-            }
-            brain = (brain & (depth > 0)) | deep
-        to_template = registration.matrix
-        quality |= {name: np.round(figure, 3).tolist() for name, figure in asdict(registration.quality).items()}
-        finish("register", quality, start)
+        brain, matrix, figures = _register(values, affine, brain, limit if "extract" in wanted else None)
+        finish("register", figures, start)
+        to_template = matrix if "register" in wanted else None
+        if "bias" in wanted:
+            from lesioncore.preprocess.bias import correct_bias
+
+            start = time.perf_counter()
+            values, bias = correct_bias(values, affine, brain, matrix)
+            finish("bias", {"log_field_sd": round(float(np.log(bias[brain]).std()), 4)}, start)
     return PreprocessedScan(values, brain, to_template, tuple(done))
+
+
+def _register(
+    values: npt.NDArray[np.float32],
+    affine: npt.NDArray[np.float64],
+    brain: npt.NDArray[np.bool_],
+    limit: npt.NDArray[np.bool_] | None,
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64], dict[str, Any]]:
+    """The brain, its way to the template, and how well it lies there.
+
+    Where the brain was extracted, `limit` is what no brain reaches beyond, and the template has its say.
+    """
+    from lesioncore.preprocess.registration import register
+
+    registration = register(values, affine, brain)
+    quality: dict[str, Any] = {}
+    if limit is not None:
+        depth = template_depth(brain.shape, registration.matrix @ affine)
+        near = brain & (depth > 0)
+        if np.count_nonzero(near) < (1 - _LEAK) * np.count_nonzero(brain):  # it pulled at the registration
+            registration = register(values, affine, near)
+            depth = template_depth(brain.shape, registration.matrix @ affine)
+        deep = (depth == 2) & limit & ~brain
+        for name, part in (("beyond_ml", brain & (depth == 0)), ("deep_ml", deep)):
+            quality[name] = round(volume_ml(part, affine), 1)
+        brain = (brain & (depth > 0)) | deep
+    quality |= {name: np.round(figure, 3).tolist() for name, figure in asdict(registration.quality).items()}
+    return brain, registration.matrix, quality
 
 
 def _extract(

@@ -145,7 +145,7 @@ def register(
     ImportError
         If SimpleITK, the extra `preprocess`, is missing.
     """
-    sitk = simpleitk()
+    sitk = _simpleitk()
     moving = CoarseBrain.of(volume, affine, brain)
     fixed = coarse_template()
     poses = likely_poses(moving, fixed, _STARTS)
@@ -162,13 +162,14 @@ def register(
     return Registration(np.linalg.inv(matrix), quality)
 
 
-def simpleitk() -> ModuleType:
+def _simpleitk() -> ModuleType:
     """Return SimpleITK, or say which extra brings it."""
     try:
         import SimpleITK
     except ImportError as error:
         raise ImportError(
-            "registration and bias correction need SimpleITK; install it with: pip install 'lesioncore[preprocess]'"
+            "registration, which bias correction builds on, needs SimpleITK; install it with: pip install"
+            " 'lesioncore[preprocess]'"
         ) from error
     module: ModuleType = SimpleITK
     return module

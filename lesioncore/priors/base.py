@@ -68,7 +68,7 @@ class PriorMetadata:
         Data-consistency weight and thresholds found on healthy people.
     fingerprint : str or None
         SHA-256 of the stored weights and configuration; set when a prior is loaded.
-    preprocessing : tuple of {"extract", "bias", "register"}
+    preprocessing : tuple of {"extract", "register", "bias"}
         The steps by which its training scans were preprocessed (:func:`lesioncore.preprocess.pipeline.preprocess`), and
         so are those to be restored.
     """
