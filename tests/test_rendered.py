@@ -81,7 +81,7 @@ def test_a_scanner_is_repeated_and_the_brain_registered_once(files, head, tmp_pa
     monkeypatch.setattr("lesioncore.training.rendered.register", lambda *_: pytest.fail("registered again"))
     again, other = subject(files, 0, tmp_path).load(GRID), subject(files, 1, tmp_path).load(GRID)
     assert np.array_equal(first.volume, again.volume)
-    assert dice(first.mask, head.core.numpy()) > 0.97
+    assert dice(first.mask, head.core.numpy()) > 0.9
     assert not np.array_equal(first.mask, other.mask)  # no two extractions end at quite the same place
     assert not np.array_equal(first.volume, other.volume)
     assert (first.volume[first.mask] > 0).all()

@@ -31,7 +31,7 @@ Contrast = Literal["T1w", "T2w", "FLAIR"]
 
 # Levels of tissues relative to the brightest: (low, high) of CSF, of cortex and of what white matter adds to it.
 _LEVELS: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, float]]] = {
-    "T1w": ((0.12, 0.42), (0.58, 0.8), (0.12, 0.34)),
+    "T1w": ((0.05, 0.38), (0.58, 0.8), (0.12, 0.34)),
     "T2w": ((0.9, 1.25), (0.42, 0.66), (-0.22, -0.04)),
     "FLAIR": ((0.05, 0.4), (0.75, 0.95), (-0.26, -0.06)),
 }
@@ -41,6 +41,8 @@ _LEVELS: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, 
 # to person.
 _IRON = {7: -0.3, 8: -0.1, 9: -0.9}
 _BRIGHT = {6: 0.3, 10: 0.3, 12: 0.3, 13: 0.3, 14: -0.1}
+# Between fluid and bone: dura, veins and what both are averaged with, relative to the brightest tissue.
+_RIM = {"T1w": (0.1, 0.4), "T2w": (0.05, 0.6), "FLAIR": (0.3, 1.0)}
 _VENTRICLES, _WHITE, _CORTEX = 2, (3, 4, 13, 14), 11
 
 
@@ -186,6 +188,10 @@ def render_brain(head: Head, contrast: str, draws: Draws) -> Tensor:
     if contrast == "FLAIR" and draws.chance(0.5):  # what flows in was not inverted, and is bright
         inflow = (draws.field(shape, draws.uniform(4, 10))[0] - 0.5).clamp(0, 1.5)
         csf_levels = csf_levels + draws.uniform(0, 0.3) * inflow
+    # The outermost of it is mixed with dura and veins.
+    mixed = (0.5 + 0.5 * draws.field(shape, draws.uniform(3, 8))[0]).clamp(0, 1)
+    outermost = mixed * (head.distance > -draws.uniform(3, 9))
+    csf_levels = csf_levels + outermost * (draws.uniform(*_RIM[contrast]) - csf_levels)
     image = grey_level + white_step * white + cortical * (1 - white) + offsets[head.group.long()]
     image = image + (csf_levels - grey_level) * csf
     # Around the brain lies fluid in its recesses, and bone and dura, which are dark in every contrast.
@@ -211,9 +217,11 @@ def _recoloured(head: Head, levels: tuple[float, float, float]) -> Tensor:
 
 
 def _cut_out(head: Head, draws: Draws) -> Tensor:
-    """The core, its border up to one or two voxels further in or out from place to place, as extractions differ."""
-    reach = 2 if draws.chance(0.3) else 1
-    share = F.avg_pool3d(head.core.float()[None, None], 2 * reach + 1, 1, reach, count_include_pad=False)[0, 0]
+    """The core with a border as extractions leave it: often about a voxel too far out, and wandering by about one."""
+    core = head.core.float()[None, None]
+    for _ in range(draws.chance(0.4) + draws.chance(0.25)):
+        core = (F.avg_pool3d(core, 3, 1, 1, count_include_pad=False) > 0.25).float()
+    share = F.avg_pool3d(core, 3, 1, 1, count_include_pad=False)[0, 0]
     wander = draws.uniform(0.0, 0.25) * draws.field(head.t1.shape, draws.uniform(3, 10))[0]
     return share + wander.clamp(-0.4, 0.4) > 0.5
 
