@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from statistics import median
+
 from _bench import RESULTS
 from _sections import place, read
 
@@ -55,7 +57,31 @@ def real() -> list[str]:
                         f"| {_name(row)} | {judged['scans']}, {kind} | {method} | {figures['auc']:.3f}"
                         f" ({low:.3f}–{high:.3f}) | {dice} | {figures['best_dice']:.2f} |"
                     )
-    return lines + (changed() if (RESULTS / "real_changes.json").exists() else [])
+    for file, section in (("real_changes", changed), ("bias", bias)):
+        if (RESULTS / f"{file}.json").exists():
+            lines += section()
+    return lines
+
+
+def bias() -> list[str]:
+    lines = [
+        "",
+        "**Bias correction of healthy heads** (`python bench/bias.py`, which says what is measured and how N4 is set):"
+        " spread of white matter's level over the brain, as a standard deviation of the logarithm; share of a known"
+        " field that stays; share of a large ball's contrast that is taken off with the field, the median head and the"
+        " worst; seconds of one correction:",
+        "",
+        "| | heads | method | white matter | field left | contrast lost | s |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for contrast, rows in read("bias")["contrasts"].items():
+        for name, row in rows.items():
+            lost = f"{100 * median(row['lost']):.0f} % ({100 * max(row['lost'], key=abs):.0f} %)"
+            lines.append(
+                f"| {contrast} | {len(row['left'])} | {name} | {median(row['white_matter']):.3f} |"
+                f" {100 * median(row['left']):.0f} % | {lost} | {median(row['seconds']):.1f} |"
+            )
+    return lines
 
 
 def changed() -> list[str]:
