@@ -119,3 +119,9 @@ def test_what_cannot_be_corrected_is_refused(scan):
         correct_bias(-values, affine, brain, HERE)
     with pytest.raises(ValueError, match="NaN"):
         correct_bias(np.where(brain, np.nan, 0), affine, brain, HERE)
+    with pytest.raises(ValueError, match=r"to_template: got shape \(3, 4\), expected \(4, 4\)"):
+        correct_bias(values, affine, brain, HERE[:3])
+    few = np.zeros_like(brain)
+    few[40:48, 40:48, 40:48] = True
+    with pytest.raises(ValueError, match=r"got \d+ blocks of 4 mm, expected a brain"):
+        correct_bias(values, affine, few, HERE)

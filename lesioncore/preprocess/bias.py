@@ -13,6 +13,7 @@ Volume = npt.NDArray[np.float32]
 Array = npt.NDArray[np.float64]
 
 _VOXEL_SIZE = 4.0  # mm, of the blocks whose means the field is estimated from
+_FEWEST = 200  # blocks, 13 ml: fewer say nothing of a field
 _SMALLEST = 1e-3  # share of the brain's median below which a value has no useful logarithm
 _CENTRE, _REACH = np.array([0.0, -18.0, 15.0]), 80.0  # mm in the template's space: the field's polynomial is about them
 _POWERS = [(i, j, k) for i in range(3) for j in range(3 - i) for k in range(3 - i - j)][1:]
@@ -62,10 +63,12 @@ def correct_bias(
     Raises
     ------
     ValueError
-        If the arguments do not fit each other, or the brain has no positive values.
+        If the arguments do not fit each other, or the brain is tiny or has no positive values.
     """
     if volume.shape != brain.shape or volume.ndim != 3 or brain.dtype != np.bool_:
         raise ValueError(f"brain: got {brain.dtype} of shape {brain.shape}, expected bool of shape {volume.shape}")
+    if np.shape(to_template) != (4, 4):
+        raise ValueError(f"to_template: got shape {np.shape(to_template)}, expected (4, 4)")
     values = np.asarray(volume, dtype=np.float32)
     inside = values[brain]
     if not np.isfinite(inside).all():
@@ -76,6 +79,8 @@ def correct_bias(
     sizes = np.linalg.norm(np.asarray(affine, dtype=np.float64)[:3, :3], axis=0)
     low, means, share, factor = _coarse(values, usable, sizes)
     known = share > 0.5
+    if np.count_nonzero(known) < _FEWEST:
+        raise ValueError(f"brain: got {np.count_nonzero(known)} blocks of 4 mm, expected a brain; check the extraction")
     voxel_to_template = np.asarray(to_template @ affine, dtype=np.float64)
     places = apply(voxel_to_template, np.argwhere(known) * factor + low + (factor - 1) / 2)
     coefficients = _polynomial(np.log(np.maximum(means[known], 1e-6)), places, known, sizes * factor)
