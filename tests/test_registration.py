@@ -1,6 +1,7 @@
 """Registration to the template: any pose, any contrast, large lesions; what is no brain is refused."""
 
 import os
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -160,3 +161,10 @@ def test_a_real_head_turned_by_30_degrees_finds_the_same_place():
     world = turn((1, 1, 0), 30)
     tilted = register(image.get_fdata(), world @ image.affine, brain)
     assert distance(straight.matrix, tilted.matrix @ world) < 1.5
+
+
+def test_without_simpleitk_the_extra_is_named(monkeypatch):
+    template = brain_template()
+    monkeypatch.setitem(sys.modules, "SimpleITK", None)
+    with pytest.raises(ImportError, match=r"pip install 'lesioncore\[preprocess\]'"):
+        register(template.t1, template.affine, template.brain)
