@@ -131,6 +131,28 @@ def test_the_embedded_priors_recipe_has_a_name(tmp_path):
     assert paper.corruption.strength == 0
 
 
+def test_a_run_starts_from_the_weights_of_another(dataset, tmp_path, capsys):
+    shape = ("--voxel-size", 4, "--image-shape", 24, 20, "--channels", 4, 6, "--latent-channels", 3)
+    assert main(command("vae", dataset, "-o", tmp_path / "first", *shape, *SHORT, "--no-calibrate")) == 0
+    source = tmp_path / "first" / "model"
+    hardly = ("--slices-seen", 8, "--batch-size", 8, "--learning-rate", 1e-9, "--no-calibrate")
+    words = command("vae", dataset, *shape, *hardly)
+    assert main([*words, "--start-from", str(source), "-o", str(tmp_path / "second")]) == 0
+    before, after = (lc.priors.load_model(path).parameters() for path in (source, tmp_path / "second" / "model"))
+    assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(before, after, strict=True))
+    record = json.loads((tmp_path / "second" / "model" / "config.json").read_text())["training"]
+    assert record["job"]["start_from"] == str(source)
+    capsys.readouterr()
+    third = ["-o", str(tmp_path / "third")]
+    assert main([*words, *third, "--start-from", str(source), "--latent-channels", "5"]) == 1
+    said = capsys.readouterr().err
+    assert "start_from" in said
+    assert "latent_channels=3" in said
+    assert not (tmp_path / "third").exists()
+    assert main([*words, *third, "--start-from", "nobody"]) == 1
+    assert "nobody" in capsys.readouterr().err
+
+
 def test_no_lesions_no_supervision(dataset, tmp_path, capsys):
     assert main(command("unet", dataset, "-o", tmp_path / "run", *OPTIONS, *SHORT)) == 1
     assert "lesion mask" in capsys.readouterr().err

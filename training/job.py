@@ -47,6 +47,9 @@ class Job:
         separated by commas, or none. Simulated ones come preprocessed.
     training : TrainingConfig
         Length, learning rate, seed.
+    start_from : str, optional
+        Embedded prior, or directory of a model of the recipe's shape, whose weights the run starts from; random ones
+        when absent. The intensity scale is that of the run's own scans.
     cache : Path, optional
         Folder for prepared slices, which runs may share; in the output folder when absent.
     workers : int
@@ -71,6 +74,7 @@ class Job:
     voxel_size: float = 1.0
     preprocess: Annotated[str, tyro.conf.arg(metavar="STEPS")] = ",".join(STEPS)
     training: Flat[TrainingConfig] = field(default_factory=TrainingConfig)
+    start_from: Annotated[str | None, tyro.conf.arg(metavar="MODEL", help_behavior_hint="")] = None
     cache: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = None
     workers: int = 1
     device: str = "auto"

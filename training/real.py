@@ -98,6 +98,8 @@ class Build:
         The model and its objective.
     training : TrainingConfig
         Length, learning rate, seed.
+    start_from_embedded : bool
+        Each prior starts from the embedded one of its name, and not from random weights.
     threads : int
         Of the training; another number rounds differently.
     resume : bool
@@ -111,6 +113,7 @@ class Build:
     phantoms: int = 200
     recipe: MultiscaleVAERecipe = RECIPE
     training: TrainingConfig = TRAINING
+    start_from_embedded: bool = False
     threads: int = 1
     resume: bool = False
 
@@ -150,6 +153,7 @@ def build(options: Build, contrast: Contrast) -> Path:
         modality=contrast,
         voxel_size=VOXEL_SIZE,
         training=options.training,
+        start_from=name if options.start_from_embedded else None,
         workers=options.threads,
         device="cpu",
         calibrate=False,
@@ -197,6 +201,7 @@ def _report(
 
 def _card(name: str, contrast: Contrast, record: dict, options: Build) -> str:
     height, width = options.recipe.model.image_shape
+    start = "the embedded prior of that name" if options.start_from_embedded else "random weights"
     with_phantoms = "" if contrast == "FLAIR" else ", and simulated\n  brains (`lesioncore.phantom`)"
     return f"""# {name}
 
@@ -206,6 +211,7 @@ A multiscale VAE prior of healthy {contrast} slices, {height} x {width} pixels o
 - **Data**: {record["slices"]} transversal slices of {record["subjects"]} scans: the brains of healthy people of the IXI
   data set (T1w, one 3 T scanner), each as {options.scanners} simulated scanners show it in {contrast}{with_phantoms}.
   No patient was seen.
+- **Training**: {options.training.slices_seen} slices, from {start}.
 - **Preprocessing**: brain extraction without the rim of CSF, affine registration to ICBM152 2009a, bias correction.
 - **Calibration**: spread by place and thresholds from held-out people on simulated scanners that training has not seen.
   Scores are those of {"dark" if SIGN[contrast] < 0 else "bright"} lesions unless another sign is asked for.

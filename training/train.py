@@ -23,7 +23,8 @@ from lesioncore import __version__
 from lesioncore.data.files import replace_atomically
 from lesioncore.data.grid import SliceGrid
 from lesioncore.preprocess.scale import Scale
-from lesioncore.priors import PriorMetadata, save_model
+from lesioncore.priors import PriorMetadata, load_model, save_model
+from lesioncore.priors.registry import kind_of
 from lesioncore.subjects import Subject, find_subjects
 
 Progress = Callable[[str, int, int, Mapping[str, float]], None]
@@ -58,18 +59,22 @@ def train(
     ------
     FileExistsError
         If the output holds another run, or one to be resumed.
+    FileNotFoundError
+        If there is no model `start_from`.
     ValueError, FloatingPointError
-        As for :func:`lesioncore.training.fit`, and where no scan can be used.
+        As for :func:`lesioncore.training.fit`, where no scan can be used, and where `start_from` is of another shape.
     """
     check_output(job)
     with process_group(job.device) as group:
         say: Progress = progress if progress is not None and group.first else _silent
         start = time.perf_counter()
+        learner = job.recipe.build(job.training.seed)
+        if job.start_from is not None:
+            _take_weights(learner.model, job.start_from)
         data = _prepare(job, subjects or _subjects(job), group, say)
         if group.first:
             _write_json(job.output / CONFIG, describe(job))
         prepared = time.perf_counter()
-        learner = job.recipe.build(job.training.seed)
         planned = job.training.updates * job.training.batch_size
         outcome = fit(
             learner,
@@ -107,6 +112,17 @@ class _Data:
     modality: str | None
     grid: SliceGrid
     intensity: Scale
+
+
+def _take_weights(model: Any, name: str) -> None:
+    """Give a model the weights of another of its kind and shape."""
+    other: Any = load_model(name)
+    if (kind_of(other), other.config) != (kind_of(model), model.config):
+        raise ValueError(
+            f"start_from: {name} is a {kind_of(other)} of {other.config}, the recipe asks for a {kind_of(model)} of"
+            f" {model.config}; give the recipe the shape of the model to start from"
+        )
+    model.load_state_dict(other.state_dict())
 
 
 def _prepare(
