@@ -85,6 +85,20 @@ def test_storage_order_and_handedness_are_the_affines():
     assert distance(expected, found.matrix) < 2.0
 
 
+def test_a_first_step_too_far_is_taken_back(monkeypatch):
+    from SimpleITK import ImageRegistrationMethod as Method
+
+    values, affine, brain, expected = person("T1w", turn((0, 0, 1), 10))
+    usual = Method.SetOptimizerAsRegularStepGradientDescent
+    far = {2.0: 200.0}  # the affine map's at 4 mm
+    monkeypatch.setattr(
+        Method,
+        "SetOptimizerAsRegularStepGradientDescent",
+        lambda method, step, *rest: usual(method, far.get(step, step), *rest),
+    )
+    assert distance(expected, register(values, affine, brain).matrix) < 2.0
+
+
 @pytest.mark.parametrize("shift", [120.0, -90.0])
 def test_a_lesion_of_230_ml_does_not_move_it(shift):
     values, affine, brain, expected = person("T1w", turn((1, 0, 0), 15))

@@ -192,8 +192,7 @@ def _refine(
     near = _image(sitk, fixed.share, np.full(3, VOXEL_SIZE), origin, 6.0)[::stride, ::stride, ::stride] > 0.05
     sizes = np.linalg.norm(moving.affine[:3, :3], axis=0)
     to_plain = np.diag([*sizes, 1.0]) @ np.linalg.inv(moving.affine)
-    # Images have no direction; what leads from the scan's millimetres to its voxels is part of the transform.
-    transform = _transform(sitk, to_plain @ start, _CENTRE, rigid=rigid)
+    plain = _image(sitk, moving.shaded(), sizes, np.zeros(3), size / 2)
     method = sitk.ImageRegistrationMethod()
     method.SetNumberOfThreads(threads)
     method.SetMetricAsMattesMutualInformation(32)
@@ -203,10 +202,16 @@ def _refine(
         method.SetMetricSamplingStrategy(method.REGULAR)
         method.SetMetricSamplingPercentage(0.25, 1)
     method.SetInterpolator(sitk.sitkLinear)
-    method.SetOptimizerAsRegularStepGradientDescent(size / 2, 0.01 * size, 60, 0.6, 1e-5)
     method.SetOptimizerScalesFromPhysicalShift()
-    method.SetInitialTransform(transform, True)
-    method.Execute(reference, _image(sitk, moving.shaded(), sizes, np.zeros(3), size / 2))
+    for first_step in (size / 2, size / 8):
+        # Images have no direction; what leads from the scan's millimetres to its voxels is part of the transform.
+        transform = _transform(sitk, to_plain @ start, _CENTRE, rigid=rigid)
+        method.SetInitialTransform(transform, True)
+        method.SetOptimizerAsRegularStepGradientDescent(first_step, 0.01 * size, 60, 0.6, 1e-5)
+        begun = method.MetricEvaluate(reference, plain)
+        method.Execute(reference, plain)
+        if method.GetMetricValue() < begun:  # a first step too far, in one scan of 160, leads away for good
+            break
     linear = np.array(transform.GetMatrix()).reshape(3, 3)
     matrix = np.eye(4)
     matrix[:3, :3] = linear
