@@ -42,7 +42,9 @@ _LEVELS: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, 
 _IRON = {7: -0.3, 8: -0.1, 9: -0.9}
 _BRIGHT = {6: 0.3, 10: 0.3, 12: 0.3, 13: 0.3, 14: -0.1}
 # Between fluid and bone: dura, veins and what both are averaged with, relative to the brightest tissue.
-_RIM = {"T1w": (0.1, 0.4), "T2w": (0.05, 0.6), "FLAIR": (0.3, 1.0)}
+_RIM = {"T1w": (0.1, 0.4), "T2w": (0.05, 0.6), "FLAIR": (0.5, 1.0)}
+# Bone and dura outside the brain. Masks of FLAIR scans end at tissue and hold parts of voxels of what is dark there.
+_OUTSIDE = {"T1w": (0.05, 0.4), "T2w": (0.05, 0.4), "FLAIR": (0.3, 0.9)}
 _VENTRICLES, _WHITE, _CORTEX = 2, (3, 4, 13, 14), 11
 
 
@@ -189,13 +191,14 @@ def render_brain(head: Head, contrast: str, draws: Draws) -> Tensor:
         inflow = (draws.field(shape, draws.uniform(4, 10))[0] - 0.5).clamp(0, 1.5)
         csf_levels = csf_levels + draws.uniform(0, 0.3) * inflow
     # The outermost of it is mixed with dura and veins.
-    mixed = (0.5 + 0.5 * draws.field(shape, draws.uniform(3, 8))[0]).clamp(0, 1)
+    share = 0.75 if contrast == "FLAIR" else 0.5
+    mixed = (share + 0.5 * draws.field(shape, draws.uniform(3, 8))[0]).clamp(0, 1)
     outermost = mixed * (head.distance > -draws.uniform(3, 9))
     csf_levels = csf_levels + outermost * (draws.uniform(*_RIM[contrast]) - csf_levels)
     image = grey_level + white_step * white + cortical * (1 - white) + offsets[head.group.long()]
     image = image + (csf_levels - grey_level) * csf
     # Around the brain lies fluid in its recesses, and bone and dura, which are dark in every contrast.
-    image = torch.where(head.brain, image, draws.uniform(0.05, 0.4))
+    image = torch.where(head.brain, image, draws.uniform(*_OUTSIDE[contrast]))
     image = torch.where(_closed(head.brain) & ~head.brain, csf_levels, image)
     image = image + _caps(head, contrast_size if contrast != "T1w" else -contrast_size, draws)
     texture = draws.uniform(0.005, 0.05)
@@ -228,8 +231,12 @@ def _cut_out(head: Head, draws: Draws) -> Tensor:
 
 def _closed(brain: Tensor) -> Tensor:
     """The brain with its recesses narrower than 12 mm."""
-    grown = F.max_pool3d(brain.float()[None, None], 7, 1, 3)
-    return -F.max_pool3d(-grown, 7, 1, 3)[0, 0] > 0.5
+    closed = brain.float()[None, None]
+    for sign in (1, -1):  # grown, and shrunk again, one axis after the other
+        for axis in range(3):
+            size = [7 if other == axis else 1 for other in range(3)]
+            closed = sign * F.max_pool3d(sign * closed, size, 1, [extent // 2 for extent in size])
+    return closed[0, 0] > 0.5
 
 
 def _caps(head: Head, size: float, draws: Draws) -> Tensor:
