@@ -197,7 +197,7 @@ def render_brain(head: Head, contrast: str, draws: Draws) -> Tensor:
     csf_levels = csf_levels + outermost * (draws.uniform(*_RIM[contrast]) - csf_levels)
     image = grey_level + white_step * white + cortical * (1 - white) + offsets[head.group.long()]
     image = image + (csf_levels - grey_level) * csf
-    # Around the brain lies fluid in its recesses, and bone and dura, which are dark in every contrast.
+    # Around the brain lies fluid in its recesses, and bone and dura.
     image = torch.where(head.brain, image, draws.uniform(*_OUTSIDE[contrast]))
     image = torch.where(_closed(head.brain) & ~head.brain, csf_levels, image)
     image = image + _caps(head, contrast_size if contrast != "T1w" else -contrast_size, draws)
