@@ -85,16 +85,17 @@ def test_storage_order_and_handedness_are_the_affines():
     assert distance(expected, found.matrix) < 2.0
 
 
-def test_a_first_step_too_far_is_taken_back(monkeypatch):
+@pytest.mark.parametrize("step", [50.0, 200.0, 2000.0])  # the longest leaves the template
+def test_a_first_step_too_far_is_taken_back(step, monkeypatch):
     from SimpleITK import ImageRegistrationMethod as Method
 
     values, affine, brain, expected = person("T1w", turn((0, 0, 1), 10))
     usual = Method.SetOptimizerAsRegularStepGradientDescent
-    far = {2.0: 200.0}  # the affine map's at 4 mm
+    far = {2.0: step}  # the affine map's at 4 mm
     monkeypatch.setattr(
         Method,
         "SetOptimizerAsRegularStepGradientDescent",
-        lambda method, step, *rest: usual(method, far.get(step, step), *rest),
+        lambda method, first, *rest: usual(method, far.get(first, first), *rest),
     )
     assert distance(expected, register(values, affine, brain).matrix) < 2.0
 

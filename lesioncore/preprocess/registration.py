@@ -203,20 +203,27 @@ def _refine(
         method.SetMetricSamplingPercentage(0.25, 1)
     method.SetInterpolator(sitk.sitkLinear)
     method.SetOptimizerScalesFromPhysicalShift()
+    start = to_plain @ start
+    best = _transform(sitk, start, _CENTRE, rigid=rigid)
+    method.SetInitialTransform(best, True)
+    value = method.MetricEvaluate(reference, plain)
     for first_step in (size / 2, size / 8):
         # Images have no direction; what leads from the scan's millimetres to its voxels is part of the transform.
-        transform = _transform(sitk, to_plain @ start, _CENTRE, rigid=rigid)
+        transform = _transform(sitk, start, _CENTRE, rigid=rigid)
         method.SetInitialTransform(transform, True)
         method.SetOptimizerAsRegularStepGradientDescent(first_step, 0.01 * size, 60, 0.6, 1e-5)
-        begun = method.MetricEvaluate(reference, plain)
-        method.Execute(reference, plain)
-        if method.GetMetricValue() < begun:  # a first step too far, in one scan of 160, leads away for good
+        try:
+            method.Execute(reference, plain)
+        except RuntimeError:  # a first step so far that the brains no longer overlap
+            continue
+        if method.GetMetricValue() < value:  # a first step too far, in one scan of 160, leads away for good
+            value, best = method.GetMetricValue(), transform
             break
-    linear = np.array(transform.GetMatrix()).reshape(3, 3)
+    linear = np.array(best.GetMatrix()).reshape(3, 3)
     matrix = np.eye(4)
     matrix[:3, :3] = linear
-    matrix[:3, 3] = np.array(transform.GetTranslation()) + _CENTRE - linear @ _CENTRE
-    return float(method.GetMetricValue()), np.linalg.inv(to_plain) @ matrix
+    matrix[:3, 3] = np.array(best.GetTranslation()) + _CENTRE - linear @ _CENTRE
+    return float(value), np.linalg.inv(to_plain) @ matrix
 
 
 def _image(sitk: ModuleType, values: Volume, sizes: Matrix, origin: Matrix, sigma: float) -> Any:
