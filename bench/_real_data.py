@@ -21,7 +21,7 @@ from scipy import ndimage
 
 from lesioncore.data.grid import SliceGrid
 from lesioncore.data.nifti import load_image, make_image
-from lesioncore.preprocess.pipeline import PreprocessedScan, preprocess
+from lesioncore.preprocess.pipeline import PreprocessedScan, Step, preprocess
 from lesioncore.subjects import FileSubject, Loaded, Subject
 
 BRIGHT = {"T1w": False, "T2w": True, "FLAIR": True}
@@ -69,6 +69,25 @@ class ImplantSubject(Subject):
             raise ValueError(f"{self.id}: none of {len(self.shapes)} lesion shapes fits into the brain")
         changed = values * (1 - share) + share * _lesion(values, found.brain, share, self.modality, rng)
         return Loaded(make_image(changed.astype(np.float32), affine), None, None, share > 0.5)
+
+
+@dataclass(frozen=True)
+class PreprocessedOnce(Subject):
+    """A healthy subject that several detectors with the same steps of preprocessing take their thresholds from."""
+
+    subject: Subject
+    steps: tuple[Step, ...]
+
+    def key(self) -> str:
+        return self.subject.key()
+
+    def load(self, grid: SliceGrid) -> Loaded:
+        return _preprocessed(self.subject, self.steps, grid)
+
+
+@lru_cache(maxsize=48)
+def _preprocessed(subject: Subject, steps: tuple[Step, ...], grid: SliceGrid) -> Loaded:
+    return subject.load(grid).preprocess(steps)
 
 
 @lru_cache(maxsize=4)

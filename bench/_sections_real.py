@@ -57,9 +57,31 @@ def real() -> list[str]:
                         f"| {_name(row)} | {judged['scans']}, {kind} | {method} | {figures['auc']:.3f}"
                         f" ({low:.3f}–{high:.3f}) | {dice} | {figures['best_dice']:.2f} |"
                     )
-    for file, section in (("real_changes", changed), ("bias", bias)):
+    for file, section in (("real_changes", changed), ("extraction", extraction), ("bias", bias)):
         if (RESULTS / f"{file}.json").exists():
             lines += section()
+    return lines
+
+
+def extraction() -> list[str]:
+    facts = read("extraction")
+    lines = [
+        "",
+        "**Brain extraction** of heads that its training has not seen (`python bench/extraction.py IXI_FOLDER --every"
+        " 10 --offset 9`): Dice of the conventional mask and of the core, which detection uses, mean and the worst"
+        " head; the core's volume relative to the true one. The reference is a network's masks and regions on T1w;"
+        " *rendered*: the same anatomy in a contrast and on a scanner that are simulated:",
+        "",
+        "| T1w heads | number | mask | core | core's volume |",
+        "|---|---|---|---|---|",
+    ]
+    for name, figures in facts["summary"].items():
+        mask, core = (figures[f"dice_{what}"] for what in ("mask", "core"))
+        ratio = [row["core_volume"] / row["true_core_volume"] for row in facts["scans"][name]]
+        lines.append(
+            f"| {name} | {len(ratio)} | {mask['mean']:.3f} ({mask['worst']:.3f}) |"
+            f" {core['mean']:.3f} ({core['worst']:.3f}) | {sum(ratio) / len(ratio):.2f} |"
+        )
     return lines
 
 

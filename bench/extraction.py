@@ -1,10 +1,12 @@
 """How well the brain is found: Dice, volume and seconds for heads with masks, upright, tilted, on a side, stripped.
 
+Where there are MUSE regions, the same anatomy is also rendered in other contrasts, and the core is judged as well.
+
     python bench/extraction.py IXI_FOLDER --every 10 --offset 9     # the people whom training holds out
     python bench/extraction.py FOLDER --only-upright                # any BIDS folder; Dice where it has masks
 
-Masks are looked for as ``derivatives/*/sub-*/anat/*_desc-brain_mask.nii.gz``; with MUSE regions beside them the core
-is judged as well. Prints a line for each scan and writes ``extraction.json``.
+Masks are looked for as ``derivatives/*/sub-*/anat/*_desc-brain_mask.nii.gz``, MUSE regions beside them. Prints a line
+for each scan and writes ``extraction.json``.
 """
 
 from __future__ import annotations
@@ -19,13 +21,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from _bench import RESULTS, environment, write_json
-from lesioncore.training.heads import make_head
+from lesioncore.training.head_scans import Draws
+from lesioncore.training.heads import Head, make_head
+from lesioncore.training.rendered import render_brain
 from scipy import ndimage
 
 from lesioncore.data.nifti import load_image
 from lesioncore.data.orientation import Orientation
 from lesioncore.preprocess.brain_network import WEIGHTS
 from lesioncore.preprocess.extraction import extract_brain, head_or_brain
+from lesioncore.preprocess.pipeline import volume_ml
 
 Voxels = npt.NDArray[Any]
 
@@ -58,6 +63,11 @@ def variants(scan: Voxels, truth: dict[str, Voxels], size: float) -> Iterator[tu
         yield f"stripped {margin} mm", np.where(away <= margin, scan, 0), truth
 
 
+def rendered(head: Head, truth: dict[str, Voxels], number: int) -> Iterator[tuple[str, Voxels, dict[str, Voxels]]]:
+    for contrast in ("T1w", "T2w", "FLAIR"):
+        yield f"rendered {contrast}", render_brain(head, contrast, Draws(number), whole=True).numpy(), truth
+
+
 def measure(scan: Voxels, affine: Voxels, truth: dict[str, Voxels], weights: Path) -> dict[str, float | str]:
     began = time.perf_counter()
     brain = extract_brain(scan, affine, weights=weights)
@@ -71,21 +81,24 @@ def measure(scan: Voxels, affine: Voxels, truth: dict[str, Voxels], weights: Pat
         "kind": kind,
         "share": share,
         **{f"dice_{what}": dice(getattr(brain, what), mask) for what, mask in truth.items()},
+        **{f"true_{what}_volume": volume_ml(mask, affine) for what, mask in truth.items()},
     }
 
 
-def masks_of(folder: Path, person: str, scan: Voxels, orientation: Orientation) -> dict[str, Voxels]:
-    """Masks in RAS+ order: the conventional one, and the core where there are MUSE regions."""
-    truth: dict[str, Voxels] = {}
-    for file in sorted(folder.glob(f"derivatives/*/{person}/anat/{person}*_desc-brain_mask.nii.gz")):
-        image = load_image(file)
-        truth["mask"] = orientation.to_ras(image.get_fdata(dtype=np.float32)) > 0
-        regions = file.with_name(file.name.replace("brain_mask", "muse_dseg"))
-        if regions.exists():
-            numbers = orientation.to_ras(load_image(regions).get_fdata(dtype=np.float32))
-            truth["core"] = make_head(scan, truth["mask"], np.rint(numbers).astype(np.int32)).core.numpy()
-        break
-    return truth
+def masks_of(
+    folder: Path, person: str, scan: Voxels, orientation: Orientation
+) -> tuple[dict[str, Voxels], Head | None]:
+    """Masks in RAS+ order: the conventional one, and the core where there are MUSE regions, with the head they make."""
+    file = next(iter(sorted(folder.glob(f"derivatives/*/{person}/anat/{person}*_desc-brain_mask.nii.gz"))), None)
+    if file is None:
+        return {}, None
+    mask = orientation.to_ras(load_image(file).get_fdata(dtype=np.float32)) > 0
+    regions = file.with_name(file.name.replace("brain_mask", "muse_dseg"))
+    if not regions.exists():
+        return {"mask": mask}, None
+    numbers = orientation.to_ras(load_image(regions).get_fdata(dtype=np.float32))
+    head = make_head(scan, mask, np.rint(numbers).astype(np.int32))
+    return {"mask": mask, "core": head.core.numpy()}, head
 
 
 def main() -> None:
@@ -102,14 +115,15 @@ def main() -> None:
     rows: dict[str, list[dict[str, Any]]] = {}
     for folder in options.folders:
         files = sorted(folder.glob("sub-*/anat/*.nii.gz")) or sorted(folder.glob("*.nii.gz"))
-        for file in files[options.offset :: options.every]:
+        for number, file in enumerate(files[options.offset :: options.every]):
             image = load_image(file)
             orientation = Orientation.from_affine(image.affine, image.shape)
             scan, affine = orientation.to_ras(image.get_fdata(dtype=np.float32)), orientation.ras_affine
-            truth = masks_of(folder, file.name.split("_")[0], scan, orientation)
+            truth, head = masks_of(folder, file.name.split("_")[0], scan, orientation)
             cases = [("as it is", scan, truth)]
             if "mask" in truth and not options.only_upright:
                 cases += variants(scan, truth, min(orientation.voxel_size))
+                cases += rendered(head, truth, number) if head is not None else ()
             for name, volume, masks in cases:
                 row = measure(volume, affine, masks, options.weights)
                 rows.setdefault(name, []).append({"scan": file.name, "voxel_size": orientation.voxel_size, **row})

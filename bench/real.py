@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from _bench import RESULTS, GridIntensity, SharedProjection, SharedRestoration, environment, write_json
-from _real_data import BRIGHT, heads, implants, multiple_sclerosis
+from _real_data import BRIGHT, PreprocessedOnce, heads, implants, multiple_sclerosis
 from lesioncore.training.real import Build, held_out_people
 
 import lesioncore as lc
@@ -67,8 +67,14 @@ def detectors(
             detector.preprocess = steps
         if detector.calibration is None:
             print(f"  {contrast}: thresholds of {name}", flush=True)
-            size = prior.metadata.grid.voxel_size
-            calibration = thresholds_from(detector, people, voxel_size=size, device=options.device)
+            once = [PreprocessedOnce(one.id, one.person, one.modality, one, detector.steps) for one in people]
+            calibration = thresholds_from(
+                detector,
+                once,
+                voxel_size=prior.metadata.grid.voxel_size,
+                store=options.work / contrast,
+                device=options.device,
+            )
             detector.metadata = detector.metadata.with_calibration(calibration)
     return found
 

@@ -24,14 +24,20 @@ GRID = lc.SliceGrid(2.0, (100, 100))
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> list[Path]:
-    """A phantom's T1w scan, brain mask and MUSE regions."""
+    """A phantom's T1w scan, in bone, fat and air, its brain mask and MUSE regions."""
     phantom = simulate(0, split="test", contrast="T1w", voxel_size=2.0)
     csf, grey, white = phantom.tissue
     deep = 2 * ndimage.distance_transform_edt(phantom.brain_mask) > 16
     regions = np.select([(csf > 0.5) & deep, csf > 0.5, white > grey, phantom.brain_mask], [52, 1, 81, 142], 0)
+    image, brain, regions = (np.pad(part, 12) for part in (phantom.image, phantom.brain_mask, regions))
+    affine = phantom.affine.copy()
+    affine[:3, 3] = phantom.affine[:3] @ [-12, -12, -12, 1]
+    away = 2 * ndimage.distance_transform_edt(~brain)
+    fat = 0.9 * np.percentile(image[brain], 95)
+    image = np.where(brain, image, np.select([away <= 7, away <= 14], [0.05 * fat, fat], 0.0))
     folder, paths = tmp_path_factory.mktemp("anatomy"), []
-    for name, data in (("t1", phantom.image), ("brain", phantom.brain_mask), ("regions", regions)):
-        nib.save(nib.Nifti1Image(data.astype(np.int16), phantom.affine), folder / f"{name}.nii.gz")
+    for name, data in (("t1", image), ("brain", brain), ("regions", regions)):
+        nib.save(nib.Nifti1Image(data.astype(np.int16), affine), folder / f"{name}.nii.gz")
         paths.append(folder / f"{name}.nii.gz")
     return paths
 
@@ -87,11 +93,28 @@ def test_a_scanner_is_repeated_and_the_brain_registered_once(files, head, tmp_pa
     assert not np.array_equal(first.mask, other.mask)  # no two extractions end at quite the same place
     assert not np.array_equal(first.volume, other.volume)
     assert (first.volume[first.mask] > 0).all()
-    assert np.median(first.volume[~first.mask]) < 0.7 * np.median(first.volume[first.mask])  # bone is dark
+    around = (head.distance > 4) & (head.distance < 10)
+    assert np.median(first.volume[around.numpy()]) < 0.7 * np.median(first.volume[first.mask])  # bone is dark
     assert subject(files, 0, tmp_path).key() != subject(files, 1, tmp_path).key()
     scan = first.prepare(lc.PriorMetadata("test", grid=GRID, preprocessing=("extract", "register", "bias")))
     assert scan.steps == ()
     assert torch.isfinite(scan.slices).all()
+
+
+@pytest.mark.parametrize("contrast", ["T1w", "T2w", "FLAIR"])
+def test_a_whole_head_has_its_brain_found(files, head, tmp_path, contrast):
+    whole = replace(subject(files, 3, tmp_path), modality=contrast, whole=True)
+    loaded = whole.load(GRID)
+    assert (loaded.mask, loaded.to_template) == (None, None)
+    assert whole.key() != replace(whole, whole=False).key()
+    away = head.distance.numpy()
+    inside = np.median(loaded.volume[away < 0])
+    assert np.median(loaded.volume[(away > 2) & (away < 6)]) < 0.4 * inside  # bone
+    assert np.median(loaded.volume[(away > 9) & (away < 12)]) > 0.2 * inside  # fat
+    assert np.median(loaded.volume[away > 20]) < 0.1 * inside  # air
+    assert not any(tmp_path.iterdir())  # no registration but the scan's own
+    found, core = loaded.preprocess(("extract",)), head.core.numpy()
+    assert 2 * (found.mask & core).sum() / (found.mask.sum() + core.sum()) > 0.9
 
 
 def test_every_tenth_person_is_held_out_on_new_scanners(tmp_path):
@@ -108,6 +131,7 @@ def test_every_tenth_person_is_held_out_on_new_scanners(tmp_path):
     learning, held_out = people(options, "T2w"), held_out_people(options, "T2w")
     assert len(learning) == 18 * 3 + 5
     assert {one.person for one in held_out if isinstance(one, RenderedSubject)} == {"sub-09", "sub-19"}
+    assert all(one.whole for one in held_out if isinstance(one, RenderedSubject))
     assert not {one.person for one in learning} & {one.person for one in held_out}
     seen = {one.number for one in learning if isinstance(one, RenderedSubject)}
     assert not seen & {one.number for one in held_out if isinstance(one, RenderedSubject)}

@@ -61,10 +61,10 @@ def draw_anatomy(head: Head, shape: tuple[int, int, int], draws: Draws) -> Tenso
     Tensor
         float32 ``[4, *shape]``: image, conventional mask, core, and what stripping or defacing leaves of the head.
     """
-    image = _recoloured(head, draws) if draws.chance(0.5) else _rendered(head, draws)
+    image = _recoloured(head, draws) if draws.chance(0.4) else _rendered(head, draws)
     brain, core = head.brain, head.core
-    if draws.chance(0.35):
-        image = _lesioned(image, brain if draws.chance(0.5) else core, core, draws)
+    if draws.chance(0.4):
+        image = _lesioned(image, brain if draws.chance(0.5) else core, head, draws)
     return _moved(torch.stack([image, brain.float(), core.float(), _kept(head, draws)]), shape, head, draws)
 
 
@@ -103,30 +103,59 @@ def _recoloured(head: Head, draws: Draws) -> Tensor:
 
 
 def _rendered(head: Head, draws: Draws) -> Tensor:
-    """A random contrast of the same anatomy: half of them like T2w or FLAIR."""
+    """A random contrast of the same anatomy: most of them like T2w or FLAIR."""
     kind = draws.uniform()
     grey, fat, dark = draws.uniform(0.35, 0.7), draws.uniform(0.3, 1.3), draws.uniform(0.0, 0.12)
-    if kind < 0.35:  # T2w
+    if kind < 0.4:  # T2w
         csf, white = draws.uniform(0.75, 1.3), grey - draws.uniform(0.0, 0.25)
-    elif kind < 0.6:  # FLAIR
+    elif kind < 0.7:  # FLAIR
         csf, white = draws.uniform(0.0, 0.25), grey - draws.uniform(-0.08, 0.2)
-    elif kind < 0.75:  # T1w
+    elif kind < 0.82:  # T1w
         csf, white = draws.uniform(0.0, 0.35), grey + draws.uniform(0.05, 0.4)
     else:
         csf, grey, white = (draws.uniform(0.02, 1.1) for _ in range(3))
         dark = draws.uniform(0.0, 0.8)
     shape = head.t1.shape
     part_csf, part_white = head.csf.float() / 255, head.white.float() / 255
-    inside = grey + (csf - grey) * part_csf + (white - grey) * part_white
+    fluid = torch.full(shape, csf)
+    if draws.chance(0.5):  # the outermost fluid is mixed with dura and veins
+        mixed = (draws.uniform(0, 0.8) + 0.5 * draws.field(shape, draws.uniform(3, 8))[0]).clamp(0, 1)
+        mixed = mixed * (head.distance > -draws.uniform(3, 9))
+        fluid = torch.lerp(fluid, torch.full(shape, draws.uniform(0.05, 0.8)), mixed)
+    inside = grey + (fluid - grey) * part_csf + (white - grey) * part_white
     offsets = 0.06 * draws.uniform() * draws.normal(GROUPS)
     offsets[1] = 0.0  # CSF around the brain; that of the ventricles may flow
     inside = inside + offsets[head.group.long()]
     inside = inside * (1 + 0.08 * draws.uniform() * draws.field(shape, draws.uniform(1.5, 6))[0])
 
     heights = torch.tensor([dark, dark, dark, *(draws.uniform(0.05, 0.6) for _ in range(4)), fat, fat, fat])
-    if kind >= 0.75 or draws.chance(0.3):
+    if kind >= 0.82 or draws.chance(0.3):
         heights[1:] = torch.tensor([draws.uniform(0.0, 1.2) for _ in range(9)])
-    t1 = head.t1.float()
+    outside = draw_surroundings(head, heights, csf, draws)
+    return torch.lerp(outside, inside, brain_share(head) if draws.chance(0.7) else head.brain.float())
+
+
+def draw_surroundings(head: Head, heights: Tensor, csf: float, draws: Draws) -> Tensor:
+    """Draw what lies around the brain, and air.
+
+    Parameters
+    ----------
+    head : Head
+        The anatomy.
+    heights : Tensor
+        ``[10]``: what the T1w intensities 0, .06, .12, .18, .26, .36, .5, .7, 1 and 1.5 (white matter is 1) become;
+        the first is bone's.
+    csf : float
+        Level of the fluid that may lie beyond the mask.
+    draws : Draws
+        Where the random numbers come from.
+
+    Returns
+    -------
+    Tensor
+        float32 ``[X, Y, Z]``; of no meaning within the brain.
+    """
+    shape, t1, dark = head.t1.shape, head.t1.float(), float(heights[0])
     wander = 0.12 * draws.uniform() * draws.field(shape, draws.uniform(3, 10))[0]
     outside = curve((t1 + wander * (t1 > 0.05)).clamp_min(0), torch.tensor(_KNOTS), heights)
     bone = head.solid & (t1 < _BONE_BELOW)
@@ -135,15 +164,21 @@ def _rendered(head: Head, draws: Draws) -> Tensor:
         shell = bone & (head.distance <= draws.uniform(2, 4))
         outside = torch.where(shell, csf, outside)
     air = 0.0 if draws.chance(0.9) else draws.uniform(0.0, 0.4)
-    outside = torch.where(head.solid, outside * (1 + 0.1 * draws.field(shape, 2.5)[0]), air)
-    # The surface runs between the voxels, so that the edge is partial volume.
-    weight = (0.5 - head.distance.float() / 4).clamp(0, 1) if draws.chance(0.7) else head.brain.float()
-    return torch.lerp(outside, inside, weight)
+    return torch.where(head.solid, outside * (1 + 0.1 * draws.field(shape, 2.5)[0]), air)
 
 
-def _lesioned(image: Tensor, where: Tensor, core: Tensor, draws: Draws) -> Tensor:
-    """Bright, dark or mixed bodies with ragged surfaces inside `where`, up to some 6 cm across."""
-    places = core.nonzero()
+def brain_share(head: Head) -> Tensor:
+    """Share of the brain in each voxel: its surface runs between them, so that the edge is partial volume."""
+    return (0.5 - head.distance.float() / 4).clamp(0, 1)
+
+
+def _lesioned(image: Tensor, where: Tensor, head: Head, draws: Draws) -> Tensor:
+    """Bright, dark or mixed bodies with ragged surfaces inside `where`, up to some 6 cm across.
+
+    Every third scan has dark ones at the cortex, which are easily taken for what is around the brain.
+    """
+    dark = draws.chance(1 / 3)
+    places = (head.core & (head.distance > -10) if dark else head.core).nonzero()
     for _ in range(draws.integer(1, 4)):
         centre = places[draws.integer(0, len(places))].float()
         radius = math.exp(draws.uniform(math.log(2.0), math.log(16.0)))
@@ -152,7 +187,8 @@ def _lesioned(image: Tensor, where: Tensor, core: Tensor, draws: Draws) -> Tenso
         far = (scaled[0].square()[:, None, None] + scaled[1].square()[:, None] + scaled[2].square()).sqrt()
         far = far + 0.25 * draws.field(image.shape, max(2.0, radius / 2))[0]
         weight = ((1 - far) * draws.uniform(1.5, 8)).clamp(0, 1) * where
-        rim, middle = draws.uniform(0, 1.4), draws.uniform(0, 1.4)
+        brightest = 0.3 if dark else 1.4
+        rim, middle = draws.uniform(0, brightest), draws.uniform(0, brightest)
         colour = rim + (middle - rim) * ((0.7 - far) * 5).clamp(0, 1) if draws.chance(0.4) else torch.tensor(rim)
         image = torch.lerp(image, colour.expand_as(image), weight * draws.uniform(0.5, 1.0))
     return image
@@ -191,7 +227,7 @@ def _moved(channels: Tensor, shape: tuple[int, int, int], head: Head, draws: Dra
     if draws.chance(0.5):
         turn[0] = -turn[0]  # a mirrored brain is as good as itself
     scale = torch.tensor([draws.uniform(-1, 1) for _ in range(4)])
-    scale = torch.exp(math.log(1.12) * scale[0] + math.log(1.05) * scale[1:])
+    scale = torch.exp(math.log(1.2) * scale[0] + math.log(1.05) * scale[1:])
     matrix = turn @ (torch.diag(1 / scale) + 0.04 * draws.normal(3, 3) * (1 - torch.eye(3)))
     source = torch.tensor(channels.shape[1:]).float()
     middle = head.brain.nonzero().float().mean(0)

@@ -1,8 +1,8 @@
 """Build the priors for real scans: ``python -m lesioncore.training.real IXI_FOLDER -o DIR``.
 
 The anatomy is that of real people, IXI's T1w heads with MUSE regions; the contrasts and scanners are simulated
-(:mod:`lesioncore.training.rendered`), and phantoms are mixed in. Thresholds come from held-out people on scanners that
-training has not seen. No patient is seen.
+(:mod:`lesioncore.training.rendered`), and phantoms are mixed in. Thresholds come from whole heads of held-out people on
+scanners that training has not seen, which go through the preprocessing of any scan. No patient is seen.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ from lesioncore.training.train import train
 
 from lesioncore.calibrate import calibrate
 from lesioncore.calibration import Calibration
+from lesioncore.choice import PRIORS
 from lesioncore.config import RestoreConfig
 from lesioncore.data.grid import SliceGrid
 from lesioncore.phantom import simulate
-from lesioncore.priors import MultiscaleVAEConfig, load_model, save_model
+from lesioncore.priors import MultiscaleVAEConfig, load_model, save_calibration, save_model
 from lesioncore.solvers import EMSolver
 from lesioncore.subjects import Loaded, PhantomSubject, Subject
 
@@ -100,6 +101,8 @@ class Build:
         Length, learning rate, seed.
     start_from_embedded : bool
         Each prior starts from the embedded one of its name, and not from random weights.
+    calibrate_only : bool
+        Nothing is trained: copies of the embedded priors get new thresholds.
     threads : int
         Of the training; another number rounds differently.
     resume : bool
@@ -114,6 +117,7 @@ class Build:
     recipe: MultiscaleVAERecipe = RECIPE
     training: TrainingConfig = TRAINING
     start_from_embedded: bool = False
+    calibrate_only: bool = False
     threads: int = 1
     resume: bool = False
 
@@ -127,9 +131,13 @@ def people(options: Build, contrast: Contrast) -> list[Subject]:
 
 
 def held_out_people(options: Build, contrast: Contrast) -> list[Subject]:
-    """Scans to validate and calibrate on, of other people and other scanners."""
+    """Scans to validate and calibrate on, of other people and other scanners: whole heads.
+
+    Their brains are found as a user's are, so that the borders of both are alike: thresholds follow from those as much
+    as from the prior.
+    """
     held_out: list[Subject] = [
-        replace(one, id=f"{one.id}-new", number=one.number + _NEW_SCANNERS)
+        replace(one, id=f"{one.id}-new", number=one.number + _NEW_SCANNERS, whole=True)
         for one in rendered_subjects(options.folder, contrast, 2, _registrations(options), held_out=True)
     ]
     if contrast != "FLAIR":
@@ -143,7 +151,7 @@ def _registrations(options: Build) -> Path:
 
 def build(options: Build, contrast: Contrast) -> Path:
     """Train, calibrate and write one prior; returns its directory."""
-    name = f"real-{'flair' if contrast == 'FLAIR' else contrast[:2].lower()}"
+    name = PRIORS[contrast]
     learning, held_out = people(options, contrast), held_out_people(options, contrast)
     phantoms = sum(isinstance(one, CorePhantom) for one in learning)
     job = Job(
@@ -170,6 +178,17 @@ def build(options: Build, contrast: Contrast) -> Path:
     return save_model(model, options.output / name, card=card, training=record, overwrite=True)
 
 
+def recalibrate(options: Build, contrast: Contrast) -> Path:
+    """Calibrate a copy of the embedded prior; returns its directory."""
+    name = PRIORS[contrast]
+    target = options.output / name
+    if target.exists():
+        raise FileExistsError(f"output: {target} exists; remove it, or choose another folder")
+    held_out = held_out_people(options, contrast)
+    found = thresholds(load_model(name), contrast, held_out, partial(_report, contrast, {}))
+    return save_calibration(name, found, target)
+
+
 def thresholds(
     model: Any,
     contrast: Contrast,
@@ -185,7 +204,7 @@ def thresholds(
         device="cpu",
         progress=lambda done, total: report("calibrate", done, total, {}),
     )
-    return replace(found, notes={"data": "held-out people on scanners that training has not seen"})
+    return replace(found, notes={"data": "whole heads of held-out people on scanners that training has not seen"})
 
 
 def _report(
@@ -213,8 +232,9 @@ A multiscale VAE prior of healthy {contrast} slices, {height} x {width} pixels o
   No patient was seen.
 - **Training**: {options.training.slices_seen} slices, from {start}.
 - **Preprocessing**: brain extraction without the rim of CSF, affine registration to ICBM152 2009a, bias correction.
-- **Calibration**: spread by place and thresholds from held-out people on simulated scanners that training has not seen.
-  Scores are those of {"dark" if SIGN[contrast] < 0 else "bright"} lesions unless another sign is asked for.
+- **Calibration**: spread by place and thresholds from whole heads of held-out people on simulated scanners that
+  training has not seen, preprocessed as any scan is. Scores are those of
+  {"dark" if SIGN[contrast] < 0 else "bright"} lesions unless another sign is asked for.
 - **Limits**: contrasts other than the person's own are rendered; children, strong atrophy and contrast agent are not in
   the data.
 - **Rebuild**: `python -m lesioncore.training.real IXI_FOLDER -o DIR`; the figures of this build are in `config.json`.
@@ -231,7 +251,7 @@ def main() -> None:
     options = tyro.cli(Build, description=__doc__)
     torch.set_num_threads(options.threads)
     for contrast in options.contrasts:
-        print(build(options, contrast), file=sys.stderr)
+        print((recalibrate if options.calibrate_only else build)(options, contrast), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from lesioncore.training.head_scans import Draws, curve
+from lesioncore.training.head_scans import Draws, brain_share, curve, draw_surroundings
 from lesioncore.training.heads import GROUPS, VOXEL_SIZE, Head, make_head
 from torch import Tensor
 
@@ -60,6 +60,8 @@ class RenderedSubject(Subject):
         Which scanner: everything random follows from it and the person.
     cache : Path
         Folder that keeps each person's registration.
+    whole : bool
+        The whole head, for the package's own preprocessing, instead of a brain that is cut out and registered.
     """
 
     modality: str
@@ -68,9 +70,11 @@ class RenderedSubject(Subject):
     regions: Path
     number: int
     cache: Path
+    whole: bool = False
 
     def key(self) -> str:
-        digest = hashlib.sha256(f"{self.modality} {self.number} {source_hash(Path(__file__))}".encode())
+        facts = f"{self.modality} {self.number} {self.whole} {source_hash(Path(__file__))}"
+        digest = hashlib.sha256(facts.encode())
         for path in (self.scan, self.brain, self.regions):
             digest.update(file_digest(path))
         return digest.hexdigest()
@@ -79,7 +83,9 @@ class RenderedSubject(Subject):
         anatomy = _anatomy(self.scan, self.brain, self.regions)
         digest = hashlib.sha256(f"{self.person} {self.modality} {self.number}".encode()).digest()
         seed = int.from_bytes(digest[:6], "big")
-        image = render_brain(anatomy.head, self.modality, Draws(seed))
+        image = render_brain(anatomy.head, self.modality, Draws(seed), whole=self.whole)
+        if self.whole:
+            return Loaded(image.numpy(), anatomy.affine, None, None)
         to_template = self._registration(anatomy)
         deep = torch.from_numpy(template_depth(image.shape, to_template @ anatomy.affine)) == 2
         brain = _cut_out(anatomy.head, Draws(seed + 1)) | (deep & anatomy.head.brain)
@@ -152,7 +158,7 @@ def rendered_subjects(
     ]
 
 
-def render_brain(head: Head, contrast: str, draws: Draws) -> Tensor:
+def render_brain(head: Head, contrast: str, draws: Draws, *, whole: bool = False) -> Tensor:
     """A random scan of a brain.
 
     Parameters
@@ -163,11 +169,13 @@ def render_brain(head: Head, contrast: str, draws: Draws) -> Tensor:
         A T1w scan is, three times in four, mostly the person's own with its tissues brought to other levels.
     draws : Draws
         Where the random numbers come from.
+    whole : bool
+        With the rest of the head around it, and air.
 
     Returns
     -------
     Tensor
-        float32 ``[X, Y, Z]``, in no particular unit; of no meaning outside the brain.
+        float32 ``[X, Y, Z]``, in no particular unit; without the head, what lies outside the brain is one level.
     """
     csf_level, grey_level, white_step = (draws.uniform(*part) for part in _LEVELS[contrast])
     shape = head.t1.shape
@@ -207,7 +215,19 @@ def render_brain(head: Head, contrast: str, draws: Draws) -> Tensor:
     if contrast == "T1w" and draws.chance(0.75):
         own = _recoloured(head, (csf_level, grey_level, grey_level + white_step))
         image = torch.lerp(image, own, draws.uniform(0.5, 1.0))
+    if whole:
+        around = _surroundings(head, contrast, (csf_level, grey_level, grey_level + white_step), draws)
+        image = torch.lerp(around, image, brain_share(head))
     return _scanned(image, draws)
+
+
+def _surroundings(head: Head, contrast: str, levels: tuple[float, float, float], draws: Draws) -> Tensor:
+    """The head around the brain: on T1w the person's own."""
+    if contrast == "T1w":
+        return _recoloured(head, levels) * head.solid
+    dark, fat = draws.uniform(0.0, 0.12), draws.uniform(0.3, 1.3)
+    between = [draws.uniform(0.05, 0.6) for _ in range(4)]
+    return draw_surroundings(head, torch.tensor([dark, dark, dark, *between, fat, fat, fat]), levels[0], draws)
 
 
 def _recoloured(head: Head, levels: tuple[float, float, float]) -> Tensor:
@@ -255,7 +275,8 @@ def _caps(head: Head, size: float, draws: Draws) -> Tensor:
 
 def _sensitivity(shape: torch.Size, draws: Draws) -> Tensor:
     """A field across the whole head: a slope along each axis and a peak or trough about the middle."""
-    reach = [VOXEL_SIZE * (torch.arange(length) - (length - 1) / 2) / 70 for length in shape]  # 1 near the surface
+    # 1 near the brain's surface; far from it the field no longer changes.
+    reach = [VOXEL_SIZE * (torch.arange(length) - (length - 1) / 2).clamp(-50, 50) / 70 for length in shape]
     places = torch.stack(torch.meshgrid(*reach, indexing="ij"))
     terms = torch.cat((places, places.square().sum(0, keepdim=True)))
     return torch.einsum("i,ixyz->xyz", draws.normal(4), terms)

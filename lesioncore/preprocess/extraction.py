@@ -31,6 +31,7 @@ _RIM = 12.0  # mm, the widest rim of CSF
 _SHELL = (8.0, 20.0)  # mm from the brain, where a head has skull, fat and muscle
 _HEAD_SHARE = 0.15
 _CSF_RIM = 6.0  # mm
+_USUAL, _ADULT = 1450.0, (1000.0, 2000.0)  # ml, of conventional masks
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +63,9 @@ def extract_brain(
 ) -> Brain:
     """Find the brain in a scan of any contrast, with or without its skull.
 
+    The network knows adults. A brain of less than 1 l or more than 2 l, such as a child's or that of a scan whose
+    header has wrong voxel sizes, is looked for once more as if it had the usual size; the more certain mask is taken.
+
     Parameters
     ----------
     volume : numpy.ndarray
@@ -84,25 +88,36 @@ def extract_brain(
     ras = torch.from_numpy(orientation.to_ras(volume).astype(np.float32, copy=False))
     if float(ras.min()) == float(ras.max()):
         raise ValueError("volume: is constant; expected a scan")
-    grid = _Grid.over(orientation.ras_shape, orientation.voxel_size)
+    network, target = load_network(weights, str(device)), torch.device(device)
+    masks, confidence = _look(network, ras, orientation.voxel_size, target)
+    millilitres = math.prod(orientation.voxel_size) / 1000
+    found = float(masks[0].sum()) * millilitres
+    if found and not _ADULT[0] <= found <= _ADULT[1]:
+        zoom = min(2.0, max(0.5, (_USUAL / found) ** (1 / 3)))
+        x, y, z = (zoom * size for size in orientation.voxel_size)
+        others, certainty = _look(network, ras, (x, y, z), target)
+        if certainty > confidence:
+            masks, confidence = others, certainty
+    if not masks[0].any():
+        raise ValueError("volume: no brain was found; check orientation and contrast, or give a mask")
+    mask, core = (orientation.from_ras(part.numpy()) for part in (masks[0], masks[1] & masks[0]))
+    return Brain(mask, core, float(mask.sum() * millilitres), float(core.sum() * millilitres), confidence)
+
+
+def _look(
+    network: BrainNetwork, ras: Tensor, sizes: tuple[float, float, float], device: torch.device
+) -> tuple[Tensor, float]:
+    """Mask and core, bool ``[2, X, Y, Z]``, of a scan in RAS+ order with voxels of some sizes (mm), and confidence."""
+    grid = _Grid.over((ras.shape[0], ras.shape[1], ras.shape[2]), sizes)
     scan = normalize(grid.to_grid(normalize(ras)))
-    network = load_network(weights, str(device))
-    logits = _find(network, scan, torch.device(device))
-    share = logits.sigmoid()
+    share = _find(network, scan, device).sigmoid()
     body = _solid(share[1])
     # The outer mask may leak into neck or tongue where the core, which has tissue for its edge, does not.
     share[0] = torch.where(dilate(body > 0.5, round(_RIM / VOXEL_SIZE)), share[0], 0.0)
-    found = share > 0.5
-    if not found[0].any():
-        raise ValueError("volume: no brain was found; check orientation and contrast, or give a mask")
-    inside = torch.where(found[0], share[0], 0).sum()
-    confidence = float(2 * inside / (found[0].sum() + share[0].sum()))
-    solid = torch.stack([_solid(share[0]), body])
-    masks = grid.from_grid(solid).gt(0.5)
-    mask = orientation.from_ras(masks[0].numpy())
-    core = orientation.from_ras((masks[1] & masks[0]).numpy())
-    millilitres = math.prod(orientation.voxel_size) / 1000
-    return Brain(mask, core, float(mask.sum() * millilitres), float(core.sum() * millilitres), confidence)
+    found = share[0] > 0.5
+    inside = torch.where(found, share[0], 0).sum()
+    confidence = float(2 * inside / (found.sum() + share[0].sum()).clamp_min(1e-6))
+    return grid.from_grid(torch.stack([_solid(share[0]), body])).gt(0.5), confidence
 
 
 def core_within(mask: npt.NDArray[np.bool_], affine: NumpyArray, brain: Brain) -> npt.NDArray[np.bool_]:
