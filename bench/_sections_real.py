@@ -18,10 +18,11 @@ def real() -> list[str]:
     }
     first = next(iter(found.values()))
     lines = [
-        "**Real heads** that neither prior nor calibration has seen (`python bench/real.py`, which says where such"
-        f" scans come from; {place(first)}). Thresholds come from simulated people and people on simulated scanners"
-        " alone. *Signed*, and `MAP` of `real-*`: bright lesions on T2w and FLAIR, dark ones on T1w. Share of healthy"
-        " people's voxels above each limit, in %, mean over people and the largest at 5 %:",
+        "**Real heads** whose scans neither prior nor calibration has seen (`python bench/real.py`, which says where"
+        f" such scans come from; {place(first)}). Thresholds come from simulated people and people on simulated"
+        " scanners, on T1w from real heads of trained people as well. *Signed*, and `MAP` of `real-*`: bright lesions"
+        " on T2w and FLAIR, dark ones on T1w. Share of healthy people's voxels above each limit, in %, mean over people"
+        " and the largest at 5 %:",
         "",
         "| prior, preprocessing | healthy people | method | 1 % | 5 % | 10 % | largest at 5 % |",
         "|---|---|---|---|---|---|---|",

@@ -6,8 +6,8 @@
 A prior is NAME:CONTRAST[:STEPS], with other steps of preprocessing than its own behind the second colon.
 
 Writes ``real_<contrast>.json``, figures alone. What the folder holds is in ``_real_data.py``. Thresholds are those that
-each prior carries. The comparisons, and a prior with other steps, are given theirs on the held-out people of IXI as
-simulated scanners show them, by which ``real-*`` are calibrated, with the same unit, spread map and asymmetry as MAP.
+each prior carries. The comparisons, and a prior with other steps, are given theirs on the people by whom ``real-*`` are
+calibrated (``lesioncore.training.real.calibration_people``), with the same unit, spread map and asymmetry as MAP.
 What is in the work folder is not scored again.
 """
 
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from _bench import RESULTS, GridIntensity, SharedProjection, SharedRestoration, environment, write_json
 from _real_data import BRIGHT, PreprocessedOnce, heads, implants, multiple_sclerosis
-from lesioncore.training.real import Build, held_out_people
+from lesioncore.training.real import Build, calibration_people
 
 import lesioncore as lc
 from lesioncore.choice import PRIORS
@@ -59,7 +59,7 @@ def detectors(
     del found["MAP, signed" if usual.sign else "MAP, either sign"]  # which "MAP" is
     if not usual.asymmetry:
         del found["MAP, lesions of both sides"]
-    people = held_out_people(Build(root / "ixi", options.work), contrast)
+    people = calibration_people(Build(root / "ixi", options.work), contrast)
     for name, detector in found.items():
         # The work folder knows a score by the model's fingerprint.
         detector.metadata = replace(detector.metadata, fingerprint=f"{prior.metadata.fingerprint}, {name}")

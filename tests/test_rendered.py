@@ -12,11 +12,12 @@ import torch
 from lesioncore.training.config import TrainingConfig
 from lesioncore.training.head_scans import Draws
 from lesioncore.training.heads import make_head
-from lesioncore.training.real import RECIPE, Build, build, held_out_people, people
+from lesioncore.training.real import RECIPE, Build, build, calibration_people, held_out_people, people, recalibrate
 from lesioncore.training.rendered import RenderedSubject, render_brain, rendered_subjects
 
 import lesioncore as lc
 from lesioncore.phantom import simulate
+from lesioncore.subjects import FileSubject
 
 ndimage = pytest.importorskip("scipy.ndimage")
 GRID = lc.SliceGrid(2.0, (100, 100))
@@ -136,8 +137,17 @@ def test_every_tenth_person_is_held_out_on_new_scanners(tmp_path):
     seen = {one.number for one in learning if isinstance(one, RenderedSubject)}
     assert not seen & {one.number for one in held_out if isinstance(one, RenderedSubject)}
     assert len({one.id for one in [*learning, *held_out]}) == len(learning) + len(held_out)
+    assert calibration_people(options, "T2w") == held_out
+    own = [one for one in calibration_people(options, "T1w") if isinstance(one, FileSubject)]
+    assert [one.person for one in own] == ["sub-03", "sub-10", "sub-16"]  # of those who are not held out
     with pytest.raises(ValueError, match="folder: "):
         rendered_subjects(tmp_path / "out", "T1w", 1, tmp_path)
+
+
+def test_an_embedded_prior_is_not_calibrated_into_what_is_there(tmp_path):
+    (tmp_path / "real-t1").mkdir()
+    with pytest.raises(FileExistsError, match=r"output: .*real-t1"):
+        recalibrate(Build(tmp_path, tmp_path), "T1w")
 
 
 def test_a_prior_is_built_and_calibrated_on_people_it_has_not_seen(files, tmp_path, monkeypatch):
