@@ -95,7 +95,7 @@ def test_a_scanner_is_repeated_and_the_brain_registered_once(files, head, tmp_pa
     assert not np.array_equal(first.volume, other.volume)
     assert (first.volume[first.mask] > 0).all()
     around = (head.distance > 4) & (head.distance < 10)
-    assert np.median(first.volume[around.numpy()]) < 0.7 * np.median(first.volume[first.mask])  # bone is dark
+    assert np.median(first.volume[around.numpy()]) < 0.7 * np.percentile(first.volume[first.mask], 95)  # bone is dark
     assert subject(files, 0, tmp_path).key() != subject(files, 1, tmp_path).key()
     scan = first.prepare(lc.PriorMetadata("test", grid=GRID, preprocessing=("extract", "register", "bias")))
     assert scan.steps == ()
