@@ -217,7 +217,9 @@ def thresholds(
         device="cpu",
         progress=lambda done, total: report("calibrate", done, total, {}),
     )
-    return replace(found, notes={"data": "whole heads of held-out people on scanners that training has not seen"})
+    data = "whole heads of held-out people on scanners that training has not seen"
+    own = sum(isinstance(one, FileSubject) for one in people)
+    return replace(found, notes={"data": f"{data}, and {own} trained people's own {contrast} heads" if own else data})
 
 
 def _report(
@@ -234,6 +236,7 @@ def _report(
 def _card(name: str, contrast: Contrast, record: dict, options: Build) -> str:
     height, width = options.recipe.model.image_shape
     start = "the embedded prior of that name" if options.start_from_embedded else "random weights"
+    own = ", and from every sixth trained person's own T1w head" if contrast == "T1w" else ""
     with_phantoms = "" if contrast == "FLAIR" else ", and simulated\n  brains (`lesioncore.phantom`)"
     return f"""# {name}
 
@@ -246,8 +249,8 @@ A multiscale VAE prior of healthy {contrast} slices, {height} x {width} pixels o
 - **Training**: {options.training.slices_seen} slices, from {start}.
 - **Preprocessing**: brain extraction without the rim of CSF, affine registration to ICBM152 2009a, bias correction.
 - **Calibration**: spread by place and thresholds from whole heads of held-out people on simulated scanners that
-  training has not seen, preprocessed as any scan is. Scores are those of
-  {"dark" if SIGN[contrast] < 0 else "bright"} lesions unless another sign is asked for.
+  training has not seen, preprocessed as any scan is{own}.
+  Scores are those of {"dark" if SIGN[contrast] < 0 else "bright"} lesions unless another sign is asked for.
 - **Limits**: contrasts other than the person's own are rendered; children, strong atrophy and contrast agent are not in
   the data.
 - **Rebuild**: `python -m lesioncore.training.real IXI_FOLDER -o DIR`; the figures of this build are in `config.json`.
