@@ -85,7 +85,7 @@ class PreprocessedOnce(Subject):
         return _preprocessed(self.subject, self.steps, grid)
 
 
-@lru_cache(maxsize=48)
+@lru_cache(maxsize=128)  # more than any prior's calibration people, or each would be thrown out before its next use
 def _preprocessed(subject: Subject, steps: tuple[Step, ...], grid: SliceGrid) -> Loaded:
     return subject.load(grid).preprocess(steps)
 

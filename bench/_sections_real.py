@@ -16,10 +16,10 @@ def real() -> list[str]:
         for contrast in ("T1w", "T2w", "FLAIR")
         if (RESULTS / f"real_{contrast}.json").exists()
     }
-    first = next(iter(found.values()))
+    places = "; ".join(dict.fromkeys(place(facts) for facts in found.values()))
     lines = [
         "**Real heads** whose scans neither prior nor calibration has seen (`python bench/real.py`, which says where"
-        f" such scans come from; {place(first)}). Thresholds come from simulated people and people on simulated"
+        f" such scans come from; {places}). Thresholds come from simulated people and people on simulated"
         " scanners, on T1w from real heads of trained people as well. *Signed*, and `MAP` of `real-*`: bright lesions"
         " on T2w and FLAIR, dark ones on T1w. Share of healthy people's voxels above each limit, in %, mean over people"
         " and the largest at 5 %:",

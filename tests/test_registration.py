@@ -85,7 +85,7 @@ def test_storage_order_and_handedness_are_the_affines():
     assert distance(expected, found.matrix) < 2.0
 
 
-@pytest.mark.parametrize("step", [50.0, 200.0, 2000.0])  # the longest leaves the template
+@pytest.mark.parametrize("step", [50.0, 200.0, 2000.0])
 def test_a_first_step_too_far_is_taken_back(step, monkeypatch):
     from SimpleITK import ImageRegistrationMethod as Method
 
@@ -98,6 +98,23 @@ def test_a_first_step_too_far_is_taken_back(step, monkeypatch):
         lambda method, first, *rest: usual(method, far.get(first, first), *rest),
     )
     assert distance(expected, register(values, affine, brain).matrix) < 2.0
+
+
+def test_a_step_that_throws_the_brains_apart_is_taken_back(monkeypatch):
+    from SimpleITK import ImageRegistrationMethod as Method
+
+    values, affine, brain, expected = person("T1w", turn((0, 0, 1), 10))
+    usual, failed = Method.Execute, []
+
+    def execute(method, *images):
+        if not failed:
+            failed.append(method)
+            raise RuntimeError("All samples map outside moving image buffer")
+        return usual(method, *images)
+
+    monkeypatch.setattr(Method, "Execute", execute)
+    assert distance(expected, register(values, affine, brain).matrix) < 2.0
+    assert failed
 
 
 @pytest.mark.parametrize("shift", [120.0, -90.0])
