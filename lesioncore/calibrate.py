@@ -129,6 +129,7 @@ def calibrate(
             coupled=config.tv_dimensions == 3,
             smoothing=smoothing,
             standardize=bool(config.standardize),
+            edge_preserving=bool(config.edge_preserving),
             seed=seed,
             progress=None if progress is None else lambda done: progress(done, rounds),
         )
@@ -144,6 +145,7 @@ def calibrate(
         standardize=bool(config.standardize),
         spread_map=bool(config.spread_map),
         asymmetry=config.asymmetry or 0.0,
+        edge_preserving=bool(config.edge_preserving),
     )
     if progress is not None:
         progress(rounds, rounds)

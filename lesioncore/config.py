@@ -21,6 +21,7 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
         "standardize": False,
         "spread_map": False,
         "asymmetry": 0.0,
+        "edge_preserving": False,
         "sign": 0,
     }
 }
@@ -55,6 +56,10 @@ class RestoreConfig:
         Share in [0, 1] of what both sides of a registered brain have in common that is taken off the residual
         (:func:`lesioncore.asymmetry.lower_symmetric`), for lesions on one side, such as tumours and strokes; 0 for
         diseases of both sides, such as multiple sclerosis. As the prior was calibrated when absent, else 0.
+    edge_preserving : bool, optional
+        Bound the smoothed residual by each voxel's own, each in units of its own spread
+        (:func:`lesioncore.smoothing.keep_edges`), so that smoothing carries no deviation beyond a lesion's border. As
+        the prior was calibrated when absent, else False.
     sign : {1, -1, 0}, optional
         1 scores what is brighter than the prior expects (hyperintense lesions), -1 what is darker (hypointense ones),
         0 either by the size ``|D|``, as the paper does. As the prior was calibrated when absent, else 0.
@@ -85,9 +90,9 @@ class RestoreConfig:
     postprocessing : PostProcessing
         How detected masks are cleaned, by default not at all. Scores and thresholds do not depend on it.
     protocol : {"paper"}, optional
-        ``"paper"`` restores as the paper does: it gives `solver` (``"paper"``), `tv_dimensions` (2), `smoothing` (0),
-        `standardize` (False), `spread_map` (False), `asymmetry` (0) and `sign` (0) where they are open, and is nothing
-        beyond these seven.
+        ``"paper"`` restores as the paper does: where they are open it gives `solver` (``"paper"``), `tv_dimensions`
+        (2), `smoothing` (0), `standardize` (False), `spread_map` (False), `asymmetry` (0), `edge_preserving` (False)
+        and `sign` (0), and is nothing beyond these eight.
 
     Raises
     ------
@@ -102,6 +107,7 @@ class RestoreConfig:
     standardize: bool | None = None
     spread_map: bool | None = None
     asymmetry: float | None = None
+    edge_preserving: bool | None = None
     sign: Literal[1, -1, 0] | None = None
     tv: Literal["anisotropic", "isotropic"] = "anisotropic"
     tv_eps: float = 1e-3
@@ -131,6 +137,7 @@ class RestoreConfig:
             ("tv_dimensions", (2, 3, None)),
             ("standardize", (True, False, None)),
             ("spread_map", (True, False, None)),
+            ("edge_preserving", (True, False, None)),
             ("sign", (1, -1, 0, None)),
             ("latent", ("mean", "sample")),
             ("precision", PRECISIONS),
@@ -182,6 +189,7 @@ class RestoreConfig:
         standardize = calibrated.get("standardize", True) if self.standardize is None else self.standardize
         spread_map = calibrated.get("spread_map", False) if self.spread_map is None else self.spread_map
         asymmetry = calibrated.get("asymmetry", 0.0) if self.asymmetry is None else self.asymmetry
+        edges = calibrated.get("edge_preserving", False) if self.edge_preserving is None else self.edge_preserving
         sign = calibrated.get("sign", 0) if self.sign is None else self.sign
         tv_dimensions = self.tv_dimensions or calibrated.get("tv_dimensions", 3)
         steps = calibrated.get("preprocess") if self.preprocess is None else self.preprocess
@@ -193,6 +201,7 @@ class RestoreConfig:
             standardize=standardize,
             spread_map=spread_map,
             asymmetry=asymmetry,
+            edge_preserving=edges,
             sign=sign,
             preprocess=preprocess,
         )
@@ -220,7 +229,12 @@ class RestoreConfig:
         """What a calibration belongs to: all that changes a score, but for weight and smoothing (JSON-able)."""
         # An option that is off is left out, so that calibrations from before there was such an option hold.
         options = {name: value for name, value in asdict(self.decided_solver).items() if value is not None}
-        later = {"spread_map": self.spread_map, "asymmetry": self.asymmetry, "sign": self.sign}
+        later = {
+            "spread_map": self.spread_map,
+            "asymmetry": self.asymmetry,
+            "edge_preserving": self.edge_preserving,
+            "sign": self.sign,
+        }
         return {
             "solver": {"name": self.solver_name, **options},
             "tv": self.tv,

@@ -250,7 +250,9 @@ def _warn_of_settings(metadata: PriorMetadata, config: RestoreConfig, weight: fl
     given = {**_flat(config.settings()), "tv_weight": weight, "smoothing": smoothing}
     if given["solver"] != calibrated["solver"]:  # then all else differs too
         given, calibrated = {"solver": given["solver"]}, {"solver": calibrated["solver"]}
-    other = [f"{key} {given[key]!r}, not {calibrated.get(key)!r}" for key in given if given[key] != calibrated.get(key)]
+    given, calibrated = ({key: repr(value) for key, value in one.items()} for one in (given, calibrated))
+    pairs = {key: (given.get(key, "off"), calibrated.get(key, "off")) for key in {**given, **calibrated}}
+    other = [f"{key} {mine}, not {its}" for key, (mine, its) in pairs.items() if mine != its]
     warnings.warn(
         f"prior {metadata.name!r} was calibrated with other settings ({'; '.join(other)}): its thresholds do not hold,"
         " so the result has no masks. lesioncore.calibrate makes thresholds for these settings.",

@@ -120,6 +120,7 @@ class Restoration:
             standardize=bool(record.config.standardize),
             spread_map=record.spread_map,
             asymmetry=record.config.asymmetry or 0.0,
+            edge_preserving=bool(record.config.edge_preserving),
         )
 
     @property

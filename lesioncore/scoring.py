@@ -14,7 +14,7 @@ from lesioncore.asymmetry import lower_symmetric
 from lesioncore.data.arrays import ArrayT
 from lesioncore.healthy import HealthyScores, merged
 from lesioncore.scan import SliceStack
-from lesioncore.smoothing import smooth
+from lesioncore.smoothing import keep_edges, smooth
 from lesioncore.spread import robust_centre, robust_spread
 from lesioncore.spread_map import SpreadMap
 
@@ -45,6 +45,7 @@ def deviation(
     standardize: bool,
     spread_map: SpreadMap | None = None,
     asymmetry: float = 0.0,
+    edge_preserving: bool = False,
 ) -> Deviation:
     """Smooth a scan's residual and, if wanted, bring it to the scan's own centre and spread and to that of each place.
 
@@ -69,11 +70,13 @@ def deviation(
     asymmetry : float
         Share of what the brain's other side has in common that is taken off
         (:func:`lesioncore.asymmetry.lower_symmetric`), if the scan is registered.
+    edge_preserving : bool
+        Bound the smoothed deviation by each place's own (:func:`lesioncore.smoothing.keep_edges`).
     """
     values = smooth(residual, stack.mask, stack.voxel_size, smoothing)
     standardize = standardize and stack.voxel_size is not None
     if standardize:
-        values = torch.where(stack.mask, values - robust_centre(values[stack.mask]), 0.0)
+        values = _centred(values, stack.mask)
     if spread_map is not None and stack.registered:
         values = values / spread_map.relative(values.shape)
     spread = unit = robust_spread(values[stack.mask])
@@ -81,7 +84,20 @@ def deviation(
         assert stack.voxel_size is not None  # of registered scans
         values = lower_symmetric(values, stack.mask, stack.voxel_size, spread, asymmetry)
         unit = robust_spread(values[stack.mask])
-    return Deviation(values / unit if standardize and unit > 0 else values, spread)
+    if standardize and unit > 0:
+        values = values / unit
+    if edge_preserving:
+        own = residual
+        if standardize:
+            own = _centred(own, stack.mask)
+            own = own / (robust_spread(own[stack.mask]) or 1.0)
+        values = keep_edges(values, own)
+    return Deviation(values, spread)
+
+
+def _centred(values: Tensor, mask: Tensor) -> Tensor:
+    """The brain's values about their centre, 0 elsewhere."""
+    return torch.where(mask, values - robust_centre(values[mask]), 0.0)
 
 
 def score_of(values: ArrayT, sign: int) -> ArrayT:
@@ -97,6 +113,7 @@ def healthy_scores(
     standardize: bool,
     spread_map: bool = False,
     asymmetry: float = 0.0,
+    edge_preserving: bool = False,
 ) -> tuple[dict[tuple[int, float], HealthyScores], SpreadMap | None]:
     """Scores of healthy people by each sign, and the map of their spread by place if it is wanted.
 
@@ -112,7 +129,7 @@ def healthy_scores(
         As for :func:`deviation`.
     spread_map : bool
         Make a map.
-    asymmetry : float
+    asymmetry, edge_preserving
         As for :func:`deviation`.
 
     Returns
@@ -145,7 +162,13 @@ def healthy_scores(
         others = None if of_all is None else of_all - maps[number]
         for share in sorted({0.0, asymmetry}):
             found = deviation(
-                residual, stack, smoothing=smoothing, standardize=standardize, spread_map=others, asymmetry=share
+                residual,
+                stack,
+                smoothing=smoothing,
+                standardize=standardize,
+                spread_map=others,
+                asymmetry=share,
+                edge_preserving=edge_preserving,
             )
             values = stack.in_brain(found.values)
             for sign in (0, 1, -1):

@@ -41,6 +41,7 @@ def search(
     coupled: bool,
     smoothing: float | None = None,
     standardize: bool = False,
+    edge_preserving: bool = False,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> list[dict[str, float]]:
@@ -62,6 +63,8 @@ def search(
         The only smoothing (mm) to try; all of `SMOOTHINGS` for ``"implant"`` and none for ``"change"`` when absent.
     standardize : bool
         Scores are in units of each scan's own spread (:func:`lesioncore.scoring.deviation`).
+    edge_preserving : bool
+        Smoothing keeps edges (:func:`lesioncore.smoothing.keep_edges`).
     seed : int
         Of the anomalies.
     progress : callable, optional
@@ -71,7 +74,7 @@ def search(
     if criterion == "change":
         examine = _Changes(scans if coupled else spread_slices(scans, _CHANGE_SLICES), smoothing)
     else:
-        examine = _Implants(scans, smoothing, standardize, seed)
+        examine = _Implants(scans, smoothing, standardize, edge_preserving, seed)
     curve = []
     for done, weight in enumerate(tv_weights, start=1):
         curve += examine(weight, solve(examine.stacks, tv_weight=weight))
@@ -139,8 +142,15 @@ class _Changes:
 class _Implants:
     """How well implanted anomalies are found, with each smoothing or the one that is given."""
 
-    def __init__(self, healthy: Sequence[SliceStack], smoothing: float | None, standardize: bool, seed: int) -> None:
-        self.standardize = standardize
+    def __init__(
+        self,
+        healthy: Sequence[SliceStack],
+        smoothing: float | None,
+        standardize: bool,
+        edge_preserving: bool,
+        seed: int,
+    ) -> None:
+        self.standardize, self.edge_preserving = standardize, edge_preserving
         self.smoothings = SMOOTHINGS if smoothing is None else (smoothing,)
         self.stacks, self.truths = [], []
         first = 0
@@ -163,6 +173,12 @@ class _Implants:
         histogram = ScoreHistogram(0.0, 100.0 if self.standardize else 10.0)
         for stack, truth, solution in zip(self.stacks, self.truths, found, strict=True):
             residual = stack.slices - solution.restored
-            scored = deviation(residual, stack, smoothing=smoothing, standardize=self.standardize)
+            scored = deviation(
+                residual,
+                stack,
+                smoothing=smoothing,
+                standardize=self.standardize,
+                edge_preserving=self.edge_preserving,
+            )
             histogram.add(scored.values.abs(), truth, stack.mask)
         return histogram.auc()

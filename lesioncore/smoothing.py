@@ -39,6 +39,26 @@ def smooth(residual: Tensor, mask: Tensor, voxel_size: tuple[float, float, float
     return torch.where(mask, found[:, None], 0.0)
 
 
+def keep_edges(smoothed: Tensor, own: Tensor) -> Tensor:
+    """Bring smoothed deviations no further from 0 than each place's own, and to 0 where that has the other sign.
+
+    Smoothing carries the deviation of a large lesion some millimetres beyond its border, where nothing deviates. What
+    is left deviates both at the place itself and around it.
+
+    Parameters
+    ----------
+    smoothed, own : Tensor
+        Signed deviations of one shape, each in units of its own spread.
+
+    Returns
+    -------
+    Tensor
+        Whichever of both is nearer to 0, where they have one sign.
+    """
+    nearer = torch.where(smoothed.abs() < own.abs(), smoothed, own)
+    return torch.where(smoothed * own > 0, nearer, 0.0)
+
+
 def _along(volume: Tensor, axis: int, sigma: float) -> Tensor:
     """Smooth ``[N, H, W]`` along one axis by `sigma` of its steps; 0 beyond the edges."""
     if sigma == 0:

@@ -147,7 +147,9 @@ def test_auto_takes_the_solver_of_the_calibration():
     prior.metadata = PriorMetadata("test").with_calibration(
         Calibration(used.settings(), 1.5, HealthyScores.of(np.linspace(0, 1, 9)))
     )
-    assert lc.RestoreConfig().for_prior(prior) == replace(used, spread_map=False, asymmetry=0.0, sign=0)
+    assert lc.RestoreConfig().for_prior(prior) == replace(
+        used, spread_map=False, asymmetry=0.0, edge_preserving=False, sign=0
+    )
     assert lc.RestoreConfig("em").for_prior(prior).solver == EMSolver()
     y, _ = slices()
     result = lc.restore(y.float(), prior, config=lc.RestoreConfig(normalized=True))

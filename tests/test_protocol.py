@@ -16,11 +16,18 @@ import lesioncore as lc
 from lesioncore.cli import main
 
 OPTIONS = lc.RestoreConfig(
-    "paper", tv_dimensions=2, smoothing=0.0, standardize=False, spread_map=False, asymmetry=0.0, sign=0
+    "paper",
+    tv_dimensions=2,
+    smoothing=0.0,
+    standardize=False,
+    spread_map=False,
+    asymmetry=0.0,
+    edge_preserving=False,
+    sign=0,
 )
 
 
-def test_protocol_is_its_seven_options():
+def test_protocol_is_its_eight_options():
     assert lc.RestoreConfig(protocol="paper") == OPTIONS
     assert lc.RestoreConfig("paper", tv_dimensions=2, smoothing=0.0, standardize=False, protocol="paper") == OPTIONS
     config = lc.RestoreConfig(protocol="paper", tv_weight=2.0, tv="isotropic")
@@ -95,6 +102,7 @@ def test_restore_with_it_is_restore_with_the_options(folder):
         ("--sign -1", "sign: -1 contradicts protocol 'paper', which has 0"),
         ("--spread-map True", "spread_map: True contradicts protocol 'paper', which has False"),
         ("--asymmetry 0.5", "asymmetry: 0.5 contradicts protocol 'paper', which has 0.0"),
+        ("--edge-preserving True", "edge_preserving: True contradicts protocol 'paper', which has False"),
     ],
 )
 def test_the_commands_refuse_what_contradicts_it(folder, option, says, capsys):

@@ -23,7 +23,7 @@ class RestoreOptions:
     protocol : str, optional
         paper restores as the paper does: its solver and steps, each slice alone, the score |D| neither smoothed nor
         standardized. What contradicts it (--solver, --steps, --tv-dimensions, --smoothing, --standardize, --spread-map,
-        --asymmetry, --sign) is refused.
+        --asymmetry, --edge-preserving, --sign) is refused.
     solver : str
         Solver of the objective; auto is that of the prior's calibration, else em for priors that hold their latents'
         posterior (VAE, GMVAE), else prox.
@@ -44,6 +44,9 @@ class RestoreOptions:
     asymmetry : float, optional
         Share, 0 to 1, of what both sides of a registered brain have in common that is taken off the residual: for
         lesions on one side. 0 for diseases of both sides. As the prior was calibrated when absent, else 0.
+    edge_preserving : bool, optional
+        True bounds the smoothed residual by each voxel's own, so that smoothing carries none beyond a lesion's border.
+        As the prior was calibrated when absent, else False.
     sign : int, optional
         1 scores what is brighter than expected, -1 what is darker, 0 either. As the prior was calibrated when absent,
         else 0.
@@ -76,6 +79,7 @@ class RestoreOptions:
     standardize: Annotated[bool | None, tyro.conf.arg(metavar="{True,False}", help_behavior_hint="")] = None
     spread_map: Annotated[bool | None, tyro.conf.arg(metavar="{True,False}", help_behavior_hint="")] = None
     asymmetry: Annotated[float | None, tyro.conf.arg(metavar="SHARE", help_behavior_hint="")] = None
+    edge_preserving: Annotated[bool | None, tyro.conf.arg(metavar="{True,False}", help_behavior_hint="")] = None
     sign: Annotated[Literal[1, -1, 0] | None, tyro.conf.arg(metavar="{1,-1,0}", help_behavior_hint="")] = None
     tv: Literal["anisotropic", "isotropic"] = "anisotropic"
     tv_dimensions: Annotated[Literal[2, 3] | None, tyro.conf.arg(metavar="{2,3}", help_behavior_hint="")] = None
@@ -112,6 +116,7 @@ class RestoreOptions:
                 standardize=self.standardize,
                 spread_map=self.spread_map,
                 asymmetry=self.asymmetry,
+                edge_preserving=self.edge_preserving,
                 sign=self.sign,
                 tv=self.tv,
                 tv_dimensions=self.tv_dimensions,

@@ -45,6 +45,9 @@ class DeviationDetector(Detector):
     asymmetry : float
         Share in [0, 1] of what both sides of a registered brain have in common that is taken off
         (:func:`lesioncore.asymmetry.lower_symmetric`).
+    edge_preserving : bool
+        Bound the smoothed deviation by each place's own (:func:`lesioncore.smoothing.keep_edges`), so that smoothing
+        carries none beyond a lesion's border. For deviations with little noise, such as those of MAP restoration.
 
     Raises
     ------
@@ -59,6 +62,7 @@ class DeviationDetector(Detector):
         standardize: bool = False,
         spread_map: bool = False,
         asymmetry: float = 0.0,
+        edge_preserving: bool = False,
     ) -> None:
         self.sign = check_sign(sign)
         self.smoothing = check_smoothing(smoothing)
@@ -66,6 +70,7 @@ class DeviationDetector(Detector):
         self.spread_map = spread_map
         check_asymmetry(asymmetry)
         self.asymmetry = asymmetry
+        self.edge_preserving = edge_preserving
 
     @abstractmethod
     def deviation_stacks(
@@ -88,7 +93,11 @@ class DeviationDetector(Detector):
 
     def settings(self) -> dict[str, Any]:
         own = {**super().settings(), "sign": self.sign, "standardize": self.standardize}
-        later = {"spread_map": self.spread_map, "asymmetry": self.asymmetry}
+        later = {
+            "spread_map": self.spread_map,
+            "asymmetry": self.asymmetry,
+            "edge_preserving": self.edge_preserving,
+        }
         return {**own, **{name: value for name, value in later.items() if value}}  # older calibrations lack them
 
     def score_scans(
@@ -116,6 +125,7 @@ class DeviationDetector(Detector):
             standardize=self.standardize,
             spread_map=True,
             asymmetry=self.asymmetry,
+            edge_preserving=self.edge_preserving,
         )
         return scores[self.sign or 0, self.asymmetry], spread_map
 
@@ -132,6 +142,7 @@ class DeviationDetector(Detector):
                 standardize=self.standardize,
                 spread_map=spread_map,
                 asymmetry=self.asymmetry,
+                edge_preserving=self.edge_preserving,
             )
             for residual, stack in zip(residuals, stacks, strict=True)
         ]

@@ -31,8 +31,9 @@ class MAPDetector(DeviationDetector):
         From :func:`lesioncore.load_prior`, or any object with ``elbo(x) -> [N]``.
     config : RestoreConfig, optional
         Solver and objective. With ``latent="sample"`` the samples are those of seed 0.
-        Its `smoothing`, `standardize`, `spread_map`, `asymmetry` and `sign` are those of the score, its
-        `postprocessing` that of the masks. Thresholds that :func:`lesioncore.calibrate` found for it hold here, too.
+        Its `smoothing`, `standardize`, `spread_map`, `asymmetry`, `edge_preserving` and `sign` are those of the score,
+        its `postprocessing` that of the masks. Thresholds that :func:`lesioncore.calibrate` found for it hold here,
+        too.
 
     Raises
     ------
@@ -54,6 +55,7 @@ class MAPDetector(DeviationDetector):
             bool(self.config.standardize),
             bool(self.config.spread_map),
             self.config.asymmetry or 0.0,
+            bool(self.config.edge_preserving),
         )
         self.normalized = self.config.normalized
         self.preprocess = self.config.preprocess
@@ -94,7 +96,7 @@ class ProjectionDetector(DeviationDetector):
         ``metadata`` (:class:`lesioncore.PriorMetadata`), if it has any, gives grid and intensities.
     smoothing : float
         As for :class:`~lesioncore.detectors.DeviationDetector`.
-    sign, standardize, spread_map, asymmetry
+    sign, standardize, spread_map, asymmetry, edge_preserving
         As for :class:`~lesioncore.detectors.DeviationDetector`.
     batch_size : int, optional
         Slices in one pass through the model; bounds memory. What suits the device when absent.
@@ -118,9 +120,10 @@ class ProjectionDetector(DeviationDetector):
         standardize: bool = True,
         spread_map: bool = False,
         asymmetry: float = 0.0,
+        edge_preserving: bool = False,
         batch_size: int | None = None,
     ) -> None:
-        super().__init__(sign, smoothing, standardize, spread_map, asymmetry)
+        super().__init__(sign, smoothing, standardize, spread_map, asymmetry, edge_preserving)
         if not callable(getattr(model, "reconstruct", None)):
             raise TypeError(f"model: got {type(model).__name__}, expected a model with a reconstruct(x) method")
         self.model = model
@@ -155,7 +158,7 @@ class AnoGANDetector(ProjectionDetector):
         From :func:`lesioncore.load_model`, or trained.
     search : LatentSearch, optional
         How the latent is found, of a model without an encoder.
-    smoothing, sign, standardize, spread_map, asymmetry, batch_size
+    smoothing, sign, standardize, spread_map, asymmetry, edge_preserving, batch_size
         As for :class:`ProjectionDetector`.
 
     Raises
@@ -176,6 +179,7 @@ class AnoGANDetector(ProjectionDetector):
         standardize: bool = True,
         spread_map: bool = False,
         asymmetry: float = 0.0,
+        edge_preserving: bool = False,
         batch_size: int | None = None,
     ) -> None:
         super().__init__(
@@ -185,6 +189,7 @@ class AnoGANDetector(ProjectionDetector):
             standardize=standardize,
             spread_map=spread_map,
             asymmetry=asymmetry,
+            edge_preserving=edge_preserving,
             batch_size=batch_size,
         )
         if search is not None and model.encoder is not None:

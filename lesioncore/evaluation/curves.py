@@ -137,7 +137,8 @@ class Curves:
         for (stack, truth), solution in zip(self._patients, found, strict=True):
             residual = stack.slices - solution.restored
             standardize = bool(self.config.standardize)
-            scored = deviation(residual, stack, smoothing=smoothing, standardize=standardize)
+            edges = bool(self.config.edge_preserving)
+            scored = deviation(residual, stack, smoothing=smoothing, standardize=standardize, edge_preserving=edges)
             histograms.append(score_histogram(scored.values.abs(), truth, stack.mask))
         return reduce(add, histograms).auc()
 
