@@ -21,6 +21,7 @@ from lesioncore.subjects import FileSubject
 
 ndimage = pytest.importorskip("scipy.ndimage")
 GRID = lc.SliceGrid(2.0, (100, 100))
+QUICK = lc.RestoreConfig(lc.EMSolver(1, 2, outlier=3.0), tv_weight=0.5, smoothing=4.0)
 
 
 @pytest.fixture(scope="module")
@@ -144,31 +145,48 @@ def test_every_tenth_person_is_held_out_on_new_scanners(tmp_path):
         rendered_subjects(tmp_path / "out", "T1w", 1, tmp_path)
 
 
+def people_of_one_head(folder: Path, files: list[Path]) -> Path:
+    """Ten people's scans, of whom two to learn from and one who is held out have regions."""
+    suffixes = ("T1w.nii.gz", "desc-brain_mask.nii.gz", "desc-muse_dseg.nii.gz")
+    for number in range(10):
+        name = f"sub-{number:02d}"
+        for part, suffix, source in zip(("", *2 * ("derivatives/muse",)), suffixes, files, strict=True):
+            path = folder / part / name / "anat" / f"{name}_{suffix}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not part or (number in (0, 1, 9) and "brain" in suffix):
+                path.symlink_to(source)
+            elif number in (0, 1, 9):
+                regions = nib.load(source)
+                regions.header["descrip"] = name  # or all were the same scan
+                nib.save(regions, path)
+    return folder
+
+
 def test_an_embedded_prior_is_not_calibrated_into_what_is_there(tmp_path):
     (tmp_path / "real-t1").mkdir()
     with pytest.raises(FileExistsError, match=r"output: .*real-t1"):
         recalibrate(Build(tmp_path, tmp_path), "T1w")
 
 
+def test_an_embedded_prior_gets_new_thresholds_and_keeps_its_weights(files, tmp_path, monkeypatch):
+    monkeypatch.setattr("lesioncore.training.real.RESTORE", QUICK)
+    options = Build(people_of_one_head(tmp_path / "people", files), tmp_path / "out", calibrate_only=True)
+    before, after = lc.load_prior("real-flair"), lc.load_prior(recalibrate(options, "FLAIR"))
+    assert after.metadata.calibration.subjects == 2  # one person by two scanners
+    assert after.metadata.calibration.settings["solver"]["steps"] == QUICK.solver.steps
+    assert after.metadata.calibration.threshold(0.05) != before.metadata.calibration.threshold(0.05)
+    assert "whole heads of held-out people" in after.metadata.calibration.notes["data"]
+    states = before.state_dict(), after.state_dict()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
 def test_a_prior_is_built_and_calibrated_on_people_it_has_not_seen(files, tmp_path, monkeypatch):
-    """The command as a whole, with a small network, on one head for ten people."""
-    suffixes = ("T1w.nii.gz", "desc-brain_mask.nii.gz", "desc-muse_dseg.nii.gz")
-    for number in range(10):
-        name = f"sub-{number:02d}"
-        for folder, suffix, source in zip(("", *2 * ("derivatives/muse",)), suffixes, files, strict=True):
-            path = tmp_path / "people" / folder / name / "anat" / f"{name}_{suffix}"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.symlink_to(source)
-        regions = nib.load(files[2])
-        regions.header["descrip"] = name  # or all were the same scan
-        path.unlink()
-        nib.save(regions, path)
-    monkeypatch.setattr(
-        "lesioncore.training.real.RESTORE", lc.RestoreConfig(lc.EMSolver(1, 2, outlier=3.0), tv_weight=0.5)
-    )
+    """The command as a whole, with a small network, on one head for three people."""
+    folder = people_of_one_head(tmp_path / "people", files)
+    monkeypatch.setattr("lesioncore.training.real.RESTORE", QUICK)
     small = lc.MultiscaleVAEConfig((100, 100), (4, 6), 3, finer_channels=(2,))
     options = Build(
-        tmp_path / "people",
+        folder,
         tmp_path / "out",
         scanners=1,
         recipe=replace(RECIPE, model=small),
@@ -184,6 +202,6 @@ def test_a_prior_is_built_and_calibrated_on_people_it_has_not_seen(files, tmp_pa
     relative = calibration.spread_map.relative(torch.Size((86, 1, 100, 100)))
     assert 0.05 < relative.min() < 0.9 < relative.max() < 5
     card = (tmp_path / "out" / "real-flair" / "README.md").read_text()
-    assert "9 scans" in card
+    assert "2 scans" in card
     assert "CC BY-SA 3.0" in card
     assert str(tmp_path) not in (tmp_path / "out" / "real-flair" / "config.json").read_text()
