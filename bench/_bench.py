@@ -164,7 +164,9 @@ class SharedRestoration(_Shared, MAPDetector):
     """Restores a scan once for detectors with the same prior, settings and weight, such as signed and unsigned."""
 
     def _source(self) -> list[Any]:
-        scored_alike = replace(self.config, sign=0, spread_map=False, asymmetry=0.0, standardize=False)
+        scored_alike = replace(
+            self.config, sign=0, spread_map=False, asymmetry=0.0, edge_preserving=False, standardize=False
+        )
         return [id(self.prior), scored_alike.settings(), self.tv_weight]
 
 

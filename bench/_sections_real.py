@@ -43,7 +43,7 @@ def real() -> list[str]:
         "Patients: real strokes' shapes implanted into these heads where those strokes were, dark on T1w and bright"
         " otherwise; and three people with multiple sclerosis (Open MS data), whose lesions are mostly smaller than"
         " what λ and smoothing are tuned to. All methods of a prior have its unit, kind of map and asymmetry"
-        " (*lesions of both sides*: `--asymmetry 0`):",
+        " (*lesions of both sides*: `--asymmetry 0`); MAP's smoothing keeps edges, the projection's where it says so:",
         "",
         "| prior, preprocessing | patients | method | AUC | Dice at 1 / 5 / 10 % | best Dice (label-using) |",
         "|---|---|---|---|---|---|",

@@ -7,8 +7,9 @@ A prior is NAME:CONTRAST[:STEPS], with other steps of preprocessing than its own
 
 Writes ``real_<contrast>.json``, figures alone. What the folder holds is in ``_real_data.py``. Thresholds are those that
 each prior carries. The comparisons, and a prior with other steps, are given theirs on the people by whom ``real-*`` are
-calibrated (``lesioncore.training.real.calibration_people``), with the same unit, spread map and asymmetry as MAP.
-What is in the work folder is not scored again.
+calibrated (``lesioncore.training.real.calibration_people``), with the same unit, spread map and asymmetry as MAP; the
+projection with smoothing that keeps edges, as MAP's does, and with plain. What is in the work folder is not scored
+again.
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ def detectors(
         "MAP, either sign": SharedRestoration(prior, replace(usual, sign=0)),
         "MAP, signed": SharedRestoration(prior, replace(usual, sign=sign)),
         "MAP, lesions of both sides": SharedRestoration(prior, replace(usual, asymmetry=0.0)),
-        "projection, smoothed": SharedProjection(prior, **alike),
         "projection, smoothed, signed": SharedProjection(prior, sign=sign, **alike),
+        "projection, edge-preserving, signed": SharedProjection(prior, sign=sign, edge_preserving=True, **alike),
         "intensity, smoothed, signed": GridIntensity(prior.metadata, sign=sign, standardize=True, **alike),
     }
     del found["MAP, signed" if usual.sign else "MAP, either sign"]  # which "MAP" is
