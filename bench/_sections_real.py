@@ -45,18 +45,20 @@ def real() -> list[str]:
         " what λ and smoothing are tuned to. All methods of a prior have its unit, kind of map and asymmetry"
         " (*lesions of both sides*: `--asymmetry 0`); MAP's smoothing keeps edges, the projection's where it says so:",
         "",
-        "| prior, preprocessing | patients | method | AUC | Dice at 1 / 5 / 10 % | best Dice (label-using) |",
-        "|---|---|---|---|---|---|",
+        "| prior, preprocessing | patients | method | AUC | Dice at 1 / 5 / 10 % | % above, outside lesions |"
+        " best Dice (label-using) |",
+        "|---|---|---|---|---|---|---|",
     ]
     for facts in found.values():
         for row in facts["priors"]:
             for kind, judged in row["patients"].items():
                 for method, figures in judged["methods"].items():
                     dice = " / ".join(f"{at['dice']['mean']:.2f}" for at in figures["at_limit"])
+                    false = " / ".join(f"{100 * at['fpr']['mean']:.1f}" for at in figures["at_limit"])
                     low, high = figures["auc_interval"]
                     lines.append(
                         f"| {_name(row)} | {judged['scans']}, {kind} | {method} | {figures['auc']:.3f}"
-                        f" ({low:.3f}–{high:.3f}) | {dice} | {figures['best_dice']:.2f} |"
+                        f" ({low:.3f}–{high:.3f}) | {dice} | {false} | {figures['best_dice']:.2f} |"
                     )
     for file, section in (("real_changes", changed), ("extraction", extraction), ("bias", bias)):
         if (RESULTS / f"{file}.json").exists():
