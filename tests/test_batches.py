@@ -29,14 +29,15 @@ class Crowded:
 
 @pytest.mark.parametrize("sampled", [False, True])
 def test_running_out_of_memory_halves_the_batch_and_changes_nothing(sampled):
-    model = tiny_vae().eval()
-    x = torch.randn(11, 1, 24, 20)
+    # In float32 another batch's rounding may turn an activation's sign.
+    model = tiny_vae().eval().double()
+    x = torch.randn(11, 1, 24, 20, dtype=torch.float64)
     seeds = list(range(11)) if sampled else None
     prior = Crowded(model, most=3)
     crowded, roomy = (ElboGradient(one, batch_size=8, noise_seeds=seeds) for one in (prior, model))
     for _ in range(2):
         for a, b in zip(crowded(x), roomy(x), strict=True):
-            assert torch.allclose(a, b, rtol=1e-4, atol=1e-5)
+            assert torch.allclose(a, b, rtol=1e-9, atol=1e-10)
     assert prior.sizes[:3] == [8, 4, 2]
     assert max(prior.sizes[3:]) == 2  # remembered
 
