@@ -51,8 +51,9 @@ def restore(
         From :func:`lesioncore.load_prior`, or any object with ``elbo(x) -> [N]``; or the name of one that can be
         loaded. ``"auto"`` is the embedded one of the scans' contrast (:func:`lesioncore.choose_prior`).
     mask : as `volume`, optional
-        Brain masks on the scans' grids. When absent, the brain is what the constant background leaves, or extracted
-        where there is a skull.
+        Brain masks on the scans' grids; or an installed tool that makes them, ``"hd-bet"``, ``"synthstrip"`` or
+        ``"deepbet"`` (:mod:`lesioncore.preprocess.external`). When absent, the brain is what the constant background
+        leaves, or extracted where there is a skull.
     affine : ndarray, optional
         4 x 4 voxel-to-world matrix (mm) for arrays and tensors.
     config : RestoreConfig, optional

@@ -22,6 +22,7 @@ from lesioncore.data.grid import GridPlan, SliceGrid, as_slices, as_volume
 from lesioncore.data.nifti import check_image, load_image, make_image
 from lesioncore.data.orientation import Orientation
 from lesioncore.preprocess import IntensityMap, brain_mask
+from lesioncore.preprocess.external import is_tool, tool_mask
 from lesioncore.preprocess.pipeline import (
     LARGEST_BRAIN,
     SMALLEST_BRAIN,
@@ -191,8 +192,9 @@ def prepare(
     metadata : PriorMetadata
         The prior's grid and intensity scale; what it lacks is left as it is.
     mask : same kinds, optional
-        Brain mask on the grid of `volume`; nonzero is brain. Derived from the background when absent, or where there is
-        a skull by extraction.
+        Brain mask on the grid of `volume`; nonzero is brain. Or a tool that is installed and makes one, ``"hd-bet"``,
+        ``"synthstrip"`` or ``"deepbet"`` (:mod:`lesioncore.preprocess.external`). Derived from the background when
+        absent, or where there is a skull by extraction.
     affine : ndarray, optional
         4 x 4 voxel-to-world matrix (mm) of a `volume` that is an array or a tensor.
     normalized : bool
@@ -225,14 +227,15 @@ def prepare(
     values, image_affine = read_volume(source)
     if image_affine is not None and affine is not None:
         raise ValueError("affine: given beside an image that has its own; give it for arrays and tensors alone")
-    given = None if mask is None else read_mask(mask, values.shape, image_affine)
     if values.ndim == 4:
+        given = None if mask is None else read_mask(mask, values.shape, image_affine)
         return _prepare_slices(source, values, given, metadata, affine, normalized)
     if values.ndim != 3:
         raise ValueError(f"volume: got shape {values.shape}, expected [X, Y, Z] or slices [N, 1, H, W]")
     world = image_affine if image_affine is not None else affine
     if world is None:
         world = np.diag([*([metadata.grid.voxel_size if metadata.grid else 1.0] * 3), 1.0])
+    given = None if mask is None else brain_of(mask, values, world, image_affine)
     orientation = Orientation.from_affine(world, values.shape)
     wanted = metadata.preprocessing if steps is None else check_steps(steps)
     found = preprocess(
@@ -280,7 +283,7 @@ def prepare(
         bend=None if mapping is None else mapping.bend,
         registered=isinstance(plan, AffineGridPlan),
         steps=found.steps,
-        sources=sources_of(path, Path(mask) if isinstance(mask, (str, os.PathLike)) else None),
+        sources=sources_of(path, mask if isinstance(mask, (str, os.PathLike)) else None),
     )
 
 
@@ -314,13 +317,15 @@ def _plan(
     return AffineGridPlan.of(grid, orientation.ras_shape, voxel_to_template, brain)
 
 
-def sources_of(scan: Path | None, mask: Path | None) -> dict[str, Any]:
-    """The files that a scan is read from (JSON-able): names, and hashes of what they hold."""
-    return {
-        f"{what}{fact}": None if path is None else value(path)
-        for what, path in (("Source", scan), ("Mask", mask))
-        for fact, value in (("", lambda path: path.name), ("SHA256", lambda path: file_digest(path).hex()))
-    }
+def sources_of(scan: Path | None, mask: str | os.PathLike[str] | None) -> dict[str, Any]:
+    """What a scan is read from (JSON-able): names of files and hashes of what they hold, or the mask's tool."""
+    facts: dict[str, Any] = {}
+    for what, source in (("Source", scan), ("Mask", mask)):
+        path = None if source is None or is_tool(source) else Path(source)
+        facts |= {what: source, f"{what}SHA256": None}
+        if path is not None:
+            facts |= {what: path.name, f"{what}SHA256": file_digest(path).hex()}
+    return facts
 
 
 def prepare_all(
@@ -347,6 +352,8 @@ def prepare_all(
         raise ValueError("volume: got an empty list, expected at least one scan")
     if mask is None:
         masks = [None] * len(volumes)
+    elif is_tool(mask):
+        masks = [mask] * len(volumes)
     elif len(masks) != len(volumes) or several != isinstance(mask, (list, tuple)):
         raise ValueError(f"mask: expected one for each scan, a list for a list of {len(volumes)}, or None")
     scans = [
@@ -366,6 +373,14 @@ def check_several(healthy: Sequence[Any], masks: Sequence[Any] | None) -> None:
         raise ValueError("healthy: got no scans, expected at least one")
     if masks is not None and len(masks) != len(healthy):
         raise ValueError(f"masks: got {len(masks)}, expected one for each of {len(healthy)} scans")
+
+
+def brain_of(mask: Volume, values: np.ndarray, world: np.ndarray, affine: np.ndarray | None) -> npt.NDArray[np.bool_]:
+    """The brain of a volume by a mask or a tool (:func:`read_mask`, :func:`lesioncore.preprocess.external.tool_mask`).
+
+    `world` is the volume's voxel-to-world matrix (mm), `affine` the same where it is an image.
+    """
+    return tool_mask(mask, values, world) if is_tool(mask) else read_mask(mask, values.shape, affine)
 
 
 def read_mask(

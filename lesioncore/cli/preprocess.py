@@ -31,7 +31,8 @@ class Preprocess:
     output : Path
         Folder for the results.
     mask : tuple of Path
-        Brain masks, one for each scan in the same order; the brain lies within them.
+        Brain masks, one for each scan in the same order, or an installed tool that makes them all: hd-bet, synthstrip
+        or deepbet. The brain lies within them.
     steps : str
         Some of extract, register, bias, separated by commas.
     voxel_size : float
@@ -95,7 +96,7 @@ class Preprocess:
         from lesioncore.data.nifti import load_image, save_image
         from lesioncore.preprocess.pipeline import preprocess
         from lesioncore.result import base_name, split_name
-        from lesioncore.scan import read_mask
+        from lesioncore.scan import brain_of, sources_of
 
         start = time.perf_counter()
         stem, suffix = split_name(base_name(job.scan))
@@ -113,8 +114,9 @@ class Preprocess:
             raise FileExistsError(f"results exist already ({existing[0]}); give --overwrite or another --output")
         image = load_image(job.scan)
         affine = np.asarray(image.affine, dtype=np.float64)
-        given = None if job.mask is None else read_mask(job.mask, image.shape, affine)
-        found = preprocess(image.get_fdata(dtype=np.float32), affine, mask=given, steps=steps)
+        values = image.get_fdata(dtype=np.float32)
+        given = None if job.mask is None else brain_of(job.mask, values, affine, affine)
+        found = preprocess(values, affine, mask=given, steps=steps)
         self.output.mkdir(parents=True, exist_ok=True)
         stripped = np.where(found.brain, found.values, np.float32(0))
         save_image(stripped, affine, written["preprocessed"], header=image.header)
@@ -126,7 +128,7 @@ class Preprocess:
                 temporary.write_text(itk_transform(found.to_template))
         sidecar = {
             "GeneratedBy": {"Name": "lesioncore", "Version": __version__},
-            "Source": job.scan.name,
+            **sources_of(job.scan, job.mask),
             "SkullStripped": True,
             "Preprocessing": found.log(),
             "Note": NOTE,

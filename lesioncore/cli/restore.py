@@ -40,7 +40,8 @@ class Restore:
         Name of an embedded prior, such as real-t2 or phantom-t2, or of another package's, or a prior's directory. auto
         is the embedded one of the scans' contrast, by their names or else their intensities.
     mask : tuple of Path
-        Brain masks, one for each scan in the same order. Derived from the constant background when absent.
+        Brain masks, one for each scan in the same order; or an installed tool that makes them all: hd-bet, synthstrip
+        or deepbet. When absent, what the constant background leaves, or as --preprocess says.
     workers : int
         Scans in work at the same time: while the device restores one, others are read and written. Each takes memory
         for a scan and its results. 0 is as many as there are CPU cores, but at most 4.

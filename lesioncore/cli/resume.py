@@ -40,7 +40,7 @@ def decided(prior: Prior, config: RestoreConfig, options: RestoreOptions) -> dic
     return json.loads(json.dumps(record.decided()))
 
 
-def state_of(scan: Path, mask: Path | None, results: list[Path], wanted: dict[str, Any]) -> State:
+def state_of(scan: Path, mask: Path | str | None, results: list[Path], wanted: dict[str, Any]) -> State:
     """Whether a scan's results are whole and those of this scan, its mask and what is `wanted`."""
     from lesioncore.scan import sources_of
 

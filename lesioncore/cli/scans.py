@@ -10,16 +10,17 @@ from pathlib import Path
 
 from lesioncore.cli.output import UsageError
 from lesioncore.data.bids import SAVED, scans_in, subject_of
+from lesioncore.preprocess.external import is_tool, require_tool
 
 _WRITTEN = re.compile(r"(\.nii\.gz|\.json|\.png)$")
 
 
 @dataclass(frozen=True)
 class Job:
-    """One scan to restore."""
+    """One scan to restore; its mask is a file or the name of a tool."""
 
     scan: Path
-    mask: Path | None
+    mask: Path | str | None
 
 
 @dataclass(frozen=True)
@@ -40,30 +41,32 @@ def select(inputs: Sequence[Path], masks: Sequence[Path], modality: str | None) 
     inputs : sequence of Path
         Files and folders. A file is taken as it is, also one that does not exist.
     masks : sequence of Path
-        Brain masks: one for each input, which must all be files then.
+        Brain masks: one for each input, which must all be files then; or the name of a tool alone, for all.
     modality : str or None
         BIDS suffix of the prior's images.
 
     Raises
     ------
     UsageError
-        If there is no scan, the masks do not belong to the inputs, or two scans would write the same files.
+        If there is no scan, the masks do not belong to the inputs, the tool is not installed, or two scans would write
+        the same files.
     """
     if not inputs:
         raise UsageError("INPUT: expected at least one NIfTI file or folder")
-    if masks:
+    tool = _tool(masks)
+    if masks and tool is None:
         return Selection(_pair(inputs, masks), Counter())
     jobs: list[Job] = []
     skipped: Counter[str] = Counter()
     for given in inputs:
         if not given.is_dir():
-            jobs.append(Job(given, None))
+            jobs.append(Job(given, tool))
             continue
         found, reasons = scans_in(given, modality)
         if not found:
             what = "".join(f"; {count} left out: {reason}" for reason, count in reasons.items())
             raise UsageError(f"{given}: no scan (.nii or .nii.gz) in this folder{what}")
-        jobs += [Job(path, None) for path in found]
+        jobs += [Job(path, tool) for path in found]
         skipped += reasons
     _refuse_clashes(jobs)
     return Selection(jobs, skipped)
@@ -98,19 +101,29 @@ def _stem_and_suffix(scan: Path) -> tuple[str, str]:
     return split_name(base_name(scan))
 
 
+def _tool(masks: Sequence[Path]) -> str | None:
+    """The tool that is to make the masks, if one is named."""
+    name = str(masks[0]) if len(masks) == 1 else None
+    if not is_tool(name):
+        return None
+    try:
+        require_tool(name)
+    except FileNotFoundError as error:
+        raise UsageError(f"--{error}") from error
+    return name
+
+
 def _pair(inputs: Sequence[Path], masks: Sequence[Path]) -> list[Job]:
     folders = [path for path in [*inputs, *masks] if path.is_dir()]
     if folders:
         raise UsageError(f"{folders[0]}: is a folder; with --mask, give each scan and its mask as files")
     if len(masks) != len(inputs):
         raise UsageError(f"--mask: got {len(masks)} for {len(inputs)} scans, expected one for each, in the same order")
-    jobs = [Job(scan, mask) for scan, mask in zip(inputs, masks, strict=True)]
-    for job in jobs:
-        subjects = {name for path in (job.scan, job.mask) if path and (name := subject_of(path))}
+    for scan, mask in zip(inputs, masks, strict=True):
+        subjects = {name for path in (scan, mask) if (name := subject_of(path))}
         if len(subjects) > 1:
-            raise UsageError(
-                f"--mask: {job.mask} stands in the place of {job.scan}; give the masks in the scans' order"
-            )
+            raise UsageError(f"--mask: {mask} stands in the place of {scan}; give the masks in the scans' order")
+    jobs = [Job(scan, mask) for scan, mask in zip(inputs, masks, strict=True)]
     _refuse_clashes(jobs)
     return jobs
 
