@@ -14,7 +14,7 @@ from models import tiny_vae
 
 import lesioncore as lc
 from lesioncore.cli import main
-from lesioncore.demo import EMBEDDED, LESION, demo
+from lesioncore.demo import LESION, PATIENTS, demo
 from lesioncore.phantom import simulate
 
 VOXEL = 5.0
@@ -40,7 +40,8 @@ def prior() -> lc.VAE:
 def run(prior, tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo") / "new" / "folder"
     stages: list[str] = []
-    return demo(folder, prior=prior, voxel_size=VOXEL, subject=1, report=stages.append), folder, stages
+    found = demo(folder, patient="phantom", prior=prior, voxel_size=VOXEL, subject=1, report=stages.append)
+    return found, folder, stages
 
 
 def test_the_patient_is_the_demo_populations(run):
@@ -56,13 +57,15 @@ def test_the_figures_are_those_of_the_files(run):
 
     found, _, _ = run
     brain, truth = voxels(found.files["brain"]) > 0, voxels(found.files["truth"]) > 0
-    score, mask = voxels(found.files["score"]), voxels(found.files["fpr05"]) > 0
-    assert found.auc == pytest.approx(roc_auc_score(truth[brain], score[brain]), abs=1e-3)
-    assert found.dice == pytest.approx(f1_score(truth[brain], mask[brain]))
-    assert found.sensitivity == pytest.approx((mask & truth).sum() / truth.sum())
-    assert found.false_positive_rate == pytest.approx((mask & ~truth & brain).sum() / (brain & ~truth).sum())
+    assert found.auc == pytest.approx(roc_auc_score(truth[brain], voxels(found.files["score"])[brain]), abs=1e-3)
     assert found.lesion_ml == pytest.approx(truth.sum() * VOXEL**3 / 1000)
-    assert found.detected_ml == pytest.approx(mask.sum() * VOXEL**3 / 1000)
+    assert list(found.at_limit) == ["0.01", "0.05", "0.1"]
+    for figures, file in zip(found.at_limit.values(), ("fpr01", "fpr05", "fpr10"), strict=True):
+        mask = voxels(found.files[file]) > 0
+        assert figures["dice"] == pytest.approx(f1_score(truth[brain], mask[brain]))
+        assert figures["sensitivity"] == pytest.approx((mask & truth).sum() / truth.sum())
+        assert figures["false_positive_rate"] == pytest.approx((mask & ~truth & brain).sum() / (brain & ~truth).sum())
+        assert figures["detected_ml"] == pytest.approx(mask.sum() * VOXEL**3 / 1000)
 
 
 def test_everything_is_written_and_named(run):
@@ -71,17 +74,19 @@ def test_everything_is_written_and_named(run):
     assert Path(found.files["figure"]).read_bytes().startswith(b"\x89PNG")
     assert list(found.seconds) == stages
     text = "\n".join(found.lines())
-    for expected in (f"{found.auc:.3f}", f"{found.dice:.3f}", f"{found.sensitivity:.3f}", found.files["figure"]):
-        assert expected in text
+    for expected in (found.auc, *(figures["dice"] for figures in found.at_limit.values())):
+        assert f"{expected:.3f}" in text
+    assert found.files["figure"] in text
 
 
 def test_the_command_says_the_same(run, prior, tmp_path, capsys):
     found, _, _ = run
     directory = lc.save_model(prior, tmp_path / "prior", card="A random network for tests.\n")
-    command = ["demo", str(tmp_path / "out"), "--prior", str(directory), "--voxel-size", f"{VOXEL:g}", "--subject", "1"]
+    command = ["demo", str(tmp_path / "out"), "--patient", "phantom", "--prior", str(directory)]
+    command += ["--voxel-size", f"{VOXEL:g}", "--subject", "1"]
     assert main([*command, "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
-    assert (facts["auc"], facts["dice"]) == (found.auc, found.dice)
+    assert (facts["auc"], facts["at_limit"]) == (found.auc, found.at_limit)
     assert main(command) == 0  # a second demo replaces the first
     assert capsys.readouterr().out.rstrip().endswith("Research software, not a medical device.")
 
@@ -89,9 +94,23 @@ def test_the_command_says_the_same(run, prior, tmp_path, capsys):
 def test_a_prior_without_thresholds_is_refused(prior, tmp_path):
     vae = tiny_vae((40, 44), metadata=replace(prior.metadata, calibration=None))
     with pytest.raises(ValueError, match="calibration"):
-        demo(tmp_path, prior=vae, voxel_size=VOXEL)
-    with pytest.raises(ValueError, match="contrast"):
-        demo(tmp_path, contrast="FLAIR")
+        demo(tmp_path, patient="phantom", prior=vae, voxel_size=VOXEL)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"contrast": "FLAIR"}, "contrast: got 'FLAIR'"),
+        ({"contrast": "T2w"}, "expected T1w for patient 'template'; phantom has it"),
+        ({"patient": "sheep"}, "patient: got 'sheep', expected one of .'phantom', 'template'."),
+    ],
+)
+def test_a_patient_that_is_not_there_is_refused(options, message, tmp_path, capsys):
+    with pytest.raises(ValueError, match=message):
+        demo(tmp_path / "out", **options)
+    assert main(["demo", str(tmp_path / "out"), *(f"--{name}={value}" for name, value in options.items())]) == 2
+    assert "--" + next(iter(options)) in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_missing_library_is_said_before_any_work(prior, tmp_path, monkeypatch):
@@ -102,9 +121,10 @@ def test_a_missing_library_is_said_before_any_work(prior, tmp_path, monkeypatch)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("contrast", sorted(EMBEDDED))
-def test_the_embedded_prior_finds_the_lesion(contrast, tmp_path):
-    found = demo(tmp_path, contrast=contrast, voxel_size=2.0)
+@pytest.mark.parametrize(("patient", "contrast"), [(who, what) for who, its in PATIENTS.items() for what in its])
+def test_the_embedded_prior_finds_the_lesion(patient, contrast, tmp_path):
+    found = demo(tmp_path, patient=patient, contrast=contrast, voxel_size=2.0)
     assert found.lesion == LESION[contrast]
+    assert found.prior == PATIENTS[patient][contrast]
     assert found.auc > 0.7
-    assert found.sensitivity > found.false_positive_rate
+    assert found.at_limit["0.05"]["sensitivity"] > found.at_limit["0.05"]["false_positive_rate"]

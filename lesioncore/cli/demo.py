@@ -14,18 +14,21 @@ from lesioncore.cli.output import NOTE, Output, Report, UsageError
 
 @dataclass(frozen=True)
 class Demo:
-    """Simulate a patient that no prior has seen, find the lesion, and show how well that went.
+    """Find a simulated lesion in a head or brain that no prior has seen, and show how well that went.
 
     Parameters
     ----------
     out : Path
         Folder for the files; those of an earlier demo are replaced.
-    contrast : str
-        Image contrast; decides the embedded prior.
+    patient : str
+        template is a T1w head with its skull and the average brain of 152 people (ICBM152), restored by real-t1 as a
+        raw scan; phantom is a simulated brain without a skull.
+    contrast : str, optional
+        Image contrast; when absent T1w for the template, which has no other, and T2w for the phantom.
     lesion : str, optional
         Kind of lesion; glioma for T2w and stroke for T1w when absent.
     subject : int
-        Number of the simulated patient, from 0.
+        Number of the patient, from 0.
     voxel_size : float
         Voxel size of the scan in mm, 0.5 to 8.
     prior : str, optional
@@ -37,7 +40,8 @@ class Demo:
     """
 
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")] = Path("lesioncore-demo")
-    contrast: Literal["T2w", "T1w"] = "T2w"
+    patient: Literal["template", "phantom"] = "template"
+    contrast: Annotated[Literal["T1w", "T2w"] | None, tyro.conf.arg(metavar="{T1w,T2w}", help_behavior_hint="")] = None
     lesion: Annotated[
         Literal["glioma", "stroke"] | None, tyro.conf.arg(metavar="{glioma,stroke}", help_behavior_hint="")
     ] = None
@@ -49,7 +53,7 @@ class Demo:
 
     def run(self, output: Output) -> Report:
         """Run the demo and print what came of it."""
-        from lesioncore.demo import EMBEDDED, demo
+        from lesioncore.demo import PATIENTS, check_patient, demo
         from lesioncore.restore import resolve_device
 
         resolve_device(self.device)  # its error, before seconds of work
@@ -57,10 +61,15 @@ class Demo:
             raise UsageError(f"--subject: got {self.subject}, expected a whole number of at least 0")
         if not 0.5 <= self.voxel_size <= 8.0:
             raise UsageError(f"--voxel-size: got {self.voxel_size:g}, expected millimetres between 0.5 and 8")
+        try:
+            contrast = check_patient(self.patient, self.contrast)
+        except ValueError as error:
+            raise UsageError(f"--{error}") from error
         found = demo(
             self.out,
-            prior=open_prior(self.prior or EMBEDDED[self.contrast]),
-            contrast=self.contrast,
+            patient=self.patient,
+            prior=open_prior(self.prior or PATIENTS[self.patient][contrast]),
+            contrast=contrast,
             lesion=self.lesion,
             subject=self.subject,
             voxel_size=self.voxel_size,

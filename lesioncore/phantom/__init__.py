@@ -2,6 +2,7 @@
 
 from lesioncore.phantom.config import PhantomConfig
 from lesioncore.phantom.dataset import write_dataset
+from lesioncore.phantom.head import template_head
 from lesioncore.phantom.simulate import Phantom, simulate
 
-__all__ = ["Phantom", "PhantomConfig", "simulate", "write_dataset"]
+__all__ = ["Phantom", "PhantomConfig", "simulate", "template_head", "write_dataset"]

@@ -27,16 +27,18 @@ class Phantom:
     Attributes
     ----------
     image : float32 `[X, Y, Z]`
-        Skull-stripped scan in RAS+ order; whole numbers in arbitrary scanner units, exactly 0 outside the brain and at
-        least 1 inside.
+        Scan in RAS+ order; whole numbers in arbitrary scanner units. That of :func:`simulate` is skull-stripped:
+        exactly 0 outside the brain and at least 1 inside.
     brain_mask, lesion_mask : bool `[X, Y, Z]`
         The lesion's mask holds the voxels of which more than half is lesion; it lies inside the brain's.
     affine : float64 `[4, 4]`
-        Voxel indices to millimetres (MNI).
+        Voxel indices to millimetres of `space`.
     tissue : float32 `[3, X, Y, Z]`
         Fractions of cerebrospinal fluid, grey and white matter before the lesion; they sum to 1 in the brain.
     parameters : dict
         Every random draw of interest, JSON-able.
+    space : {"mni", "scanner"}
+        Where the affine leads.
     """
 
     image: Array
@@ -45,9 +47,10 @@ class Phantom:
     affine: NDArray[np.float64]
     tissue: Array
     parameters: dict[str, Any]
+    space: str = "mni"
 
     def nifti(self, name: str = "image") -> nib.nifti1.Nifti1Image:
-        """Return `image` (int16), `brain_mask` or `lesion_mask` (uint8) as a NIfTI image in MNI space.
+        """Return `image` (int16), `brain_mask` or `lesion_mask` (uint8) as a NIfTI image.
 
         Raises
         ------
@@ -59,8 +62,8 @@ class Phantom:
         data = getattr(self, name).astype(np.int16 if name == "image" else np.uint8)
         image = nib.nifti1.Nifti1Image(data, self.affine)
         image.header.set_xyzt_units("mm", "sec")
-        image.set_sform(self.affine, code="mni")
-        image.set_qform(self.affine, code="mni")
+        image.set_sform(self.affine, code=self.space)
+        image.set_qform(self.affine, code=self.space)
         return image
 
 

@@ -79,7 +79,8 @@ def sample_linear(values: Array, coordinates: Array) -> Array:
     return np.asarray(interpolate(values, coordinates, order=1, mode="nearest", output=np.float32), dtype=np.float32)
 
 
-def _read_maps() -> tuple[Array, Array, Array, NDArray[np.float64]]:
+def read_maps() -> tuple[Array, Array, Array, NDArray[np.float64]]:
+    """T1w intensity, grey and white matter (0 to 1) of the ICBM152 template at 1 mm, `[X, Y, Z]`, and their affine."""
     # nilearn's public loaders rescale and mask these maps, which takes seconds and removes grey matter's outer tail.
     try:
         import nilearn
@@ -127,7 +128,7 @@ def _lateral_ventricles(csf: Array, origin: NDArray[np.float64]) -> NDArray[np.b
 def load_template() -> Template:
     """Read the ICBM152 maps and derive what the simulation samples from (about two seconds, then cached)."""
     ndimage = scipy_ndimage()
-    t1, grey, white, affine = _read_maps()
+    t1, grey, white, affine = read_maps()
     origin = affine[:3, 3].astype(np.float64)
     brain = t1 > 0
     csf = np.clip(1.0 - grey - white, 0.0, 1.0)
