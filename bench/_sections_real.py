@@ -67,23 +67,25 @@ def real() -> list[str]:
 
 
 def extraction() -> list[str]:
-    facts = read("extraction")
+    facts, tool = read("extraction"), read("extraction_deepbet")
     lines = [
         "",
         "**Brain extraction** of heads that its training has not seen (`python bench/extraction.py IXI_FOLDER --every"
         " 10 --offset 9`): Dice of the conventional mask and of the core, which detection uses, mean and the worst"
         " head; the core's volume relative to the true one. The reference is a network's masks and regions on T1w;"
-        " *rendered*: the same anatomy in a contrast and on a scanner that are simulated:",
+        " *rendered*: the same anatomy in a contrast and on a scanner that are simulated. Beside it the mask of deepbet"
+        " 1.0.2, which is made for T1w heads as scanners store them (`--tool deepbet`):",
         "",
-        "| T1w heads | number | mask | core | core's volume |",
-        "|---|---|---|---|---|",
+        "| T1w heads | number | mask | core | core's volume | deepbet's mask |",
+        "|---|---|---|---|---|---|",
     ]
     for name, figures in facts["summary"].items():
-        mask, core = (figures[f"dice_{what}"] for what in ("mask", "core"))
+        mask, core, other = figures["dice_mask"], figures["dice_core"], tool["summary"][name]["dice_mask"]
         ratio = [row["core_volume"] / row["true_core_volume"] for row in facts["scans"][name]]
         lines.append(
             f"| {name} | {len(ratio)} | {mask['mean']:.3f} ({mask['worst']:.3f}) |"
             f" {core['mean']:.3f} ({core['worst']:.3f}) | {sum(ratio) / len(ratio):.2f} |"
+            f" {other['mean']:.3f} ({other['worst']:.3f}) |"
         )
     return lines
 

@@ -3,10 +3,11 @@
 Where there are MUSE regions, the same anatomy is also rendered in other contrasts, and the core is judged as well.
 
     python bench/extraction.py IXI_FOLDER --every 10 --offset 9     # the people whom training holds out
+    python bench/extraction.py IXI_FOLDER --every 10 --offset 9 --tool deepbet    # the same by an installed tool
     python bench/extraction.py FOLDER --only-upright                # any BIDS folder; Dice where it has masks
 
 Masks are looked for as ``derivatives/*/sub-*/anat/*_desc-brain_mask.nii.gz``, MUSE regions beside them. Prints a line
-for each scan and writes ``extraction.json``.
+for each scan and writes ``extraction.json``, or ``extraction_TOOL.json``.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from scipy import ndimage
 from lesioncore.data.nifti import load_image
 from lesioncore.data.orientation import Orientation
 from lesioncore.preprocess.brain_network import WEIGHTS
+from lesioncore.preprocess.external import TOOLS, tool_mask
 from lesioncore.preprocess.extraction import extract_brain, head_or_brain
 from lesioncore.preprocess.pipeline import volume_ml
 
@@ -66,6 +68,19 @@ def variants(scan: Voxels, truth: dict[str, Voxels], size: float) -> Iterator[tu
 def rendered(head: Head, truth: dict[str, Voxels], number: int) -> Iterator[tuple[str, Voxels, dict[str, Voxels]]]:
     for contrast in ("T1w", "T2w", "FLAIR"):
         yield f"rendered {contrast}", render_brain(head, contrast, Draws(number), whole=True).numpy(), truth
+
+
+def measure_tool(scan: Voxels, affine: Voxels, truth: dict[str, Voxels], tool: str) -> dict[str, float | str]:
+    """Figures of an installed tool's mask, from starting its program on; a mask that it does not make is empty."""
+    began = time.perf_counter()
+    try:
+        mask = tool_mask(tool, scan, affine)
+    except RuntimeError:
+        mask = np.zeros(scan.shape, bool)
+    row: dict[str, float | str] = {"seconds": time.perf_counter() - began, "volume": volume_ml(mask, affine)}
+    if "mask" in truth:
+        row |= {"dice_mask": dice(mask, truth["mask"]), "true_mask_volume": volume_ml(truth["mask"], affine)}
+    return row
 
 
 def measure(scan: Voxels, affine: Voxels, truth: dict[str, Voxels], weights: Path) -> dict[str, float | str]:
@@ -107,10 +122,12 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="take every n-th scan")
     parser.add_argument("--offset", type=int, default=0, help="from this one on")
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
+    parser.add_argument("--tool", choices=sorted(TOOLS), help="measure this program in place of ours")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only-upright", action="store_true")
-    parser.add_argument("--out", type=Path, default=RESULTS / "extraction.json")
+    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    out = options.out or RESULTS / ("extraction.json" if options.tool is None else f"extraction_{options.tool}.json")
     torch.set_num_threads(options.threads)
     rows: dict[str, list[dict[str, Any]]] = {}
     for folder in options.folders:
@@ -125,7 +142,10 @@ def main() -> None:
                 cases += variants(scan, truth, min(orientation.voxel_size))
                 cases += rendered(head, truth, number) if head is not None else ()
             for name, volume, masks in cases:
-                row = measure(volume, affine, masks, options.weights)
+                if options.tool is None:
+                    row = measure(volume, affine, masks, options.weights)
+                else:
+                    row = measure_tool(volume, affine, masks, options.tool)
                 rows.setdefault(name, []).append({"scan": file.name, "voxel_size": orientation.voxel_size, **row})
                 figures = "  ".join(f"{k} {v if isinstance(v, str) else format(v, '.3f')}" for k, v in row.items())
                 print(f"{file.name:32s} {name:20s} {figures}", flush=True)
@@ -139,7 +159,7 @@ def main() -> None:
     }
     for name, figures in summary.items():
         print(name, {k: {n: round(x, 4) for n, x in v.items()} for k, v in figures.items()})
-    write_json(options.out, {"environment": environment("cpu"), "summary": summary, "scans": rows})
+    write_json(out, {"environment": environment("cpu"), "summary": summary, "scans": rows})
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@
 
 A prior is NAME:CONTRAST[:STEPS], with other steps of preprocessing than its own behind the second colon.
 
-Writes ``real_<contrast>.json``, figures alone. What the folder holds is in ``_real_data.py``. Thresholds are those that
+Writes ``real_<contrast>.json``, figures alone; rows of priors that are not measured stay there, each with its commit
+and date. What the folder holds is in ``_real_data.py``. Thresholds are those that
 each prior carries. The comparisons, and a prior with other steps, are given theirs on the people by whom ``real-*`` are
 calibrated (``lesioncore.training.real.calibration_people``), with the same unit, spread map and asymmetry as MAP; the
 projection with smoothing that keeps edges, as MAP's does, and with plain. What is in the work folder is not scored
@@ -15,6 +16,7 @@ again.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -127,6 +129,7 @@ def run(
     return {
         "prior": prior.metadata.name,
         "preprocess": list(methods["MAP"].steps),
+        **environment(options.device),
         "healthy": groups,
         "patients": judged,
     }
@@ -149,7 +152,12 @@ def main() -> None:
         other = parse_steps(steps[0].replace("+", ",")) if steps else None
         found.setdefault(contrast, []).append(run(name, contrast, other, Path(data), options))
     for contrast, rows in found.items():
-        write_json(options.out / f"real_{contrast}.json", {**environment(options.device), "priors": rows})
+        file = options.out / f"real_{contrast}.json"
+        measured = {(row["prior"], *row["preprocess"]) for row in rows}
+        kept = json.loads(file.read_text())["priors"] if file.exists() else []
+        others = [row for row in kept if (row["prior"], *row["preprocess"]) not in measured]
+        order = sorted(others + rows, key=lambda row: row["prior"].startswith("phantom"))
+        write_json(file, {**environment(options.device), "priors": order})
 
 
 if __name__ == "__main__":
