@@ -58,7 +58,7 @@ class ImplantSubject(Subject):
         image = load_image(self.scan)
         values = image.get_fdata(dtype=np.float32)
         affine = np.asarray(image.affine, dtype=np.float64)
-        found = _prepared(self.scan)
+        found = prepared(self.scan)
         rng = np.random.default_rng(self.seed)
         millilitres = abs(float(np.linalg.det(affine[:3, :3]))) / 1000
         for number in rng.permutation(len(self.shapes)):
@@ -91,7 +91,7 @@ def _preprocessed(subject: Subject, steps: tuple[Step, ...], grid: SliceGrid) ->
 
 
 @lru_cache(maxsize=4)
-def _prepared(scan: Path) -> PreprocessedScan:
+def prepared(scan: Path) -> PreprocessedScan:
     image = load_image(scan)
     affine = np.asarray(image.affine, dtype=np.float64)
     return preprocess(image.get_fdata(dtype=np.float32), affine, steps=("extract", "register"))

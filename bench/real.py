@@ -1,4 +1,4 @@
-"""Detection on real heads: healthy people of unseen scanners, implanted real lesion shapes, multiple sclerosis.
+"""Detection on real heads: healthy people of unseen scanners, implanted strokes and gliomas, multiple sclerosis.
 
     LESIONCORE_REAL_DATA=folder python bench/real.py --work runs               # the embedded priors
     LESIONCORE_REAL_DATA=folder python bench/real.py --work runs --priors mine:T1w other:T2w:extract+register
@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from _bench import RESULTS, GridIntensity, SharedProjection, SharedRestoration, environment, write_json
 from _real_data import BRIGHT, PreprocessedOnce, heads, implants, multiple_sclerosis
+from _real_gliomas import gliomas
 from lesioncore.training.real import Build, calibration_people
 
 import lesioncore as lc
@@ -118,6 +119,7 @@ def run(
         print(f"  {contrast} {name} healthy, {group}: {groups[group]['fpr']['MAP']}", flush=True)
     patients = {
         "implanted strokes": implants(root, contrast, options.implants),
+        "implanted gliomas": gliomas(root, contrast, options.implants),
         "multiple sclerosis": multiple_sclerosis(root, contrast),
     }
     judged = {}

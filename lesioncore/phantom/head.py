@@ -22,7 +22,7 @@ _TILT_DEG, _SHIFT_MM = 12.0, 15.0  # largest, about and along each axis
 _BIAS, _TEXTURE, _SNR, _GAIN = 0.12, 0.02, 30.0, 400.0
 
 # The mean brain as it is.
-_MEAN_ANATOMY = PhantomConfig(
+MEAN_ANATOMY = PhantomConfig(
     rotation_deg=0.0,
     scale=0.0,
     shift_mm=0.0,
@@ -69,14 +69,14 @@ def template_head(subject: int, *, lesion: str | None = "stroke", voxel_size: fl
     check_arguments("demo", "T1w", lesion, voxel_size)
     lesion_seed, scanner_seed = np.random.SeedSequence([SPLITS["demo"], subject]).spawn(2)
     rng = np.random.default_rng(scanner_seed)
-    anatomy, axes = Anatomy(np.random.default_rng(0), _MEAN_ANATOMY), grid_axes(voxel_size)
+    anatomy, axes = Anatomy(np.random.default_rng(0), MEAN_ANATOMY), grid_axes(voxel_size)
     tissue = anatomy.tissue(voxel_size)
     t1, _, white, affine = read_maps()
     points = np.stack(np.meshgrid(*axes, indexing="ij")).reshape(3, -1) - affine[:3, 3:]
     signal = sample_linear(t1 / t1[white > 0.9].mean(), points.astype(np.float32)).reshape(tissue.mask.shape)
     lesion_mask, drawn = np.zeros(tissue.mask.shape, bool), None
     if lesion is not None:
-        plan = plan_lesion(lesion, lesion_seed, anatomy, _MEAN_ANATOMY)
+        plan = plan_lesion(lesion, lesion_seed, anatomy, MEAN_ANATOMY)
         maps = plan.maps(tissue, axes, voxel_size)
         mean = SEQUENCES["T1w"]
         levels = Levels(mean.csf[0], mean.grey[0], mean.white[0], mean.deep[0], mean.regional, 0.0)
