@@ -9,7 +9,9 @@ Healthy heads (``_real_data.py``), extracted and registered, are corrected by ``
 - ``left``: how much of a known field's standard deviation (logarithm, in the brain) stays, less what is taken off the
   head without it;
 - ``lost``: how much of a ball's contrast (radius 38 mm, at two places, 1.6 times the intensity on T2w and FLAIR, .7
-  times on T1w) is taken off with the field, the mean of both.
+  times on T1w) is taken off with the field, the mean of both;
+- ``glioma``: the same of implanted gliomas (``_real_gliomas.py``) above 25 ml that change the intensity by a tenth or
+  more, their mean.
 
 Writes ``bias.json``.
 """
@@ -27,6 +29,7 @@ import SimpleITK as sitk
 import torch
 from _bench import RESULTS, environment, write_json
 from _real_data import BRIGHT, heads
+from _real_gliomas import GliomaSubject, gliomas
 
 from lesioncore.data.grid import SliceGrid
 from lesioncore.preprocess.bias import correct_bias
@@ -35,6 +38,8 @@ from lesioncore.preprocess.template import brain_template
 from lesioncore.subjects import Loaded
 
 BALLS, RADIUS = ((-35.0, -20.0, 25.0), (35.0, 25.0, 15.0)), 38.0  # mm in the template's space
+
+GRID = SliceGrid(2.0, (100, 100))
 
 Correction = Callable[[np.ndarray, Loaded], np.ndarray]
 """Logarithm of the field of values on a scan's grid."""
@@ -53,7 +58,9 @@ def n4(values: np.ndarray, scan: Loaded) -> np.ndarray:
     return sitk.GetArrayFromImage(found.GetLogBiasFieldAsImage(image))
 
 
-def figures(scan: Loaded, correction: Correction, bright: bool) -> dict[str, float]:
+def figures(
+    scan: Loaded, correction: Correction, bright: bool, ill: list[tuple[np.ndarray, np.ndarray]]
+) -> dict[str, float]:
     values, brain = np.asarray(scan.volume, dtype=np.float32), np.asarray(scan.mask)
     indices = np.argwhere(brain)
     places = apply(scan.to_template @ scan.affine, indices)
@@ -71,12 +78,32 @@ def figures(scan: Loaded, correction: Correction, bright: bool) -> dict[str, flo
         ball[tuple(indices[np.linalg.norm(places - centre, axis=1) < RADIUS].T)] = True
         taken = correction(np.where(ball, values * factor, values), scan) - own
         lost.append(float((taken[ball].mean() - taken[brain & ~ball].mean()) / np.log(factor)))
+    gliomas = []
+    for changed, lesion in ill:
+        taken = correction(changed, scan) - own
+        contrast = float(np.log(np.maximum(changed, 1e-3) / np.maximum(values, 1e-3))[lesion].mean())
+        gliomas.append(float(taken[lesion].mean() - taken[brain & ~lesion].mean()) / contrast)
     return {
+        **({"glioma": float(np.mean(gliomas))} if gliomas else {}),
         "white_matter": spread_of_white_matter(values * np.exp(-own), brain, places),
         "left": float(rest.std() / known[brain].std()),
         "lost": float(np.mean(lost)),
         "seconds": seconds,
     }
+
+
+def ill_heads(scan: Loaded, subjects: list[GliomaSubject]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Values and lesion of a head with each glioma that is large and changes the intensity enough."""
+    found = []
+    millilitres = abs(float(np.linalg.det(scan.affine[:3, :3]))) / 1000
+    for subject in subjects:
+        loaded = subject.load(GRID)
+        values = loaded.volume.get_fdata(dtype=np.float32)
+        lesion = loaded.lesion & scan.mask & (scan.volume > 0)
+        change = np.log(np.maximum(values[lesion], 1e-3) / np.maximum(np.asarray(scan.volume)[lesion], 1e-3)).mean()
+        if lesion.sum() * millilitres > 25 and abs(change) >= 0.1:
+            found.append((values, lesion))
+    return found
 
 
 def spread_of_white_matter(values: np.ndarray, brain: np.ndarray, places: np.ndarray) -> float:
@@ -102,10 +129,12 @@ def main() -> None:
     found: dict[str, dict[str, dict[str, list[float]]]] = {}
     for contrast, bright in BRIGHT.items():
         rows: dict[str, dict[str, list[float]]] = {name: {} for name in methods}
+        everyone = gliomas(Path(data), contrast, 3)
         for subject in [one for group in heads(Path(data), contrast).values() for one in group[: options.people]]:
-            scan = subject.load(SliceGrid(2.0, (100, 100))).preprocess(("extract", "register"))
+            scan = subject.load(GRID).preprocess(("extract", "register"))
+            ill = ill_heads(scan, [one for one in everyone if one.scan == subject.scan])
             for name, method in methods.items():
-                for key, value in figures(scan, method, bright).items():
+                for key, value in figures(scan, method, bright, ill).items():
                     rows[name].setdefault(key, []).append(round(value, 4))
             print(
                 subject.id, {name: {key: row[-1] for key, row in its.items()} for name, its in rows.items()}, flush=True

@@ -60,7 +60,7 @@ def test_the_contrast_does_not_matter(scan):
 @pytest.mark.parametrize("shift", [60.0, -60.0])
 @pytest.mark.parametrize("biased", [False, True])
 def test_a_large_lesion_stays(scan, shift, biased):
-    """A fifth of the brain, and a quarter of its intensity: the hardest kind, too little for another tissue."""
+    """An eighth of the brain, and a quarter of its intensity: the hardest kind, too little for another tissue."""
     values, affine, brain = scan
     weight = lesion_of(affine, values.shape)
     ill = np.where(brain, np.maximum(values + shift * weight, 5), 0)
@@ -70,7 +70,7 @@ def test_a_large_lesion_stays(scan, shift, biased):
         correct_bias(ill * field, affine, brain, HERE)[1] / correct_bias(values * field, affine, brain, HERE)[1]
     )
     true = np.log(ill[core] / np.maximum(values[core], 5)).mean()
-    assert abs(change[core].mean() - change[rest].mean()) < 0.3 * abs(true)
+    assert abs(change[core].mean() - change[rest].mean()) < 0.1 * abs(true)
 
 
 def test_pose_storage_order_and_voxels_change_nothing(scan):

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lesioncore.phantom.anatomy import Anatomy, grid_axes
+from lesioncore.phantom.anatomy import Anatomy, Tissue, grid_axes
 from lesioncore.phantom.config import PhantomConfig
 from lesioncore.phantom.contrast import SEQUENCES, Levels
-from lesioncore.phantom.fields import Array, random_field
+from lesioncore.phantom.fields import Array, Axes, random_field
 from lesioncore.phantom.lesions import plan_lesion
 from lesioncore.phantom.simulate import SPLITS, Phantom, check_arguments, check_index
 from lesioncore.phantom.template import FIELD_HIGH, FIELD_LOW, read_maps, sample_linear, scipy_ndimage
@@ -69,25 +69,10 @@ def template_head(subject: int, *, lesion: str | None = "stroke", voxel_size: fl
     check_arguments("demo", "T1w", lesion, voxel_size)
     lesion_seed, scanner_seed = np.random.SeedSequence([SPLITS["demo"], subject]).spawn(2)
     rng = np.random.default_rng(scanner_seed)
-    anatomy, axes = Anatomy(np.random.default_rng(0), MEAN_ANATOMY), grid_axes(voxel_size)
-    tissue = anatomy.tissue(voxel_size)
-    t1, _, white, affine = read_maps()
-    points = np.stack(np.meshgrid(*axes, indexing="ij")).reshape(3, -1) - affine[:3, 3:]
-    signal = sample_linear(t1 / t1[white > 0.9].mean(), points.astype(np.float32)).reshape(tissue.mask.shape)
-    lesion_mask, drawn = np.zeros(tissue.mask.shape, bool), None
-    if lesion is not None:
-        plan = plan_lesion(lesion, lesion_seed, anatomy, MEAN_ANATOMY)
-        maps = plan.maps(tissue, axes, voxel_size)
-        mean = SEQUENCES["T1w"]
-        levels = Levels(mean.csf[0], mean.grey[0], mean.white[0], mean.deep[0], mean.regional, 0.0)
-        signal = plan.apply(signal, maps, levels, "T1w")
-        lesion_mask = maps.fraction > 0.5
-        drawn = {**plan.parameters(), "volume_ml": float(lesion_mask.sum()) * voxel_size**3 / 1000.0}
+    axes = grid_axes(voxel_size)
+    tissue, signal, lesion_mask, drawn = _brain(lesion, lesion_seed, axes, voxel_size)
     pad = round(_PAD_MM / voxel_size)
-    wide = [
-        np.concatenate([a[0] - voxel_size * np.arange(pad, 0, -1), a, a[-1] + voxel_size * np.arange(1, pad + 1)])
-        for a in axes
-    ]
+    wide = [axis[0] + voxel_size * np.arange(-pad, axis.size + pad) for axis in axes]
     brain, lesion_mask = np.pad(tissue.mask, pad), np.pad(lesion_mask, pad)
     head = _layers(np.pad(signal, pad), brain, voxel_size, random_field(rng, 8.0, FIELD_LOW, FIELD_HIGH, wide))
     bias, texture = (random_field(rng, spacing, FIELD_LOW, FIELD_HIGH, wide) for spacing in (80.0, 5.0))
@@ -106,6 +91,25 @@ def template_head(subject: int, *, lesion: str | None = "stroke", voxel_size: fl
         parameters={"subject": subject, "contrast": "T1w", "voxel_size_mm": voxel_size, "lesion": drawn, **parameters},
         space="scanner",
     )
+
+
+def _brain(
+    lesion: str | None, seed: np.random.SeedSequence, axes: Axes, voxel_size: float
+) -> tuple[Tissue, Array, NDArray[np.bool_], dict[str, Any] | None]:
+    """The template's tissue, its T1w signal (white matter 1) with a lesion, the lesion's mask and draws."""
+    anatomy = Anatomy(np.random.default_rng(0), MEAN_ANATOMY)
+    tissue = anatomy.tissue(voxel_size)
+    t1, _, white, affine = read_maps()
+    points = np.stack(np.meshgrid(*axes, indexing="ij")).reshape(3, -1) - affine[:3, 3:]
+    signal = sample_linear(t1 / t1[white > 0.9].mean(), points.astype(np.float32)).reshape(tissue.mask.shape)
+    if lesion is None:
+        return tissue, signal, np.zeros(tissue.mask.shape, bool), None
+    plan = plan_lesion(lesion, seed, anatomy, MEAN_ANATOMY)
+    maps, mean = plan.maps(tissue, axes, voxel_size), SEQUENCES["T1w"]
+    levels = Levels(mean.csf[0], mean.grey[0], mean.white[0], mean.deep[0], mean.regional, 0.0)
+    mask = maps.fraction > 0.5
+    drawn = {**plan.parameters(), "volume_ml": float(mask.sum()) * voxel_size**3 / 1000.0}
+    return tissue, plan.apply(signal, maps, levels, "T1w"), mask, drawn
 
 
 def _layers(signal: Array, brain: NDArray[np.bool_], voxel_size: float, variation: Array) -> Array:

@@ -17,7 +17,7 @@ _FEWEST = 200  # blocks, 13 ml: fewer say nothing of a field
 _SMALLEST = 1e-3  # share of the brain's median below which a value has no useful logarithm
 _CENTRE, _REACH = np.array([0.0, -18.0, 15.0]), 80.0  # mm in the template's space: the field's polynomial is about them
 _POWERS = [(i, j, k) for i in range(3) for j in range(3 - i) for k in range(3 - i - j)][1:]
-_ROUNDS, _ITERATIONS = 3, 8
+_ROUNDS, _ITERATIONS = 12, 8  # the rounds at most, until what informs the field settles
 _FLOOR = 0.01  # least prior probability of a tissue: an affine registration places none exactly
 _OUTSIDE = 0.02  # prior probability of what is no tissue, over the whole range of intensities
 _NARROWEST = 0.02  # least standard deviation of a tissue, in the logarithm
@@ -132,7 +132,9 @@ def _polynomial(logs: Array, places: Array, known: npt.NDArray[np.bool_], sizes:
             count = shares.sum(axis=0) + 1e-9
             means = (shares * flat[:, None]).sum(axis=0) / count
             spreads = np.sqrt((shares * (flat[:, None] - means) ** 2).sum(axis=0) / count).clip(_NARROWEST)
-        informs = _as_expected(flat - priors @ means, known, sizes)
+        before, informs = informs, _as_expected(flat - priors @ means, known, sizes)
+        if np.array_equal(informs, before):
+            break
     return coefficients
 
 
