@@ -41,10 +41,11 @@ def real() -> list[str]:
     lines += [
         "",
         "Patients: real strokes' shapes implanted into these heads where those strokes were, dark on T1w and bright"
-        " otherwise; the phantom's gliomas implanted into them (4 to 160 ml; on T1w much of them looks like grey matter);"
-        " and three people with multiple sclerosis (Open MS data), whose lesions are mostly smaller than what λ and"
-        " smoothing are tuned to. `phantom-*` were measured before the bias correction's latest form. All methods of a prior have its unit, kind of map and asymmetry"
-        " (*lesions of both sides*: `--asymmetry 0`); MAP's smoothing keeps edges, the projection's where it says so:",
+        " otherwise; the phantom's gliomas implanted into them (4 to 160 ml; on T1w much of them looks like grey"
+        " matter); and three people with multiple sclerosis (Open MS data), whose lesions are mostly smaller than what"
+        " λ and smoothing are tuned to. `phantom-*` were measured before the bias correction's latest form. All methods"
+        " of a prior have its unit, kind of map and asymmetry (*lesions of both sides*: `--asymmetry 0`); MAP's"
+        " smoothing keeps edges, the projection's where it says so:",
         "",
         "| prior, preprocessing | patients | method | AUC | Dice at 1 / 5 / 10 % | % above, outside lesions |"
         " best Dice (label-using) |",
