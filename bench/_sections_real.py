@@ -120,9 +120,9 @@ def changed() -> list[str]:
     facts = read("real_changes")
     lines = [
         "",
-        "**The same head, changed** (`python bench/real_changes.py`): raw heads with an implant through `lesioncore"
-        " restore`; the volume detected at the 5 % limit relative to that of the unchanged head, of each head; Dice of"
-        " both detections, and with the implant, medians:",
+        "**The same head, changed** (`python bench/real_changes.py`, before the bias correction's latest form): raw"
+        " heads with an implant through `lesioncore restore`; the volume detected at the 5 % limit relative to that of"
+        " the unchanged head, of each head; Dice of both detections, and with the implant, medians:",
         "",
         "| | change | volume relative to unchanged | Dice with unchanged | Dice with implant |",
         "|---|---|---|---|---|",

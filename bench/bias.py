@@ -119,7 +119,7 @@ def spread_of_white_matter(values: np.ndarray, brain: np.ndarray, places: np.nda
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--people", type=int, default=6, help="heads of each contrast and group")
+    parser.add_argument("--people", type=int, default=3, help="heads of each contrast and group")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     data = os.environ.get("LESIONCORE_REAL_DATA")

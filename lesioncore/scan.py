@@ -371,6 +371,8 @@ def check_several(healthy: Sequence[Any], masks: Sequence[Any] | None) -> None:
         )
     if len(healthy) == 0:
         raise ValueError("healthy: got no scans, expected at least one")
+    if isinstance(masks, str):
+        raise ValueError(f"masks: got {masks!r} alone, expected one for each scan; give [{masks!r}] * len(healthy)")
     if masks is not None and len(masks) != len(healthy):
         raise ValueError(f"masks: got {len(masks)}, expected one for each of {len(healthy)} scans")
 

@@ -142,6 +142,13 @@ def test_a_list_of_scans_takes_one_tool(installed, scan):
     assert np.array_equal(np.asanyarray(one.brain_mask.dataobj), np.asanyarray(two.brain_mask.dataobj)[::-1])
 
 
+def test_calibration_wants_a_tool_for_each_scan(installed, scan):
+    installed("deepbet")
+    image, prior = nib.Nifti1Image(*scan), tiny_vae((24, 20), metadata=tiny_metadata())
+    with pytest.raises(ValueError, match=r"masks: got 'deepbet' alone.*\['deepbet'\] \*"):
+        lc.calibrate(prior, [image] * 7, masks="deepbet")
+
+
 def test_the_commands_take_a_tool_for_a_folder(installed, tmp_path):
     one = simulated_head("T1w")
     level = float(np.percentile(one.stripped[one.brain], 1))

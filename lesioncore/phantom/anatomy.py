@@ -50,6 +50,17 @@ def _split(axes: Axes, parts: int) -> list[NDArray[np.float64]]:
     return split
 
 
+def turned(matrix: NDArray[np.float64], degrees: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A linear map `[3, 3]` followed by turns about each axis in their order."""
+    for axis, angle in enumerate(np.deg2rad(degrees)):
+        turn = np.eye(3)
+        i, j = (axis + 1) % 3, (axis + 2) % 3
+        turn[i, i] = turn[j, j] = np.cos(angle)
+        turn[i, j], turn[j, i] = -np.sin(angle), np.sin(angle)
+        matrix = turn @ matrix
+    return matrix
+
+
 @dataclass(frozen=True)
 class Tissue:
     """Tissue fractions on a grid, 0 outside the brain.
@@ -145,13 +156,7 @@ class Anatomy:
         return (csf * cortex).astype(np.float32), (grey * cortex).astype(np.float32), sulci.astype(np.float32)
 
     def _affine(self, points: Array) -> Array:
-        matrix = np.diag(self.scale)
-        for axis, angle in enumerate(np.deg2rad(self.rotation_deg)):
-            turn = np.eye(3)
-            i, j = (axis + 1) % 3, (axis + 2) % 3
-            turn[i, i] = turn[j, j] = np.cos(angle)
-            turn[i, j], turn[j, i] = -np.sin(angle), np.sin(angle)
-            matrix = turn @ matrix
+        matrix = turned(np.diag(self.scale), self.rotation_deg)
         inverse = np.linalg.inv(matrix).astype(np.float32)
         centre = _BRAIN_CENTRE.astype(np.float32)[:, None]
         return inverse @ (points - centre - self.shift_mm.astype(np.float32)[:, None]) + centre

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lesioncore.phantom.anatomy import Anatomy, Tissue, grid_axes
+from lesioncore.phantom.anatomy import Anatomy, Tissue, grid_axes, turned
 from lesioncore.phantom.config import PhantomConfig
 from lesioncore.phantom.contrast import SEQUENCES, Levels
 from lesioncore.phantom.fields import Array, Axes, random_field
@@ -128,11 +128,5 @@ def _pose(rng: np.random.Generator) -> tuple[NDArray[np.float64], dict[str, Any]
     """How the head lies in the scanner: a matrix from the template's world, and its draws."""
     angles, shift = rng.uniform(-_TILT_DEG, _TILT_DEG, 3), rng.uniform(-_SHIFT_MM, _SHIFT_MM, 3)
     pose = np.eye(4)
-    for axis, angle in enumerate(np.deg2rad(angles)):
-        turn = np.eye(4)
-        i, j = (axis + 1) % 3, (axis + 2) % 3
-        turn[i, i] = turn[j, j] = np.cos(angle)
-        turn[i, j], turn[j, i] = -np.sin(angle), np.sin(angle)
-        pose = turn @ pose
-    pose[:3, 3] += shift
+    pose[:3, :3], pose[:3, 3] = turned(np.eye(3), angles), shift
     return pose, {"tilt_deg": angles.tolist(), "shift_mm": shift.tolist()}

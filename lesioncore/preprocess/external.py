@@ -43,8 +43,8 @@ class Tool:
     source: str
 
     def command(self) -> str | None:
-        """Path of the program; None where it is not installed."""
-        return next((found for name in self.commands if (found := shutil.which(name))), None)
+        """Whole path of the program, which is run in another folder; None where it is not installed."""
+        return next((str(Path(found).absolute()) for name in self.commands if (found := shutil.which(name))), None)
 
 
 TOOLS = {
