@@ -136,7 +136,13 @@ def segmentation_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def train(options: BrainTraining) -> BrainNetwork:
-    """Train, validate and write the network; a line for each validation goes to stderr."""
+    """Train, validate and write the network; a line for each validation goes to stderr.
+
+    Raises
+    ------
+    FloatingPointError
+        If the loss is no longer a number. The weights on disk are then those of the last validation.
+    """
     torch.manual_seed(options.seed)
     heads = load_heads(options.folder, options.cache)
     learning, held_out = split(list(heads))
@@ -170,6 +176,11 @@ def train(options: BrainTraining) -> BrainNetwork:
         with torch.autocast("cpu", torch.bfloat16):
             logits = network(normalize(scan)[None])
         loss = segmentation_loss(logits, labels[None])
+        if not loss.isfinite():
+            raise FloatingPointError(
+                f"loss: got {float(loss.detach())} at step {step + 1}, expected a finite number; "
+                "lower learning_rate, or start from the weights that were written last"
+            )
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
