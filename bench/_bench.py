@@ -18,9 +18,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from lesioncore.data.stack import SliceStack
 from lesioncore.detectors import DeviationDetector, MAPDetector, ProjectionDetector
-from lesioncore.priors import PriorMetadata
-from lesioncore.scan import SliceStack
+from lesioncore.models import PriorMetadata
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"

@@ -24,10 +24,10 @@ from restore_speed import SHAPE, WEIGHT, paper_vae
 from torch import Tensor, nn
 
 import lesioncore as lc
-from lesioncore import _ops
-from lesioncore.batches import computing
-from lesioncore.engine import ElboGradient
-from lesioncore.precision import multiplying_in
+from lesioncore.engine.batches import computing
+from lesioncore.engine.gradient import ElboGradient
+from lesioncore.engine.precision import multiplying_in
+from lesioncore.ops import tv
 
 SLICES = 150
 
@@ -72,14 +72,14 @@ def loops(model: lc.VAE, device: str, slices: int) -> dict[str, Callable[[], obj
     y = torch.randn(slices, 1, *SHAPE, generator=generator).to(device)
     mask = torch.ones_like(y, dtype=torch.bool)
     x, out, d = y.clone(), torch.empty_like(y), torch.empty_like(y)
-    size, weight, dual = y.new_tensor([5e-3]), y.new_tensor([WEIGHT]), _ops.dual_like(y)
+    size, weight, dual = y.new_tensor([5e-3]), y.new_tensor([WEIGHT]), tv.dual_like(y)
     engine, held = ElboGradient(model), ElboGradient(model, hold_posterior=True)
 
     def prox() -> Tensor:
-        return _ops.tv_prox_(d, mask, weight, dual, out=out, iterations=30)
+        return tv.tv_prox_(d, mask, weight, dual, out=out, iterations=30)
 
     def paper() -> Tensor:
-        return _ops.restore_step_(x, y, engine(x)[1], mask, size, weight, out=out, clip=50.0)
+        return tv.restore_step_(x, y, engine(x)[1], mask, size, weight, out=out, clip=50.0)
 
     def with_prox(gradient: ElboGradient) -> Callable[[], object]:
         def step() -> Tensor:

@@ -23,8 +23,7 @@ from _bench import RESULTS, copies, environment, repeated, time_interleaved, wri
 from torch import Tensor
 from torch.nn import functional as F
 
-from lesioncore import _maps
-from lesioncore.precision import multiplying_in
+from lesioncore.engine.precision import multiplying_in
 
 SLOPE, ERROR_SLICES = 0.2, 4
 
@@ -77,23 +76,23 @@ def cases(maps: Maps) -> Iterator[Case]:
     large, small = maps.map(16, 200), maps.map(16, 99)
     image, bias = maps.map(1, 200), torch.randn(16, device=maps.device, dtype=maps.dtype)
     kernel, first, last = maps.kernel(16, 16), maps.kernel(16, 1), maps.kernel(1, 16)
-    signs = _maps.activate_(large.clone(), negative_slope=SLOPE)
+    signs = maps.activate_(large.clone(), negative_slope=SLOPE)
     signed = torch.ones_like(large).masked_fill_(F.leaky_relu(large) < 0, SLOPE)
 
     def act(x: Tensor) -> Tensor:
         return F.leaky_relu(x, SLOPE)
 
     def convolved(*arguments: Any, **options: Any) -> Tensor:
-        return _maps.convolve(*arguments, negative_slope=SLOPE, **options)[0]
+        return maps.convolve(*arguments, negative_slope=SLOPE, **options)[0]
 
     n = large.numel()
-    yield Case("enlarge", (16, 16), 200, {"x": small}, lambda x: _maps.enlarge(x, full), lambda x: larger(x, full), n)
+    yield Case("enlarge", (16, 16), 200, {"x": small}, lambda x: maps.enlarge(x, full), lambda x: larger(x, full), n)
     yield Case(
         "enlarge_adjoint",
         (16, 16),
         200,
         {"g": large},
-        lambda g: _maps.enlarge_adjoint(g, half),
+        lambda g: maps.enlarge_adjoint(g, half),
         lambda g: smaller(g, half),
         small.numel(),
     )
@@ -102,7 +101,7 @@ def cases(maps: Maps) -> Iterator[Case]:
         (16, 16),
         200,
         {"g": maps.map(16, 200)},
-        lambda g: _maps.activation_gradient(g, signs, negative_slope=SLOPE),
+        lambda g: maps.activation_gradient(g, signs, negative_slope=SLOPE),
         lambda g: torch.ops.aten.leaky_relu_backward(g, large[: len(g)].to(g.dtype), SLOPE, True),
         n,
     )
@@ -165,7 +164,7 @@ def cases(maps: Maps) -> Iterator[Case]:
         (16, 16),
         200,
         {"g": small, "w": kernel},
-        lambda g, w: _maps.convolve_down_adjoint(g, w, full),
+        lambda g, w: maps.convolve_down_adjoint(g, w, full),
         lambda g, w: strided_gradient(g, w, large[: len(g)].to(g.dtype)),
         n,
     )
@@ -179,7 +178,7 @@ def cases(maps: Maps) -> Iterator[Case]:
         2 * small.numel(),
     )
     wide, narrow = maps.map(32, 99), maps.kernel(16, 32)
-    wide_signs = _maps.activate_(wide.clone(), negative_slope=SLOPE)
+    wide_signs = maps.activate_(wide.clone(), negative_slope=SLOPE)
     wide_signed = torch.ones_like(wide).masked_fill_(F.leaky_relu(wide) < 0, SLOPE)
     yield Case(
         "convolve, activate",

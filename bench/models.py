@@ -28,20 +28,13 @@ from lesioncore.training.recipes import AAERecipe, AnoGANRecipe, GMVAERecipe, Re
 from lesioncore.training.train import train
 from scipy.special import logit
 
-from lesioncore.calibrate import calibrate
-from lesioncore.config import RestoreConfig
-from lesioncore.detectors import (
-    AAEConfig,
-    AnoGANConfig,
-    Detector,
-    LatentSearch,
-    UNetConfig,
-    make_detector,
-)
+from lesioncore.detectors import Detector, make_detector
 from lesioncore.metrics import ScoreHistogram, bootstrap_interval, dice
+from lesioncore.models import AAEConfig, AnoGANConfig, GMVAEConfig, LatentSearch, UNetConfig, VAEConfig, load_model
 from lesioncore.phantom import simulate, write_dataset
-from lesioncore.priors import GMVAEConfig, VAEConfig, load_model
-from lesioncore.scan import Scan, prepare
+from lesioncore.restoration.calibrate import calibrate
+from lesioncore.restoration.config import RestoreConfig
+from lesioncore.restoration.scan import Scan, prepare
 
 LESION = {"T2w": "glioma", "T1w": "stroke"}
 SIGN = {"T2w": 1, "T1w": -1}  # gliomas are bright in T2w, old strokes dark in T1w

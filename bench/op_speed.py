@@ -24,7 +24,7 @@ from _bench import RESULTS, Timing, copies, environment, repeated, time_interlea
 from torch import Tensor
 from torch.nn.functional import pad
 
-from lesioncore import _ops, reference
+from lesioncore.ops import reference, tv
 
 SHAPES = [(150, 1, 200, 200), (52, 1, 100, 100)]
 EPS, CLIP, ITERATIONS = 1e-3, 50.0, 30
@@ -169,16 +169,16 @@ class Inputs:
 
 def native_calls(i: Inputs, isotropic: bool) -> dict[str, Call]:
     def step(x: Tensor, out: Tensor | None) -> Tensor:
-        return _ops.restore_step_(x, i.y, *i.step, out=out, clip=CLIP, isotropic=isotropic, eps=EPS)
+        return tv.restore_step_(x, i.y, *i.step, out=out, clip=CLIP, isotropic=isotropic, eps=EPS)
 
     in_place = i.x.clone()
     return {
-        "tv_gradient": lambda: _ops.tv_gradient(i.x, i.y, out=i.out, isotropic=isotropic, eps=EPS),
-        "tv_value": lambda: _ops.tv_value(i.x, i.y, isotropic=isotropic, eps=EPS),
+        "tv_gradient": lambda: tv.tv_gradient(i.x, i.y, out=i.out, isotropic=isotropic, eps=EPS),
+        "tv_value": lambda: tv.tv_value(i.x, i.y, isotropic=isotropic, eps=EPS),
         "restore_step_": lambda: step(i.x, i.out),
         "restore_step_ in place": lambda: step(in_place, None),
-        "tv_prox_": lambda: _ops.tv_prox_(
-            i.x, i.mask, i.prox_weight, _ops.dual_like(i.x), out=i.out, isotropic=isotropic, iterations=ITERATIONS
+        "tv_prox_": lambda: tv.tv_prox_(
+            i.x, i.mask, i.prox_weight, tv.dual_like(i.x), out=i.out, isotropic=isotropic, iterations=ITERATIONS
         ),
     }
 

@@ -20,12 +20,12 @@ from quality import LESION
 
 import lesioncore as lc
 from lesioncore.detectors import MAPDetector
+from lesioncore.engine.device import resolve_device
 from lesioncore.evaluation import LIMITS
 from lesioncore.evaluation.scans import load
 from lesioncore.evaluation.summary import defined
 from lesioncore.metrics import Confusion, LesionCounts, lesion_counts
-from lesioncore.postprocess import PostProcessing
-from lesioncore.restore import resolve_device
+from lesioncore.scoring.postprocess import PostProcessing
 from lesioncore.subjects import Subject, find_subjects
 
 SETTINGS = {

@@ -30,9 +30,9 @@ import lesioncore as lc
 from lesioncore.detectors import MAPDetector
 from lesioncore.evaluation.scans import load
 from lesioncore.metrics import ScoreHistogram, bootstrap_interval
-from lesioncore.priors.fused import FrozenConv
-from lesioncore.scan import Scan
-from lesioncore.smoothing import smooth
+from lesioncore.models.residual import FrozenConv
+from lesioncore.restoration.scan import Scan
+from lesioncore.scoring.smoothing import smooth
 from lesioncore.subjects import Subject, find_subjects
 
 LIMITS, REFERENCE = (0.01, 0.05, 0.10), "float64"

@@ -20,13 +20,13 @@ import torch
 from _bench import RESULTS, SharedRestoration, environment, write_json
 
 import lesioncore as lc
-from lesioncore.calibration import Calibration
+from lesioncore.calibration.record import Calibration
 from lesioncore.data.grid import SliceGrid
 from lesioncore.detectors import Detector, IntensityThreshold, MeanDistance, ProjectionDetector
 from lesioncore.detectors.base import Sign
 from lesioncore.evaluation import evaluate
-from lesioncore.scan import Scan, prepare
-from lesioncore.search import choose, search
+from lesioncore.restoration.scan import Scan, prepare
+from lesioncore.restoration.search import choose, search
 from lesioncore.solvers import Solution
 from lesioncore.subjects import Subject, find_subjects
 

@@ -29,10 +29,10 @@ from _real_gliomas import gliomas
 from lesioncore.training.real import Build, calibration_people
 
 import lesioncore as lc
-from lesioncore.choice import PRIORS
 from lesioncore.detectors import Detector
 from lesioncore.evaluation import Evaluation, evaluate, thresholds_from
 from lesioncore.preprocess.pipeline import STEPS, Step, parse_steps
+from lesioncore.restoration.choice import PRIORS
 
 EMBEDDED = [
     *(f"{name}:{contrast}" for contrast, name in PRIORS.items()),

@@ -26,9 +26,9 @@ from registration import turned
 from scipy.ndimage import affine_transform, gaussian_filter, map_coordinates
 
 import lesioncore as lc
-from lesioncore.choice import PRIORS
 from lesioncore.data.grid import SliceGrid
 from lesioncore.metrics import dice
+from lesioncore.restoration.choice import PRIORS
 
 LIMIT = 0.05
 

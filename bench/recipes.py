@@ -26,13 +26,13 @@ from lesioncore.training.job import Job
 from lesioncore.training.recipes import GMVAERecipe, MultiscaleVAERecipe, Recipe, VAERecipe
 from lesioncore.training.train import train
 
-from lesioncore.calibrate import calibrate
-from lesioncore.config import RestoreConfig
+from lesioncore.data.stack import SliceStack
 from lesioncore.detectors import ProjectionDetector
 from lesioncore.metrics import ScoreHistogram
-from lesioncore.priors import GMVAEConfig, MultiscaleVAEConfig, VAEConfig, load_model
-from lesioncore.scan import SliceStack
-from lesioncore.solve import solve_stacks
+from lesioncore.models import GMVAEConfig, MultiscaleVAEConfig, VAEConfig, load_model
+from lesioncore.restoration.calibrate import calibrate
+from lesioncore.restoration.config import RestoreConfig
+from lesioncore.restoration.solve import solve_stacks
 from lesioncore.solvers import EMSolver
 from lesioncore.subjects import find_subjects
 

@@ -37,11 +37,11 @@ from op_speed import SLICED, prox_iteration, torch_prox, torch_value
 from torch import Tensor, nn
 
 import lesioncore as lc
-from lesioncore import _ops
-from lesioncore.batches import batch_size_for
-from lesioncore.engine import ElboGradient
-from lesioncore.precision import multiplying_in
-from lesioncore.priors.networks import fold_batch_norms
+from lesioncore.engine.batches import batch_size_for
+from lesioncore.engine.gradient import ElboGradient
+from lesioncore.engine.precision import multiplying_in
+from lesioncore.models.networks import fold_batch_norms
+from lesioncore.ops import tv
 
 WEIGHT, STEP_SIZE, CLIP = 3.0, 5e-3, 50.0
 SPREAD = 0.06  # of the network's reconstructions, z-scores
@@ -107,7 +107,7 @@ def own_step(model: lc.VAE, y: Tensor, mask: Tensor, batch: int, dtype: torch.dt
 
     def step(x: Tensor) -> Tensor:
         _, gradient = engine(x)
-        return _ops.restore_step_(x, y, gradient, mask, size, weight, out=out, clip=CLIP)
+        return tv.restore_step_(x, y, gradient, mask, size, weight, out=out, clip=CLIP)
 
     return step
 
@@ -134,9 +134,9 @@ def own_em_step(model: lc.VAE, y: Tensor, mask: Tensor, batch: int, dtype: torch
 
     def step(x: Tensor) -> Tensor:
         _, gradient = engine(x)
-        _ops.tv_value(x, y)
+        tv.tv_value(x, y)
         d = (y - x) - 0.5 * gradient
-        return y - _ops.tv_prox_(d, mask, weight, _ops.dual_like(y), out=out, iterations=30)
+        return y - tv.tv_prox_(d, mask, weight, tv.dual_like(y), out=out, iterations=30)
 
     return step
 

@@ -26,13 +26,13 @@ from models import LESION, LIMITS, MODELS, SIGN, person, slug
 from weights import CPU, EMBEDDED, curve, load
 
 import lesioncore as lc
+from lesioncore.calibration.healthy import HealthyScores, merged
 from lesioncore.detectors import MeanDistance, ProjectionDetector
-from lesioncore.healthy import HealthyScores, merged
 from lesioncore.metrics import ScoreHistogram, bootstrap_interval, dice
-from lesioncore.scan import Scan, prepare
-from lesioncore.search import choose
-from lesioncore.smoothing import smooth
-from lesioncore.solve import solve_stacks
+from lesioncore.restoration.scan import Scan, prepare
+from lesioncore.restoration.search import choose
+from lesioncore.restoration.solve import solve_stacks
+from lesioncore.scoring.smoothing import smooth
 
 HEALTHY, SPREAD_OF = 20, 30
 PROJECTION, SLICEWISE, COUPLED, SMOOTHED = "projection", "MAP, each slice alone", "TV across slices", "+ smoothed"

@@ -21,10 +21,11 @@ from _bench import RESULTS, environment, write_json
 from torch import Tensor
 
 import lesioncore as lc
+from lesioncore.data.stack import SliceStack
 from lesioncore.metrics import ScoreHistogram, bootstrap_interval
 from lesioncore.phantom import simulate
-from lesioncore.scan import SliceStack, prepare
-from lesioncore.solve import solve_stacks
+from lesioncore.restoration.scan import prepare
+from lesioncore.restoration.solve import solve_stacks
 from lesioncore.solvers import EMSolver, PaperSolver, ProxSolver, Solver
 
 LESION = {"T2w": "glioma", "T1w": "stroke"}

@@ -25,13 +25,13 @@ from _bench import RESULTS, environment, write_json
 from models import HEALTHY, LESION, MODELS, healthy, person, slug, train_model
 
 import lesioncore as lc
-from lesioncore.calibrate import DEFAULT_WEIGHTS
 from lesioncore.metrics import ScoreHistogram
-from lesioncore.priors import load_model
-from lesioncore.scan import Scan, prepare
-from lesioncore.search import SMOOTHINGS, search, spread_slices
-from lesioncore.smoothing import smooth
-from lesioncore.solve import solve_stacks
+from lesioncore.models import load_model
+from lesioncore.restoration.calibrate import DEFAULT_WEIGHTS
+from lesioncore.restoration.scan import Scan, prepare
+from lesioncore.restoration.search import SMOOTHINGS, search, spread_slices
+from lesioncore.restoration.solve import solve_stacks
+from lesioncore.scoring.smoothing import smooth
 
 CPU = torch.device("cpu")
 EMBEDDED = "embedded"

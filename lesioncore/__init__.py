@@ -10,17 +10,11 @@ Research software, not a medical device.
 
 __version__ = "0.1.0"
 
-from lesioncore import _ops as _ops  # before all that needs it: it says what is wrong where nothing is built
-from lesioncore.calibrate import calibrate
-from lesioncore.calibration import Calibration
-from lesioncore.choice import choose_prior
-from lesioncore.config import RestoreConfig
+from lesioncore.calibration.record import Calibration
 from lesioncore.data.grid import SliceGrid
 from lesioncore.detectors import Detector, load_detector
-from lesioncore.plan import release_graphs
-from lesioncore.postprocess import PostProcessing
-from lesioncore.preprocess import IntensityScale
-from lesioncore.priors import (
+from lesioncore.engine.evaluator import release_graphs
+from lesioncore.models import (
     GMVAE,
     VAE,
     GMVAEConfig,
@@ -36,8 +30,14 @@ from lesioncore.priors import (
     save_calibration,
     save_model,
 )
-from lesioncore.restore import restore
-from lesioncore.result import Restoration
+from lesioncore.ops import library as _library  # noqa: F401  first: it says what is wrong where nothing is built
+from lesioncore.preprocess import IntensityScale
+from lesioncore.restoration.calibrate import calibrate
+from lesioncore.restoration.choice import choose_prior
+from lesioncore.restoration.config import RestoreConfig
+from lesioncore.restoration.restore import restore
+from lesioncore.restoration.result import Restoration
+from lesioncore.scoring.postprocess import PostProcessing
 from lesioncore.solvers import EMSolver, PaperSolver, ProxSolver
 
 __all__ = [

@@ -15,10 +15,10 @@ import numpy as np
 from lesioncore.data import save_image
 from lesioncore.figure import require_matplotlib, restoration_figure, save_figure
 from lesioncore.metrics import ScoreHistogram, dice
+from lesioncore.models import Prior, load_prior
 from lesioncore.phantom import Phantom, simulate, template_head
-from lesioncore.priors import Prior, load_prior
-from lesioncore.restore import restore
-from lesioncore.result import SAVED_FPR, Restoration
+from lesioncore.restoration.restore import restore
+from lesioncore.restoration.result import SAVED_FPR, Restoration
 
 PATIENTS = {"template": {"T1w": "real-t1"}, "phantom": {"T2w": "phantom-t2", "T1w": "phantom-t1"}}
 """Contrasts of each patient, the default first, and the embedded prior of each."""

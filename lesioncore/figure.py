@@ -16,7 +16,7 @@ from lesioncore.data.files import replace_atomically
 from lesioncore.data.nifti import load_image
 from lesioncore.data.orientation import Orientation
 from lesioncore.metrics import dice
-from lesioncore.result import SAVED_FPR, Restoration
+from lesioncore.restoration.result import SAVED_FPR, Restoration
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

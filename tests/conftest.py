@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import hypothesis
 import pytest
 import torch
-from emulated import operators
+from support.emulated import operators
 
-from lesioncore import _ops
+from lesioncore.ops import library
 
-pytest_plugins = ["evaluations"]
+pytest_plugins = ["support.evaluations"]
 
 hypothesis.settings.register_profile("lesioncore", deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.load_profile("lesioncore")
@@ -87,9 +87,9 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("needs_cuda") is None:
         return
-    if torch.cuda.is_available() and _ops.cuda_loaded:
+    if torch.cuda.is_available() and library.cuda_loaded:
         return
-    reason = _ops.cuda_reason or "no CUDA device is visible to torch"
+    reason = library.cuda_reason or "no CUDA device is visible to torch"
     if os.environ.get("LESIONCORE_REQUIRE_CUDA") == "1":
         pytest.fail(f"LESIONCORE_REQUIRE_CUDA=1, but {reason}", pytrace=False)
     pytest.skip(reason)

@@ -10,7 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from models import tiny_vae
+from support.models import tiny_vae
 
 import lesioncore as lc
 from lesioncore.cli import main

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from models import head, scan_values, tiny_calibration, tiny_metadata, tiny_vae
+from support.models import head, scan_values, tiny_calibration, tiny_metadata, tiny_vae
 
 import lesioncore as lc
 from lesioncore.cli import main

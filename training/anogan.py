@@ -9,7 +9,7 @@ from lesioncore.training.adversarial import check_counts, check_weights, critic_
 from lesioncore.training.learner import Batch, Learner, UpdateContext
 from torch import Tensor, nn
 
-from lesioncore.detectors.anogan import AnoGAN, LatentSearch
+from lesioncore.models.anogan import AnoGAN, LatentSearch
 
 SHORT_SEARCH = LatentSearch(steps=50, step_size=0.1)
 """For pictures: rough, and ten times faster than the detector's."""

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lesioncore.scan import BACKGROUND
+from lesioncore.restoration.scan import BACKGROUND
 
 _ELASTIC_SPACING = 24.0
 # Nodes moved by at most an eighth of their spacing cannot fold the image: cubic convolution changes either component of

@@ -21,6 +21,8 @@ from lesioncore.preprocess.scale import Scale
 from lesioncore.subjects import Subject, source_hash
 
 _FORMAT = 3
+PREPARING = ("data", "preprocess", "subjects", "restoration/scan.py", "restoration/volumes.py")
+"""Parts of the package by which scans become slices: where one changes, slices are prepared anew."""
 _SHOWN_FAILURES = 5
 
 
@@ -105,11 +107,10 @@ def _add(
 def _header(grid: SliceGrid, intensity: Scale, steps: tuple[Step, ...]) -> dict[str, Any]:
     """What all slices of a store have in common, as JSON types."""
     package = Path(lesioncore.__file__).parent
-    code = [package / "scan.py", *(package / part / "__init__.py" for part in ("data", "preprocess", "subjects"))]
-    code.append(Path(str(preparation.__file__)))
+    code = [package / part for part in PREPARING]
     return {
         "format": _FORMAT,
-        "code": source_hash(*code),
+        "code": source_hash(*code, Path(str(preparation.__file__))),
         "grid": {"voxel_size": float(grid.voxel_size), "shape": [int(length) for length in grid.shape]},
         "intensity": intensity.to_dict(),
         "preprocessing": list(steps),

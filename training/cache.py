@@ -19,9 +19,9 @@ from lesioncore.training.store import Entry, SliceStore
 from torch import Tensor
 
 from lesioncore.data.grid import SliceGrid
+from lesioncore.data.stack import SliceStack
 from lesioncore.preprocess.pipeline import Step
 from lesioncore.preprocess.scale import Scale, scale_from_dict
-from lesioncore.scan import SliceStack
 from lesioncore.subjects import Subject
 
 

@@ -104,7 +104,7 @@ def process_group(device: str | torch.device = "auto") -> Iterator[ProcessGroup]
         ``"auto"`` takes a CUDA device where there is one, else the CPU. Each process of a machine takes a CUDA device
         of its own.
     """
-    from lesioncore.restore import resolve_device
+    from lesioncore.engine.device import resolve_device
 
     size = int(os.environ["WORLD_SIZE"]) if "RANK" in os.environ and "WORLD_SIZE" in os.environ else 1
     target = resolve_device(device)

@@ -9,8 +9,8 @@ from lesioncore.training.corruption import Corruption, corrupt
 from lesioncore.training.learner import Batch, Learner, UpdateContext
 from torch import Tensor
 
-from lesioncore.priors.base import elbo_of_terms
-from lesioncore.priors.latent import LatentModel
+from lesioncore.models.latent import LatentModel
+from lesioncore.models.prior import elbo_of_terms
 
 
 class ElboLearner(Learner):

@@ -25,7 +25,7 @@ from lesioncore.training.job import Job
 from lesioncore.training.recipes import MultiscaleVAERecipe
 from lesioncore.training.train import train
 
-from lesioncore.priors import MultiscaleVAEConfig, load_model, save_model
+from lesioncore.models import MultiscaleVAEConfig, load_model, save_model
 
 RECIPE = MultiscaleVAERecipe(
     MultiscaleVAEConfig(

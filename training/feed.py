@@ -14,7 +14,7 @@ from lesioncore.training.draws import order
 from lesioncore.training.learner import Batch
 from torch import Tensor
 
-from lesioncore.scan import BACKGROUND
+from lesioncore.restoration.scan import BACKGROUND
 
 
 class SliceSource(Protocol):

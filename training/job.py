@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
+
+from lesioncore.command_options import Flat
+from lesioncore.preprocess.pipeline import STEPS, Step, parse_steps
 from lesioncore.training.config import TrainingConfig
 from lesioncore.training.fit import CHECKPOINT
 from lesioncore.training.recipes import Recipe
-
-from lesioncore.flat import Flat
-from lesioncore.preprocess.pipeline import STEPS, Step, parse_steps
 
 MODEL, CONFIG = "model", "config.json"
 """Folder of the finished model in that of the run, and the file of the run's options."""

@@ -18,9 +18,9 @@ import numpy.typing as npt
 import torch
 
 from lesioncore.data.grid import SliceGrid
+from lesioncore.models import PriorMetadata
 from lesioncore.preprocess.pipeline import Step
 from lesioncore.preprocess.scale import Scale
-from lesioncore.priors import PriorMetadata
 from lesioncore.subjects import Subject
 
 
@@ -41,7 +41,7 @@ class Prepared:
     voxel_size : tuple of float
         Pixels (left-right, posterior-anterior) and distance of the slices, mm.
     bend : float
-        How far the intensities had to be bent (:attr:`lesioncore.scan.SliceStack.bend`).
+        How far the intensities had to be bent (:attr:`lesioncore.data.stack.SliceStack.bend`).
     warnings : tuple of str
         What was remarked on the way.
     """

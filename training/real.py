@@ -28,13 +28,13 @@ from lesioncore.training.recipes import MultiscaleVAERecipe
 from lesioncore.training.rendered import Contrast, rendered_subjects
 from lesioncore.training.train import train
 
-from lesioncore.calibrate import calibrate
-from lesioncore.calibration import Calibration
-from lesioncore.choice import PRIORS
-from lesioncore.config import RestoreConfig
+from lesioncore.calibration.record import Calibration
 from lesioncore.data.grid import SliceGrid
+from lesioncore.models import MultiscaleVAEConfig, load_model, save_calibration, save_model
 from lesioncore.phantom import simulate
-from lesioncore.priors import MultiscaleVAEConfig, load_model, save_calibration, save_model
+from lesioncore.restoration.calibrate import calibrate
+from lesioncore.restoration.choice import PRIORS
+from lesioncore.restoration.config import RestoreConfig
 from lesioncore.solvers import EMSolver
 from lesioncore.subjects import FileSubject, Loaded, PhantomSubject, Subject
 

@@ -8,6 +8,27 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
+
+from lesioncore.calibration.record import Calibration
+from lesioncore.command_options import Flat
+from lesioncore.data.stack import SliceStack
+from lesioncore.detectors import AnoGANDetector, Detector, ProjectionDetector, UNetDetector
+from lesioncore.models import (
+    AAE,
+    GMVAE,
+    VAE,
+    AAEConfig,
+    AnoGAN,
+    AnoGANConfig,
+    GMVAEConfig,
+    MultiscaleVAE,
+    MultiscaleVAEConfig,
+    UNet,
+    UNetConfig,
+    VAEConfig,
+)
+from lesioncore.models.networks import NetworkConfig
+from lesioncore.restoration.calibrate import calibrate
 from lesioncore.training.adversarial import AAELearner
 from lesioncore.training.anogan import AnoGANLearner
 from lesioncore.training.config import TrainingConfig
@@ -16,25 +37,6 @@ from lesioncore.training.draws import generator
 from lesioncore.training.elbo import ElboLearner
 from lesioncore.training.learner import Learner
 from lesioncore.training.supervised import SupervisedLearner
-
-from lesioncore.calibrate import calibrate
-from lesioncore.calibration import Calibration
-from lesioncore.detectors import (
-    AAE,
-    AAEConfig,
-    AnoGAN,
-    AnoGANConfig,
-    AnoGANDetector,
-    Detector,
-    ProjectionDetector,
-    UNet,
-    UNetConfig,
-    UNetDetector,
-)
-from lesioncore.flat import Flat
-from lesioncore.priors import GMVAE, VAE, GMVAEConfig, MultiscaleVAE, MultiscaleVAEConfig, VAEConfig
-from lesioncore.priors.networks import NetworkConfig
-from lesioncore.scan import SliceStack
 
 
 @dataclass(frozen=True)

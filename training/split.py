@@ -9,11 +9,11 @@ from typing import TypeVar
 import numpy as np
 
 from lesioncore.data.grid import SliceGrid
+from lesioncore.models import PriorMetadata
 from lesioncore.preprocess import IntensityScale
 from lesioncore.preprocess.pipeline import Step
 from lesioncore.preprocess.scale import Scale
 from lesioncore.preprocess.tissue_scale import TissueScale
-from lesioncore.priors import PriorMetadata
 from lesioncore.subjects import Subject
 
 AnySubject = TypeVar("AnySubject", bound=Subject)

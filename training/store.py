@@ -39,7 +39,7 @@ class Entry:
     voxel_size : tuple of float
         Pixels and distance of its slices, mm.
     bend : float
-        How far its intensities had to be bent (:attr:`lesioncore.scan.SliceStack.bend`).
+        How far its intensities had to be bent (:attr:`lesioncore.data.stack.SliceStack.bend`).
     brain, lesion : tuple of int
         Pixels of each row that are brain (lesion included), and that are lesion.
     sha256 : str

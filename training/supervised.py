@@ -10,7 +10,7 @@ from lesioncore.training.learner import Batch, Learner, UpdateContext
 from torch import Tensor
 from torch.nn import functional as F
 
-from lesioncore.detectors.unet import UNet
+from lesioncore.models.unet import UNet
 
 
 class SupervisedLearner(Learner):

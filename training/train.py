@@ -22,9 +22,9 @@ from torch import Tensor
 from lesioncore import __version__
 from lesioncore.data.files import replace_atomically
 from lesioncore.data.grid import SliceGrid
+from lesioncore.models import PriorMetadata, load_model, save_model
+from lesioncore.models.registry import kind_of
 from lesioncore.preprocess.scale import Scale
-from lesioncore.priors import PriorMetadata, load_model, save_model
-from lesioncore.priors.registry import kind_of
 from lesioncore.subjects import Subject, find_subjects
 
 Progress = Callable[[str, int, int, Mapping[str, float]], None]

@@ -11,10 +11,10 @@ import tyro
 
 from lesioncore.cli.options import RestoreOptions, open_prior
 from lesioncore.cli.output import CommandError, Output, Report, UsageError, bar, check_writable
-from lesioncore.flat import Flat
+from lesioncore.command_options import Flat
 
 if TYPE_CHECKING:
-    from lesioncore.calibration import Calibration
+    from lesioncore.calibration.record import Calibration
 
 _LIMITS = (0.01, 0.05, 0.10)
 
@@ -63,13 +63,13 @@ class Calibrate:
 
     def run(self, output: Output) -> Report:
         """Calibrate and write."""
-        from lesioncore.calibrate import DEFAULT_WEIGHTS, calibrate
+        from lesioncore.calibration.healthy import FEWEST_TO_COMPARE
+        from lesioncore.engine.device import resolve_device
+        from lesioncore.engine.precision import precision_for
         from lesioncore.evaluation.scans import load
-        from lesioncore.healthy import FEWEST_TO_COMPARE
-        from lesioncore.precision import precision_for
-        from lesioncore.priors import embedded_priors, save_calibration
-        from lesioncore.priors.base import metadata_of
-        from lesioncore.restore import resolve_device
+        from lesioncore.models import embedded_priors, save_calibration
+        from lesioncore.models.prior import metadata_of
+        from lesioncore.restoration.calibrate import DEFAULT_WEIGHTS, calibrate
         from lesioncore.subjects import find_subjects
 
         if not self.data:

@@ -54,7 +54,7 @@ class Demo:
     def run(self, output: Output) -> Report:
         """Run the demo and print what came of it."""
         from lesioncore.demo import PATIENTS, check_patient, demo
-        from lesioncore.restore import resolve_device
+        from lesioncore.engine.device import resolve_device
 
         resolve_device(self.device)  # its error, before seconds of work
         if self.subject < 0:

@@ -16,7 +16,7 @@ from lesioncore.cli.output import CommandError, Output, Report, UsageError, bar
 if TYPE_CHECKING:
     from lesioncore.detectors import Detector
     from lesioncore.evaluation import Evaluation
-    from lesioncore.postprocess import PostProcessing
+    from lesioncore.scoring.postprocess import PostProcessing
     from lesioncore.subjects import Subject
 
 _EXAMPLES = 3
@@ -242,9 +242,9 @@ def open_detector(spec: str) -> tuple[str, Detector]:
 
 def _arguments(method: str, options: dict[str, Any]) -> tuple[PostProcessing, dict[str, Any]]:
     """Sort options into the cleaning of masks and the arguments of the method's class."""
-    from lesioncore.config import RestoreConfig
     from lesioncore.detectors.load import check_options
-    from lesioncore.postprocess import PostProcessing
+    from lesioncore.restoration.config import RestoreConfig
+    from lesioncore.scoring.postprocess import PostProcessing
 
     if method == "map":
         own = [name for name in signature(RestoreConfig).parameters if name != "postprocessing"]
@@ -261,7 +261,7 @@ def _arguments(method: str, options: dict[str, Any]) -> tuple[PostProcessing, di
 
 def _cleaning() -> list[str]:
     """Options of every method."""
-    from lesioncore.postprocess import PostProcessing
+    from lesioncore.scoring.postprocess import PostProcessing
 
     return [field.name for field in fields(PostProcessing)]
 

@@ -21,7 +21,7 @@ class Info:
 
     def run(self, output: Output) -> Report:
         """Print the facts."""
-        from lesioncore._info import format_info, info
+        from lesioncore.cli.installation import format_info, info
 
         facts = info()
         output.say(format_info(facts))

@@ -10,8 +10,8 @@ import tyro
 from lesioncore.cli.output import CommandError, UsageError
 
 if TYPE_CHECKING:
-    from lesioncore.config import RestoreConfig
-    from lesioncore.priors import Prior
+    from lesioncore.models import Prior
+    from lesioncore.restoration.config import RestoreConfig
 
 
 @dataclass(frozen=True)
@@ -101,10 +101,10 @@ class RestoreOptions:
         CommandError
             If there is no such device, or it or the prior has no such precision.
         """
-        from lesioncore.config import RestoreConfig
-        from lesioncore.precision import precision_for
+        from lesioncore.engine.device import resolve_device
+        from lesioncore.engine.precision import precision_for
         from lesioncore.preprocess.pipeline import parse_steps
-        from lesioncore.restore import resolve_device
+        from lesioncore.restoration.config import RestoreConfig
 
         if self.seed < 0:
             raise UsageError(f"--seed: got {self.seed}, expected a whole number of at least 0")
@@ -146,7 +146,7 @@ class RestoreOptions:
 
 def open_prior(name: str) -> Prior:
     """Load a prior by its name or directory."""
-    from lesioncore.priors import load_prior
+    from lesioncore.models import load_prior
 
     try:
         return load_prior(name)

@@ -95,8 +95,8 @@ class Preprocess:
         from lesioncore.data.files import replace_atomically
         from lesioncore.data.nifti import load_image, save_image
         from lesioncore.preprocess.pipeline import preprocess
-        from lesioncore.result import base_name, split_name
-        from lesioncore.scan import brain_of, sources_of
+        from lesioncore.restoration.result import base_name, split_name
+        from lesioncore.restoration.volumes import brain_of, sources_of
 
         start = time.perf_counter()
         stem, suffix = split_name(base_name(job.scan))

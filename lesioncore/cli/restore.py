@@ -16,14 +16,14 @@ from lesioncore.cli.options import RestoreOptions, open_prior
 from lesioncore.cli.output import NOTE, CommandError, Output, Report, UsageError, check_writable
 from lesioncore.cli.resume import decided, state_of
 from lesioncore.cli.scans import Job, other_results, results_of, select
+from lesioncore.command_options import Flat
 from lesioncore.data.bids import other_contrast
-from lesioncore.flat import Flat
-from lesioncore.postprocess import PostProcessing
+from lesioncore.scoring.postprocess import PostProcessing
 
 if TYPE_CHECKING:
-    from lesioncore.config import RestoreConfig
-    from lesioncore.priors import Prior
-    from lesioncore.result import Restoration
+    from lesioncore.models import Prior
+    from lesioncore.restoration.config import RestoreConfig
+    from lesioncore.restoration.result import Restoration
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Restore:
     def run(self, output: Output) -> Report:
         """Restore all scans; a failure does not keep the rest from being done."""
         from lesioncore.figure import require_matplotlib
-        from lesioncore.priors.base import metadata_of
+        from lesioncore.models.prior import metadata_of
 
         if self.workers < 0:
             raise UsageError(f"--workers: got {self.workers}, expected 0 or more")
@@ -124,7 +124,7 @@ class Restore:
 
     def _chosen(self, output: Output) -> str:
         """The prior's name; that of the scans' contrast for auto, which is said."""
-        from lesioncore.choice import AUTO, choose_prior
+        from lesioncore.restoration.choice import AUTO, choose_prior
 
         if self.prior != AUTO:
             return self.prior
@@ -209,7 +209,7 @@ def volumes(result: Restoration) -> dict[str, Any]:
     """Volumes in ml of the brain and, where the thresholds hold, of what was detected at each FPR limit."""
     import numpy as np
 
-    from lesioncore.result import SAVED_FPR
+    from lesioncore.restoration.result import SAVED_FPR
 
     assert result.scan.affine is not None  # only volumes are saved
     millilitres = abs(float(np.linalg.det(result.scan.affine[:3, :3]))) / 1000.0

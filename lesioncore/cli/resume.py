@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Any, Literal
 from lesioncore.cli.options import RestoreOptions
 
 if TYPE_CHECKING:
-    from lesioncore.config import RestoreConfig
-    from lesioncore.priors import Prior
+    from lesioncore.models import Prior
+    from lesioncore.restoration.config import RestoreConfig
 
 State = Literal["finished", "unfinished", "other"]
 
 
 def decided(prior: Prior, config: RestoreConfig, options: RestoreOptions) -> dict[str, Any]:
     """What a result's JSON will say of what decides it."""
-    from lesioncore.precision import precision_for
-    from lesioncore.priors.base import metadata_of
-    from lesioncore.restore import holding, resolve_device, smoothing_of, spread_map_of, weight_of
-    from lesioncore.result import RunRecord
+    from lesioncore.engine.device import resolve_device
+    from lesioncore.engine.precision import precision_for
+    from lesioncore.models.prior import metadata_of
+    from lesioncore.restoration.result import RunRecord
+    from lesioncore.restoration.run import holding, smoothing_of, spread_map_of, weight_of
 
     metadata, config, device = metadata_of(prior), config.for_prior(prior), resolve_device(options.device)
     weight, smoothing = weight_of(metadata, config), smoothing_of(metadata, config)
@@ -42,7 +43,7 @@ def decided(prior: Prior, config: RestoreConfig, options: RestoreOptions) -> dic
 
 def state_of(scan: Path, mask: Path | str | None, results: list[Path], wanted: dict[str, Any]) -> State:
     """Whether a scan's results are whole and those of this scan, its mask and what is `wanted`."""
-    from lesioncore.scan import sources_of
+    from lesioncore.restoration.volumes import sources_of
 
     sidecar = next((path for path in results if path.name.endswith(".json")), None)
     if sidecar is None:  # it is written last

@@ -96,7 +96,7 @@ def _results_of_subject(scan: Path, folder: Path) -> Iterator[tuple[Path, str | 
 
 
 def _stem_and_suffix(scan: Path) -> tuple[str, str]:
-    from lesioncore.result import base_name, split_name
+    from lesioncore.restoration.result import base_name, split_name
 
     return split_name(base_name(scan))
 

@@ -9,19 +9,12 @@ from typing import Annotated, Any
 import tyro
 
 from lesioncore.cli.output import CommandError, Output, Report, UsageError
-from lesioncore.flat import Flat
+from lesioncore.command_options import Flat
 from lesioncore.training import embedded
 from lesioncore.training.config import TrainingConfig
 from lesioncore.training.fit import CHECKPOINT
 from lesioncore.training.job import Job
-from lesioncore.training.recipes import (
-    AAERecipe,
-    AnoGANRecipe,
-    GMVAERecipe,
-    MultiscaleVAERecipe,
-    UNetRecipe,
-    VAERecipe,
-)
+from lesioncore.training.recipes import AAERecipe, AnoGANRecipe, GMVAERecipe, MultiscaleVAERecipe, UNetRecipe, VAERecipe
 
 
 @dataclass(frozen=True)

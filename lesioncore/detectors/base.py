@@ -13,16 +13,20 @@ from nibabel.affines import voxel_sizes
 from nibabel.spatialimages import SpatialImage
 from torch import Tensor
 
-from lesioncore.calibration import Calibration
+from lesioncore.calibration.healthy import HealthyScores, merged
+from lesioncore.calibration.record import Calibration
 from lesioncore.data.arrays import to_numpy
 from lesioncore.data.nifti import make_image
-from lesioncore.healthy import HealthyScores, merged
-from lesioncore.postprocess import PostProcessing
+from lesioncore.data.stack import SliceStack
+from lesioncore.engine.device import resolve_device
+from lesioncore.engine.progress import progress_bar
+from lesioncore.models.prior import PriorMetadata
 from lesioncore.preprocess.pipeline import Step
-from lesioncore.priors.base import PriorMetadata
-from lesioncore.restore import progress_bar, resolve_device, warn_of_slices, warn_unusual
-from lesioncore.scan import Scan, SliceStack, Volume, check_several, prepare, prepare_all, read_mask
-from lesioncore.spread_map import SpreadMap
+from lesioncore.restoration.run import warn_of_slices, warn_unusual
+from lesioncore.restoration.scan import Scan, prepare, prepare_all
+from lesioncore.restoration.volumes import Volume, check_several, read_mask
+from lesioncore.scoring.postprocess import PostProcessing
+from lesioncore.scoring.spread_map import SpreadMap
 
 Sign: TypeAlias = Literal[1, -1] | None
 """Lesions are brighter (+1) or darker (-1) than healthy tissue, or may be either (None)."""
@@ -40,7 +44,8 @@ class ScanScore:
     values : ndarray
         In the scan's storage order; 0 outside the brain.
     spread : float or None
-        Spread of the deviation behind it, z-scores (:func:`lesioncore.spread.robust_spread`); None if there is none.
+        Spread of the deviation behind it, z-scores (:func:`lesioncore.scoring.spread.robust_spread`); None if there is
+        none.
     """
 
     values: np.ndarray
@@ -192,7 +197,7 @@ class Detector(ABC):
         """Find the thresholds that hold false-positive-rate limits on healthy scans (paper section 2.2.3).
 
         At most the share of a limit of the healthy brain voxels that were scored lies above its threshold. Scans are
-        scored as :meth:`detect` does, each on its own voxels; a :class:`~lesioncore.scan.SliceStack` that is no
+        scored as :meth:`detect` does, each on its own voxels; a :class:`~lesioncore.data.stack.SliceStack` that is no
         prepared scan has no voxels of its own and counts by its pixels on the detector's grid.
 
         Parameters
@@ -270,7 +275,7 @@ class Detector(ABC):
             At most this share of the calibration's healthy brain voxels lies above the threshold.
         risk : float, optional
             Bound people instead: a new healthy person exceeds `fpr` with at most this probability
-            (:meth:`lesioncore.healthy.HealthyScores.threshold`).
+            (:meth:`lesioncore.calibration.healthy.HealthyScores.threshold`).
         brain : path, nibabel image, ndarray or Tensor, optional
             Brain mask on the score's grid; nothing beyond it is detected. The detector's `postprocessing`, if there is
             any, needs it.

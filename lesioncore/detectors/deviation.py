@@ -10,14 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lesioncore.asymmetry import check_asymmetry
+from lesioncore.calibration.healthy import HealthyScores
+from lesioncore.calibration.measure import healthy_scores
 from lesioncore.data.arrays import ArrayT
+from lesioncore.data.stack import SliceStack
 from lesioncore.detectors.base import Detector, Progress, ScanScore, Sign, check_sign
-from lesioncore.healthy import HealthyScores
-from lesioncore.restore import spread_map_of
-from lesioncore.scan import Scan, SliceStack
-from lesioncore.scoring import Deviation, deviation, healthy_scores, score_of
-from lesioncore.spread_map import SpreadMap
+from lesioncore.restoration.run import spread_map_of
+from lesioncore.restoration.scan import Scan
+from lesioncore.scoring.asymmetry import check_asymmetry
+from lesioncore.scoring.deviation import Deviation, deviation, score_of
+from lesioncore.scoring.spread_map import SpreadMap
 
 
 class DeviationDetector(Detector):
@@ -34,20 +36,21 @@ class DeviationDetector(Detector):
         absolute deviation when absent.
     smoothing : float
         Standard deviation, mm, of a Gaussian that smooths the deviation in three dimensions
-        (:func:`lesioncore.smoothing.smooth`).
+        (:func:`lesioncore.scoring.smoothing.smooth`).
     standardize : bool
-        Bring the deviation to the scan's own centre and spread (:func:`lesioncore.scoring.deviation`), so that
-        thresholds hold on other scanners.
+        Bring the deviation to the scan's own centre and spread (:func:`lesioncore.scoring.deviation.deviation`), so
+        that thresholds hold on other scanners.
     spread_map : bool
         Divide the deviation of registered scans by healthy people's spread at each place
-        (:class:`lesioncore.spread_map.SpreadMap`), which :meth:`thresholds` finds and the calibration of the metadata
-        keeps.
+        (:class:`lesioncore.scoring.spread_map.SpreadMap`), which :meth:`thresholds` finds and the calibration of the
+        metadata keeps.
     asymmetry : float
         Share in [0, 1] of what both sides of a registered brain have in common that is taken off
-        (:func:`lesioncore.asymmetry.lower_symmetric`).
+        (:func:`lesioncore.scoring.asymmetry.lower_symmetric`).
     edge_preserving : bool
-        Bound the smoothed deviation by each place's own (:func:`lesioncore.smoothing.keep_edges`), so that smoothing
-        carries none beyond a lesion's border. For deviations with little noise, such as those of MAP restoration.
+        Bound the smoothed deviation by each place's own (:func:`lesioncore.scoring.smoothing.keep_edges`), so that
+        smoothing carries none beyond a lesion's border. For deviations with little noise, such as those of MAP
+        restoration.
 
     Raises
     ------

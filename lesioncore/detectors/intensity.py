@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lesioncore.data.stack import SliceStack
 from lesioncore.detectors.base import Detector, Progress, Sign, check_sign
 from lesioncore.detectors.deviation import DeviationDetector
-from lesioncore.priors.base import PriorMetadata
-from lesioncore.scan import SliceStack
+from lesioncore.models.prior import PriorMetadata
 
 
 class IntensityThreshold(DeviationDetector):

@@ -7,14 +7,16 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from lesioncore.detectors.anogan import AnoGAN
 from lesioncore.detectors.base import Detector
 from lesioncore.detectors.intensity import EqualizedThreshold, IntensityThreshold
-from lesioncore.detectors.mean import HealthyMean, MeanDistance
+from lesioncore.detectors.mean import MeanDistance
 from lesioncore.detectors.residual import AnoGANDetector, MAPDetector, ProjectionDetector
-from lesioncore.detectors.unet import UNet, UNetDetector
-from lesioncore.priors.base import Prior
-from lesioncore.priors.io import load_model, load_prior
+from lesioncore.detectors.unet import UNetDetector
+from lesioncore.models.anogan import AnoGAN
+from lesioncore.models.healthy_mean import HealthyMean
+from lesioncore.models.io import load_model, load_prior
+from lesioncore.models.prior import Prior
+from lesioncore.models.unet import UNet
 
 METHODS = {
     "map": "MAP restoration under a prior (VAE, GMVAE and others with an ELBO)",

@@ -3,99 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lesioncore.data.grid import SliceGrid
 from lesioncore.data.resample import AxisResampler
+from lesioncore.data.stack import SliceStack
 from lesioncore.detectors.base import Progress, Sign
 from lesioncore.detectors.deviation import DeviationDetector
-from lesioncore.priors.base import PriorMetadata
-from lesioncore.priors.registry import register_model
-from lesioncore.scan import SliceStack, Volume, check_several, prepare
-
-
-@dataclass(frozen=True)
-class HealthyMeanConfig:
-    """Size of a :class:`HealthyMean`.
-
-    Parameters
-    ----------
-    image_shape : tuple of int
-        Slice height and width in pixels.
-    slices : int
-        Number of slices, from the lowest to that of the top of the brain.
-    spacing : float
-        Distance between them in mm.
-
-    Raises
-    ------
-    ValueError
-        If a number is not positive.
-    """
-
-    image_shape: tuple[int, int]
-    slices: int
-    spacing: float
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "image_shape", tuple(self.image_shape))
-        if len(self.image_shape) != 2 or min(*self.image_shape, self.slices) < 1 or not self.spacing > 0:
-            raise ValueError(f"image_shape, slices, spacing: expected positive sizes, got {self}")
-
-
-class HealthyMean(nn.Module):
-    """Mean and standard deviation of healthy brains at each place of the template space.
-
-    Places correspond as scans come onto a :class:`~lesioncore.SliceGrid`: in the plane, by the centre of the brain
-    mask's bounding box; through the slices, by the distance from the topmost slice with brain. Rotation and size are
-    taken as they are, so scans must be registered to the template, and reach the top of the brain. Where none of the
-    healthy brains had a pixel, the mean and deviation of all pixels stand in.
-
-    Parameters
-    ----------
-    config : HealthyMeanConfig
-        Size.
-    metadata : PriorMetadata, optional
-        Grid and intensities of the slices that it was made from.
-    """
-
-    mean: Tensor
-    deviation: Tensor
-    overall: Tensor
-
-    def __init__(self, config: HealthyMeanConfig, metadata: PriorMetadata | None = None) -> None:
-        super().__init__()
-        self.config = config
-        self.metadata = metadata
-        shape = (config.slices, 1, *config.image_shape)
-        self.register_buffer("mean", torch.zeros(shape))
-        self.register_buffer("deviation", torch.ones(shape))
-        self.register_buffer("overall", torch.tensor([0.0, 1.0]))
-
-    def at(self, stack: SliceStack) -> tuple[Tensor, Tensor]:
-        """Mean and deviation at the places of a stack's slices, ``[N, 1, H, W]`` each.
-
-        Raises
-        ------
-        ValueError
-            If the slices are of another size.
-        """
-        _check_size(stack, self.config.image_shape)
-        step = _spacing(stack, self.config.spacing) / self.config.spacing
-        start = self.config.slices - 1 - _top(stack) * step
-        along = AxisResampler.overlap(len(stack.slices), start, step, self.config.slices, strict=True)
-        known = along(torch.ones(self.config.slices, 1, 1, 1), 0)
-        found = []
-        for image, elsewhere in zip((self.mean, self.deviation), self.overall, strict=True):
-            found.append(torch.where(known > 0, along(image.cpu(), 0) / known, elsewhere.cpu()))
-        return found[0], found[1]
-
-
-register_model("healthy-mean", HealthyMean, HealthyMeanConfig)
+from lesioncore.models.healthy_mean import HealthyMean, HealthyMeanConfig, check_size, spacing_of
+from lesioncore.models.prior import PriorMetadata
+from lesioncore.restoration.scan import prepare
+from lesioncore.restoration.volumes import Volume, check_several
 
 
 class MeanDistance(DeviationDetector):
@@ -194,11 +116,11 @@ class _Moments:
         self.sums = torch.zeros(3, 0, 1, *grid.shape, dtype=torch.float64)  # count, sum, sum of squares
 
     def add(self, stack: SliceStack) -> None:
-        _check_size(stack, self.grid.shape)
+        check_size(stack, self.grid.shape)
         rows = stack.brain_rows.nonzero()[:, 0]
         if len(rows) == 0:
             raise ValueError("healthy: a stack has no pixel of brain; check its mask")
-        step = self.grid.voxel_size / _spacing(stack, self.grid.voxel_size)
+        step = self.grid.voxel_size / spacing_of(stack, self.grid.voxel_size)
         count = int((int(rows[-1]) - int(rows[0])) / step + 1e-6) + 1
         along = AxisResampler.overlap(count, float(rows[-1]) - (count - 1) * step, step, len(stack.slices))
         weight = along(stack.mask.double(), 0).flip(0)
@@ -223,20 +145,3 @@ class _Moments:
         model.deviation.copy_(deviation)
         model.overall.copy_(torch.stack([overall, variance.sqrt()]))
         return model.eval()
-
-
-def _top(stack: SliceStack) -> int:
-    """Index of the topmost slice with brain; slices go from inferior to superior."""
-    rows = stack.brain_rows.nonzero()[:, 0]
-    return int(rows[-1]) if len(rows) else len(stack.slices) - 1
-
-
-def _spacing(stack: SliceStack, default: float) -> float:
-    return default if stack.voxel_size is None else stack.voxel_size[2]
-
-
-def _check_size(stack: SliceStack, shape: tuple[int, int]) -> None:
-    if tuple(stack.slices.shape[2:]) != shape:
-        raise ValueError(
-            f"slices: got {tuple(stack.slices.shape[2:])} pixels, expected {shape}, those of the mean image"
-        )

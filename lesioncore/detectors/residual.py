@@ -9,17 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lesioncore.batches import check_batch_size
-from lesioncore.config import RestoreConfig
-from lesioncore.detectors.anogan import AnoGAN, LatentSearch
+from lesioncore.data.stack import SliceStack
 from lesioncore.detectors.base import Progress, Sign
 from lesioncore.detectors.deviation import DeviationDetector
 from lesioncore.detectors.slices import map_slices
-from lesioncore.precision import precision_for
-from lesioncore.priors.base import PriorMetadata, metadata_of
-from lesioncore.restore import resolve_device, smoothing_of, weight_of
-from lesioncore.scan import SliceStack
-from lesioncore.solve import solve_stacks
+from lesioncore.engine.batches import check_batch_size
+from lesioncore.engine.device import resolve_device
+from lesioncore.engine.precision import precision_for
+from lesioncore.models.anogan import AnoGAN, LatentSearch
+from lesioncore.models.prior import PriorMetadata, metadata_of
+from lesioncore.restoration.config import RestoreConfig
+from lesioncore.restoration.run import smoothing_of, weight_of
+from lesioncore.restoration.solve import solve_stacks
 
 
 class MAPDetector(DeviationDetector):

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from lesioncore.batches import batch_size_for, computing, in_batches
+from lesioncore.data.stack import SliceStack
 from lesioncore.detectors.base import Progress
-from lesioncore.restore import resolve_device
-from lesioncore.scan import SliceStack
+from lesioncore.engine.batches import batch_size_for, computing, in_batches
+from lesioncore.engine.device import resolve_device
 
 
 def map_slices(

@@ -14,8 +14,8 @@ from nibabel.affines import voxel_sizes
 
 from lesioncore.data.arrays import Array, to_numpy
 from lesioncore.detectors import Detector
+from lesioncore.engine.device import resolve_device
 from lesioncore.metrics import Confusion, LesionCounts, ScoreHistogram, hausdorff, lesion_counts
-from lesioncore.restore import resolve_device
 from lesioncore.subjects import Loaded
 
 _RANGE, _BINS = 20.0, 20_000

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lesioncore.config import RestoreConfig
 from lesioncore.data.files import replace_atomically
+from lesioncore.data.stack import SliceStack
+from lesioncore.engine.device import resolve_device
 from lesioncore.evaluation.case import score_histogram
 from lesioncore.evaluation.scans import load, spread
-from lesioncore.priors.base import metadata_of
-from lesioncore.restore import resolve_device, smoothing_of, weight_of
-from lesioncore.scan import SliceStack
-from lesioncore.scoring import deviation
-from lesioncore.solve import solve_stacks
+from lesioncore.models.prior import metadata_of
+from lesioncore.restoration.config import RestoreConfig
+from lesioncore.restoration.run import smoothing_of, weight_of
+from lesioncore.restoration.solve import solve_stacks
+from lesioncore.scoring.deviation import deviation
 from lesioncore.solvers import Solution
 from lesioncore.subjects import Subject
 

@@ -14,7 +14,7 @@ from lesioncore.detectors import MAPDetector
 from lesioncore.evaluation.case import CaseScore
 from lesioncore.evaluation.scans import load, spread
 from lesioncore.figure import restoration_figure, save_figure
-from lesioncore.restore import restore
+from lesioncore.restoration.restore import restore
 from lesioncore.subjects import Subject
 
 

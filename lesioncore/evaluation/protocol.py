@@ -11,14 +11,14 @@ from typing import Any
 
 import torch
 
-from lesioncore.calibration import Calibration
+from lesioncore.calibration.record import Calibration
 from lesioncore.detectors import Detector
+from lesioncore.engine.device import resolve_device
 from lesioncore.evaluation.case import CaseScore, score_case
 from lesioncore.evaluation.scans import about, check_names, check_patients, load
 from lesioncore.evaluation.store import Store
 from lesioncore.evaluation.summary import compare, summarise
 from lesioncore.preprocess.pipeline import Step
-from lesioncore.restore import resolve_device
 from lesioncore.subjects import Loaded, Subject
 
 LIMITS = (0.01, 0.05, 0.10)

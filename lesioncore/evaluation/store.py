@@ -16,8 +16,17 @@ from lesioncore.data.files import replace_atomically
 from lesioncore.detectors import Detector
 from lesioncore.subjects import source_hash
 
-_NOT_SCORING = ("cli", "demo.py", "evaluation", "figure.py", "phantom", "training")
-"""Parts of the package that no score follows from, but for `case.py`; simulated scans have a hash of their code."""
+SCORING = (
+    *("calibration", "data", "detectors", "engine", "metrics", "models", "ops", "preprocess", "restoration", "scoring"),
+    *("solvers", "subjects"),
+)
+"""Parts of the package that scores follow from: where one changes, scores are computed anew."""
+
+NOT_SCORING = (
+    *("__init__.py", "__main__.py", "cli", "command_options.py", "demo.py", "evaluation", "figure.py", "phantom"),
+    "training",
+)
+"""All other parts, of which `case.py` alone counts, too; simulated scans have a hash of their code."""
 
 
 class _Storable(Protocol):
@@ -88,6 +97,4 @@ class Store:
 def _code() -> str:
     """Hash of the code that scores follow from."""
     package = Path(lesioncore.__file__).parent
-    files = [file for file in sorted(package.rglob("*.py")) if file.name != "__init__.py"]
-    scoring = [file for file in files if file.relative_to(package).parts[0] not in _NOT_SCORING]
-    return source_hash(*scoring, package / "evaluation" / "case.py")
+    return source_hash(*(package / part for part in SCORING), package / "evaluation" / "case.py")

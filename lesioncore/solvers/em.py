@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lesioncore.smoothing import smooth
+from lesioncore.scoring.smoothing import smooth
+from lesioncore.scoring.spread import robust_spread
 from lesioncore.solvers.objective import Objective, Problems, ProgressCallback, Solution, check_problem
 from lesioncore.solvers.tv_prox import TVProx
-from lesioncore.spread import robust_spread
 
 _SMOOTHING = 1.5  # pixels, of the residual that is judged: single pixels of it are noise
 
@@ -44,8 +44,8 @@ class EMSolver:
         Iterations of the proximal operator's dual in each step, warm-started from the last.
     outlier : float, optional
         Size of the smoothed ``Y - mu_X`` (Gaussian, 1.5 pixels) above which a pixel is missing, with its neighbours in
-        the slice, in units of its spread over the problem's brain (:func:`lesioncore.spread.robust_spread`). None takes
-        every pixel as it is.
+        the slice, in units of its spread over the problem's brain (:func:`lesioncore.scoring.spread.robust_spread`).
+        None takes every pixel as it is.
 
     Raises
     ------

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from lesioncore import _ops
-from lesioncore.engine import ElboGradient
+from lesioncore.engine.gradient import ElboGradient
+from lesioncore.ops.tv import tv_value
 
 ProgressCallback = Callable[[int, int], None]
 """Called as ``progress(steps_done, steps_in_all)`` after each step."""
@@ -124,7 +124,7 @@ class Objective:
     def tv_value(self, x: Tensor, y: Tensor, problems: Problems, *, eps: float | None = None) -> Tensor:
         """``TV(X - Y)`` of each problem, ``[B]``."""
         values = [
-            _ops.tv_value(
+            tv_value(
                 one,
                 other,
                 depth_weight=self.tv.depth_weight,
@@ -148,7 +148,8 @@ class Solution:
         ``[steps + 1, B]``: ``J`` of each problem (slice, or stack when coupled in depth), in nats, at the observation
         and after each step.
     backend : str
-        What computed the prior's gradient, as :attr:`lesioncore.engine.ElboGradient.backend`; where it is known.
+        What computed the prior's gradient, as :attr:`lesioncore.engine.gradient.ElboGradient.backend`; where it is
+        known.
     """
 
     restored: Tensor

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lesioncore import _ops
+from lesioncore.ops.tv import restore_step_
 from lesioncore.solvers.objective import Objective, ProgressCallback, Solution, check_problem
 
 
@@ -82,7 +82,7 @@ class PaperSolver:
                 break
             stacks = (problems.stacks(slices) for slices in (x, y, gradient, mask))
             for restored, seen, slope, inside in zip(*stacks, strict=True):
-                _ops.restore_step_(
+                restore_step_(
                     restored,
                     seen,
                     slope,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lesioncore import _ops
+from lesioncore.ops.tv import dual_like, tv_prox_
 from lesioncore.solvers.objective import Problems, TotalVariation
 
 
@@ -34,7 +34,7 @@ class TVProx:
         self._box = (..., _with_border(inside.any(1)), _with_border(inside.any(0)))
         self._mask = mask[self._box].contiguous()
         self._tv, self._problems, self._iterations = tv, problems, iterations
-        self._duals = [_ops.dual_like(stack, tv.depth_weight) for stack in problems.stacks(y[self._box])]
+        self._duals = [dual_like(stack, tv.depth_weight) for stack in problems.stacks(y[self._box])]
 
     def __call__(self, v: Tensor, weights: Sequence[Tensor]) -> Tensor:
         """D for ``V``, both ``[N, 1, H, W]``, with the weights of each stack's problems."""
@@ -42,7 +42,7 @@ class TVProx:
         found = torch.empty_like(inner)
         stacks = (self._problems.stacks(slices) for slices in (inner, self._mask, found))
         for one, inside, result, weight, dual in zip(*stacks, weights, self._duals, strict=True):
-            _ops.tv_prox_(
+            tv_prox_(
                 one,
                 inside,
                 weight,

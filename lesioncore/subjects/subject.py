@@ -18,14 +18,15 @@ import lesioncore.phantom
 from lesioncore.data.files import file_digest
 from lesioncore.data.grid import SliceGrid
 from lesioncore.data.nifti import load_image
+from lesioncore.models.prior import PriorMetadata
 from lesioncore.phantom import simulate
 from lesioncore.preprocess.pipeline import Step, preprocess
-from lesioncore.priors.base import PriorMetadata
-from lesioncore.scan import Scan, Volume, prepare, read_mask, read_volume
+from lesioncore.restoration.scan import Scan, prepare
+from lesioncore.restoration.volumes import Volume, read_mask, read_volume
 
 
 class Loaded(NamedTuple):
-    """A subject's images as :func:`lesioncore.scan.prepare` takes them.
+    """A subject's images as :func:`lesioncore.restoration.scan.prepare` takes them.
 
     Attributes
     ----------
@@ -48,7 +49,7 @@ class Loaded(NamedTuple):
     to_template: npt.NDArray[np.float64] | None = None
 
     def preprocess(self, steps: Sequence[Step]) -> Loaded:
-        """The scan after the steps; itself where there is nothing to do. Errors as for `lesioncore.scan.prepare`."""
+        """The scan after the steps; itself where there is nothing to do. Errors as for :func:`prepare`."""
         if not steps or self.to_template is not None:
             return self
         values, affine = read_volume(self.volume)
@@ -63,7 +64,7 @@ class Loaded(NamedTuple):
     def prepare(
         self, metadata: PriorMetadata, *, normalized: bool = False, steps: Sequence[Step] | None = None
     ) -> Scan:
-        """Bring the scan to a prior's grid and intensities; arguments and errors as for `lesioncore.scan.prepare`."""
+        """Bring the scan to a prior's grid and intensities; arguments and errors as for :func:`prepare`."""
         return prepare(
             self.volume,
             metadata,
@@ -145,7 +146,7 @@ class PhantomSubject(Subject):
         return cls(f"{person}{kind}", person, modality, number, split, lesion)
 
     def key(self) -> str:
-        facts = {**asdict(self), "code": source_hash(Path(lesioncore.phantom.__file__))}
+        facts = {**asdict(self), "code": source_hash(Path(lesioncore.phantom.__file__).parent)}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def load(self, grid: SliceGrid) -> Loaded:
@@ -172,12 +173,12 @@ class PhantomSubject(Subject):
 
 @lru_cache
 def source_hash(*files: Path) -> str:
-    """Hash of Python files; the ``__init__.py`` of a package stands for all of it.
+    """Hash of Python files; a folder stands for all that lie in it and below.
 
     What was made by code is made anew when the code changes, also between releases.
     """
     digest = hashlib.sha256()
     for file in files:
-        for part in sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]:
+        for part in sorted(file.rglob("*.py")) if file.is_dir() else [file]:
             digest.update(part.name.encode() + b"\0" + part.read_bytes())
     return digest.hexdigest()

@@ -1,0 +1,86 @@
+"""Scores of healthy people from their residuals, by which thresholds are found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from operator import add
+
+from torch import Tensor
+
+from lesioncore.calibration.healthy import HealthyScores, merged
+from lesioncore.data.stack import SliceStack
+from lesioncore.scoring.deviation import deviation, score_of
+from lesioncore.scoring.spread_map import SpreadMap
+
+
+def healthy_scores(
+    residuals: Sequence[Tensor],
+    stacks: Sequence[SliceStack],
+    *,
+    smoothing: float,
+    standardize: bool,
+    spread_map: bool = False,
+    asymmetry: float = 0.0,
+    edge_preserving: bool = False,
+) -> tuple[dict[tuple[int, float], HealthyScores], SpreadMap | None]:
+    """Scores of healthy people by each sign, and the map of their spread by place if it is wanted.
+
+    With a map each person is scored by that of all the others, as a new person is by that of all.
+
+    Parameters
+    ----------
+    residuals : sequence of Tensor
+        ``[N, 1, H, W]``, signed, z-scores, of each person.
+    stacks : sequence of SliceStack
+        The scans that they belong to.
+    smoothing, standardize
+        As for :func:`lesioncore.scoring.deviation.deviation`.
+    spread_map : bool
+        Make a map.
+    asymmetry, edge_preserving
+        As for :func:`lesioncore.scoring.deviation.deviation`.
+
+    Returns
+    -------
+    dict
+        Scores by sign (1, -1 and 0) and asymmetry (0 and the given one).
+    SpreadMap or None
+        The map of all people.
+
+    Raises
+    ------
+    ValueError
+        If a map is wanted of stacks that are not all registered.
+    """
+    maps: list[SpreadMap] = []
+    if spread_map:
+        if not all(stack.registered for stack in stacks):
+            raise ValueError(
+                "spread_map: not all healthy scans are registered; preprocess them with the step 'register', or set it"
+                " to False"
+            )
+        for residual, stack in zip(residuals, stacks, strict=True):
+            found = deviation(residual, stack, smoothing=smoothing, standardize=True)
+            maps.append(SpreadMap.of(found.values, stack.mask))
+    of_all = reduce(add, maps) if maps else None
+    summaries: dict[tuple[int, float], list[HealthyScores]] = {
+        (sign, share): [] for share in sorted({0.0, asymmetry}) for sign in (0, 1, -1)
+    }
+    for number, (residual, stack) in enumerate(zip(residuals, stacks, strict=True)):
+        others = None if of_all is None else of_all - maps[number]
+        for share in sorted({0.0, asymmetry}):
+            found = deviation(
+                residual,
+                stack,
+                smoothing=smoothing,
+                standardize=standardize,
+                spread_map=others,
+                asymmetry=share,
+                edge_preserving=edge_preserving,
+            )
+            values = stack.in_brain(found.values)
+            for sign in (0, 1, -1):
+                scores = HealthyScores.of(score_of(values, sign), stack.bend, stack.extent, found.spread)
+                summaries[sign, share].append(scores)
+    return {which: merged(people) for which, people in summaries.items()}, of_all

@@ -1,0 +1,119 @@
+"""Facts about this installation: versions, backends, processor, priors."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lesioncore import _C
+from lesioncore.models.plugins import plugin_priors
+from lesioncore.ops import library
+
+EMBEDDED_PRIORS = Path(__file__).parent / "priors" / "embedded"
+
+
+def info() -> dict[str, Any]:
+    """Versions, backends (built, loaded and if not, why), processor, threads, GPU, embedded and other packages' priors.
+
+    Returns
+    -------
+    dict
+        Made of dicts, lists, str, int, bool and None: ready for JSON. `format_info` writes it for people.
+    """
+    build = dict(_C.build_info())
+    return {
+        "versions": {
+            "lesioncore": _version("lesioncore"),
+            "python": platform.python_version(),
+            **{name: _version(name) for name in ("torch", "numpy", "nibabel")},
+        },
+        "platform": platform.platform(),
+        "backends": {
+            "cpu": {
+                "built": True,
+                "loaded": library.cpu_loaded,
+                "reason": "",
+                "instruction_set": _C.cpu_level(),
+                "instruction_sets_built": str(build.pop("cpu_levels")).split(),
+                "torch_capability": torch.backends.cpu.get_cpu_capability(),
+                "threads": torch.get_num_threads(),
+            },
+            "cuda": {
+                "built": bool(build.pop("cuda_built")),
+                "loaded": library.cuda_loaded,
+                "reason": library.cuda_reason,
+                "built_with": str(build.pop("cuda_version")) or None,
+                "architectures": str(build.pop("cuda_architectures")).split(),
+                "torch_cuda": torch.version.cuda,
+                "devices": _cuda_devices(),
+            },
+        },
+        "build": build,
+        "embedded_priors": _embedded_priors(),
+        "plugin_priors": plugin_priors(),
+    }
+
+
+def format_info(facts: dict[str, Any]) -> str:
+    """What `info` returned, as text for a terminal.
+
+    Parameters
+    ----------
+    facts : dict
+        From `info`.
+
+    Returns
+    -------
+    str
+        One fact per line.
+    """
+    versions, cpu, cuda, build = facts["versions"], facts["backends"]["cpu"], facts["backends"]["cuda"], facts["build"]
+    lines = [
+        f"lesioncore {versions['lesioncore']} (not a medical device)",
+        "versions      "
+        + ", ".join(f"{name} {v or 'missing'}" for name, v in versions.items() if name != "lesioncore"),
+        f"platform      {facts['platform']}",
+        f"build         {build['compiler']}, {build['build_type']}, {build['flags']}",
+        f"              with torch {build['torch_built_with']}, for torch >= {build['torch_abi_target']} (stable ABI)",
+        f"CPU           loaded for {cpu['instruction_set']} (there are {', '.join(cpu['instruction_sets_built'])});"
+        f" {cpu['threads']} thread{'s' * (cpu['threads'] != 1)}; torch uses {cpu['torch_capability']}",
+    ]
+    if cuda["built"]:
+        built = f"built with CUDA {cuda['built_with']} for {', '.join(cuda['architectures'])}"
+        lines.append(f"CUDA          {built}; " + ("loaded" if cuda["loaded"] else f"not loaded: {cuda['reason']}"))
+    else:
+        lines.append(f"CUDA          {cuda['reason']}")
+    lines += [f"GPU           {d['name']}, {d['memory_gib']} GiB, sm_{d['capability']}" for d in cuda["devices"]]
+    if not cuda["devices"]:
+        lines.append("GPU           none visible to torch")
+    lines.append(f"priors        {', '.join(facts['embedded_priors']) or 'none embedded'}")
+    lines += [f"              {name}, from {origin}" for name, origin in facts["plugin_priors"].items()]
+    return "\n".join(lines)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _cuda_devices() -> list[dict[str, Any]]:
+    if not torch.cuda.is_available():
+        return []
+    devices = []
+    for index in range(torch.cuda.device_count()):
+        p = torch.cuda.get_device_properties(index)
+        devices.append(
+            {"name": p.name, "memory_gib": round(p.total_memory / 2**30, 1), "capability": f"{p.major}{p.minor}"}
+        )
+    return devices
+
+
+def _embedded_priors() -> list[str]:
+    """Names of the directories that hold a prior's configuration."""
+    return sorted(p.parent.name for p in EMBEDDED_PRIORS.glob("*/config.json"))

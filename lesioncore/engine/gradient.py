@@ -1,0 +1,121 @@
+"""Value and input gradient of a prior's ELBO over a stack of slices, in batches that do not change the result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lesioncore.engine.batches import batch_size_for, check_batch_size, in_batches
+from lesioncore.engine.evaluator import plan_for
+from lesioncore.ops.random import streams_of
+
+
+class ElboGradient:
+    """Computes ``ELBO(X)`` and ``dELBO/dX`` for a stack of slices, a batch at a time.
+
+    Parameters
+    ----------
+    prior : Prior
+        The model; an ``nn.Module`` is put into evaluation mode, so that batch statistics never enter. One with a method
+        ``folded()`` is asked for its faster equivalent first.
+    batch_size : int, optional
+        Slices in one forward and backward pass; bounds the memory, never changes the mathematics. What suits the device
+        when absent. Halved for good where the device runs out of memory.
+    noise_seeds : sequence of int, optional
+        One for each slice: each call draws a fresh reparameterised latent sample from that slice's own stream. The
+        latent mean when absent.
+    kl_weight : float
+        Weight of the ELBO's costs, as for :func:`~lesioncore.models.prior.elbo_of_terms`; 1 is the ELBO.
+    hold_posterior : bool
+        Take the gradient with the latents' posterior held, from the prior's ``held_elbo``; no `kl_weight` then.
+    dtype : torch.dtype
+        What the network computes in; sums over pixels and latents keep the input's type.
+
+    Raises
+    ------
+    ValueError
+        If `batch_size` is not positive, `noise_seeds` is given for a prior that cannot sample, or another `kl_weight`
+        than 1 for a prior without ``elbo_terms``; if `hold_posterior` is set for a prior without ``held_elbo``, or
+        another `dtype` than float32 for a prior without fused blocks.
+    """
+
+    def __init__(
+        self,
+        prior: Any,
+        *,
+        batch_size: int | None = None,
+        noise_seeds: Sequence[int] | None = None,
+        kl_weight: float = 1.0,
+        hold_posterior: bool = False,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        if noise_seeds is not None and not hasattr(prior, "noise_shape"):
+            raise ValueError(
+                f"latent: got 'sample', but {type(prior).__name__} has no noise_shape and cannot sample; use 'mean'"
+            )
+        if kl_weight != 1.0 and not hasattr(prior, "elbo_terms"):
+            raise ValueError(
+                f"kl_weight: got {kl_weight}, but {type(prior).__name__} has no elbo_terms to weigh; use 1"
+            )
+        if hold_posterior and not hasattr(prior, "held_elbo"):
+            raise ValueError(
+                f"solver: got 'em', but {type(prior).__name__} has no held_elbo and so no posterior to hold; use 'prox'"
+            )
+        if isinstance(prior, torch.nn.Module):
+            prior.eval()
+        self._plan = plan_for(prior, kl_weight, hold_posterior, dtype)
+        self._earlier_replays = self._plan.replays
+        self.batch_size = check_batch_size(batch_size)
+        self._streams = None if noise_seeds is None else streams_of(noise_seeds)
+
+    def __call__(self, x: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """ELBO and its gradient.
+
+        Parameters
+        ----------
+        x : Tensor
+            ``[N, 1, H, W]`` z-scores.
+        rows : Tensor of int, optional
+            Which slices of the whole stack these are, where some are left out; only their noise streams advance.
+
+        Returns
+        -------
+        elbo : Tensor
+            ``[N]`` nats, in the dtype of `x`.
+        gradient : Tensor
+            ``[N, 1, H, W]``, contiguous.
+
+        Raises
+        ------
+        ValueError
+            If the prior does not return one ELBO per slice.
+        """
+        elbo = x.new_empty(len(x))
+        gradient = torch.empty_like(x, memory_format=torch.contiguous_format)
+        inputs = (x,) if self._streams is None else (x, self._advanced(rows, x.device))
+
+        def run(batch: slice) -> None:
+            elbo[batch], gradient[batch] = self._plan(*(one[batch] for one in inputs))
+
+        self.batch_size = in_batches(run, len(x), self.batch_size or batch_size_for(x, x.device))
+        return elbo, gradient
+
+    @property
+    def backend(self) -> str:
+        """What has computed the gradient: ``"fused"`` blocks, ``"captured"`` ones where they were replayed as a CUDA
+        graph, or ``"autograd"`` for a prior without ``folded()``.
+        """
+        if not self._plan.fused:
+            return "autograd"
+        return "captured" if self._plan.replays > self._earlier_replays else "fused"
+
+    def _advanced(self, rows: Tensor | None, device: torch.device) -> Tensor:
+        """The slices' streams for one more call: a sample depends on the slice and its calls, never on the batch."""
+        assert self._streams is not None
+        self._streams = self._streams.to(device)
+        streams = (self._streams if rows is None else self._streams[rows]).clone()
+        self._streams[slice(None) if rows is None else rows, 1] += 1
+        return streams

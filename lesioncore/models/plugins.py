@@ -1,0 +1,88 @@
+"""Priors of other packages, found by the entry points of the group ``lesioncore.models``.
+
+A package offers a prior in its ``pyproject.toml``::
+
+    [project.entry-points."lesioncore.models"]
+    my-flow = "my_package.priors:load_flow"
+
+The entry point is a callable that takes no argument, or the prior's name, and returns an object with ``elbo(x)``.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from lesioncore.models.prior import Prior, metadata_of
+
+GROUP = "lesioncore.models"
+"""Group of the entry points."""
+
+
+def plugin_priors() -> dict[str, str]:
+    """Names of the priors of other packages, and which installed distribution each comes from; imports none of them."""
+    return {name: ", ".join(map(_origin, found)) for name, found in sorted(_entries().items())}
+
+
+def load_plugin(name: str) -> Prior:
+    """Load a prior of another package.
+
+    Raises
+    ------
+    KeyError
+        If no package offers `name`.
+    ValueError
+        If several packages offer `name`.
+    ImportError
+        If the entry point cannot be imported.
+    RuntimeError
+        If its callable fails.
+    TypeError
+        If it is not callable, or what it returns is no prior.
+    """
+    found = _entries()[name]
+    if len(found) > 1:
+        raise ValueError(
+            f"name: {name!r} is offered by several packages ({plugin_priors()[name]}); uninstall all but one"
+        )
+    (entry,) = found
+    what = f"prior {name!r} of {_origin(entry)} ({entry.value})"
+    try:
+        make = entry.load()
+    except Exception as error:
+        raise ImportError(f"{what}: cannot be imported: {type(error).__name__}: {error}") from error
+    if not callable(make):
+        raise TypeError(f"{what}: got {type(make).__name__}, expected a callable that returns a prior")
+    try:
+        prior = make(name) if _takes_name(make) else make()
+    except Exception as error:
+        raise RuntimeError(f"{what}: failed to load: {type(error).__name__}: {error}") from error
+    try:
+        metadata_of(prior)
+    except TypeError as error:
+        raise TypeError(f"{what}: returned no prior: {error}") from error
+    return prior
+
+
+def _entries() -> dict[str, list[EntryPoint]]:
+    found: dict[str, list[EntryPoint]] = {}
+    for entry in entry_points(group=GROUP):
+        found.setdefault(entry.name, []).append(entry)
+    return found
+
+
+def _origin(entry: EntryPoint) -> str:
+    return "an unknown distribution" if entry.dist is None else f"{entry.dist.name} {entry.dist.version}"
+
+
+def _takes_name(make: Callable[..., Any]) -> bool:
+    """Whether a callable cannot be called without an argument."""
+    try:
+        inspect.signature(make).bind()
+    except TypeError:
+        return True
+    except ValueError:  # built-in without a signature
+        return False
+    return False

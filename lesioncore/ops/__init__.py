@@ -1,0 +1,1 @@
+"""Native operators, and the same mathematics in plain torch to test them against."""

@@ -1,0 +1,264 @@
+"""How to restore: the solver, the objective, and what they run on."""
+
+from __future__ import annotations
+
+from dataclasses import InitVar, asdict, dataclass, field, fields, replace
+from typing import Any, Literal
+
+from lesioncore.engine.batches import check_batch_size
+from lesioncore.engine.precision import PRECISIONS
+from lesioncore.models.prior import metadata_of
+from lesioncore.preprocess.pipeline import Step, check_steps
+from lesioncore.scoring.asymmetry import check_asymmetry
+from lesioncore.scoring.postprocess import PostProcessing
+from lesioncore.solvers import SOLVERS, PaperSolver, Solver, TotalVariation
+
+PROTOCOLS: dict[str, dict[str, Any]] = {
+    "paper": {
+        "solver": PaperSolver(),
+        "tv_dimensions": 2,
+        "smoothing": 0.0,
+        "standardize": False,
+        "spread_map": False,
+        "asymmetry": 0.0,
+        "edge_preserving": False,
+        "sign": 0,
+    }
+}
+"""Options that belong together (the paper's: its sections 2.2 and 3.2)."""
+
+
+@dataclass(frozen=True)
+class RestoreConfig:
+    """Options of :func:`lesioncore.restore`; the defaults are those of the embedded priors' calibration.
+
+    Parameters
+    ----------
+    solver : {"auto", "em", "prox", "paper"} or Solver
+        A solver by name with its defaults, or an instance such as ``PaperSolver(steps=100)``. ``"auto"`` is the one
+        that the prior was calibrated with; without a calibration ``"em"`` for priors that can hold their latents'
+        posterior (VAE, GMVAE), else ``"prox"``.
+    tv_weight : float, optional
+        Data-consistency weight lambda of the objective (paper Eq. 6): larger changes less. The prior's calibrated one
+        when absent.
+    smoothing : float, optional
+        Standard deviation, mm, of a three-dimensional Gaussian that smooths the residual before it is scored; 0 scores
+        ``|D|`` itself, as the paper does. The prior's calibrated one when absent.
+    standardize : bool, optional
+        Score the residual about the scan's own centre, in units of its own spread (:mod:`lesioncore.scoring.spread`),
+        so that thresholds hold on other scanners; False scores z-scores, as the paper does. As the prior was calibrated
+        when absent, else True.
+    spread_map : bool, optional
+        Divide the residual of a registered scan by the healthy people's relative spread at its place in the template
+        (:class:`lesioncore.scoring.spread_map.SpreadMap`), so that a threshold is as strict where people differ as
+        where they do not. As the prior was calibrated when absent, else False.
+    asymmetry : float, optional
+        Share in [0, 1] of what both sides of a registered brain have in common that is taken off the residual
+        (:func:`lesioncore.scoring.asymmetry.lower_symmetric`), for lesions on one side, such as tumours and strokes; 0
+        for diseases of both sides, such as multiple sclerosis. As the prior was calibrated when absent, else 0.
+    edge_preserving : bool, optional
+        Bound the smoothed residual by each voxel's own, each in units of its own spread
+        (:func:`lesioncore.scoring.smoothing.keep_edges`), so that smoothing carries no deviation beyond a lesion's
+        border. As the prior was calibrated when absent, else False.
+    sign : {1, -1, 0}, optional
+        1 scores what is brighter than the prior expects (hyperintense lesions), -1 what is darker (hypointense ones),
+        0 either by the size ``|D|``, as the paper does. As the prior was calibrated when absent, else 0.
+    tv : {"anisotropic", "isotropic"}
+        Form of the total variation.
+    tv_eps : float
+        Smoothing of the isotropic form in the paper solver, z-scores.
+    tv_dimensions : {2, 3}, optional
+        3 couples neighbouring slices, weighted by in-plane over through-plane voxel size; 2, the paper's, restores each
+        slice for itself, as those without geometry always are. As the prior was calibrated when absent, else 3.
+    latent : {"mean", "sample"}
+        The ELBO's expectation: at the mean of ``Q(z|X)``, or from a fresh seeded sample in each step.
+    kl_weight : float
+        Weight of the ELBO's costs (KL divergences) against its log-likelihood. 1 is the ELBO; 0 leaves the likelihood
+        of the prior's reconstruction alone. Not for the em solver, whose steps it would not change.
+    batch_size : int, optional
+        Slices in one pass through the network; bounds memory. What suits the device when absent.
+    precision : {"auto", "float32", "tf32", "bfloat16"}
+        What the prior's network multiplies in. ``"auto"`` is TF32 for lesioncore's own kinds of priors on CUDA devices
+        that have it, else float32; bfloat16 is for lesioncore's own kinds alone. Solvers and total variation are
+        float32 always. A calibration holds for all of them, though bfloat16 moves scores a little: those of the
+        embedded priors by .002 to .004 z-scores (root mean square).
+    normalized : bool
+        The values are the prior's z-scores already.
+    preprocess : sequence of {"extract", "register", "bias"}, optional
+        How scans are preprocessed (:func:`lesioncore.preprocess.pipeline.preprocess`); () for not at all. As the prior
+        was calibrated when absent, else as it was trained.
+    postprocessing : PostProcessing
+        How detected masks are cleaned, by default not at all. Scores and thresholds do not depend on it.
+    protocol : {"paper"}, optional
+        ``"paper"`` restores as the paper does: where they are open it gives `solver` (``"paper"``), `tv_dimensions`
+        (2), `smoothing` (0), `standardize` (False), `spread_map` (False), `asymmetry` (0), `edge_preserving` (False)
+        and `sign` (0), and is nothing beyond these eight.
+
+    Raises
+    ------
+    ValueError
+        If an option is not one of those listed, contradicts the `protocol`, or a number is out of range; or a
+        `kl_weight` is given to the em solver, whose steps it would not change.
+    """
+
+    solver: Solver | str = "auto"
+    tv_weight: float | None = None
+    smoothing: float | None = None
+    standardize: bool | None = None
+    spread_map: bool | None = None
+    asymmetry: float | None = None
+    edge_preserving: bool | None = None
+    sign: Literal[1, -1, 0] | None = None
+    tv: Literal["anisotropic", "isotropic"] = "anisotropic"
+    tv_eps: float = 1e-3
+    tv_dimensions: Literal[2, 3] | None = None
+    latent: Literal["mean", "sample"] = "mean"
+    kl_weight: float = 1.0
+    batch_size: int | None = None
+    precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
+    normalized: bool = False
+    preprocess: tuple[Step, ...] | None = None
+    postprocessing: PostProcessing = field(default_factory=PostProcessing)
+    protocol: InitVar[Literal["paper"] | None] = None
+
+    def __post_init__(self, protocol: Literal["paper"] | None) -> None:
+        if isinstance(self.solver, str):
+            if self.solver not in ("auto", *SOLVERS):
+                known = ["auto", *sorted(SOLVERS)]
+                raise ValueError(f"solver: got {self.solver!r}, expected one of {known} or a solver instance")
+            if self.solver != "auto":
+                object.__setattr__(self, "solver", SOLVERS[self.solver]())
+        elif not isinstance(self.solver, tuple(SOLVERS.values())):
+            raise ValueError(f"solver: got {type(self.solver).__name__}, expected a name or a solver instance")
+        if protocol is not None:
+            self._follow(protocol)
+        for name, allowed in (
+            ("tv", ("anisotropic", "isotropic")),
+            ("tv_dimensions", (2, 3, None)),
+            ("standardize", (True, False, None)),
+            ("spread_map", (True, False, None)),
+            ("edge_preserving", (True, False, None)),
+            ("sign", (1, -1, 0, None)),
+            ("latent", ("mean", "sample")),
+            ("precision", PRECISIONS),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}: got {getattr(self, name)!r}, expected one of {allowed}")
+        check_batch_size(self.batch_size)
+        for name in ("tv_weight", "smoothing", "kl_weight"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < float("inf"):
+                raise ValueError(f"{name}: got {value}, expected a finite number >= 0")
+        check_asymmetry(self.asymmetry)
+        if self.preprocess is not None:
+            object.__setattr__(self, "preprocess", check_steps(self.preprocess))
+        if not isinstance(self.postprocessing, PostProcessing):
+            raise ValueError(f"postprocessing: got {self.postprocessing!r}, expected a lesioncore.PostProcessing")
+        TotalVariation(eps=self.tv_eps)
+        if getattr(self.solver, "holds_posterior", False) and self.kl_weight != 1.0:
+            raise ValueError(f"kl_weight: got {self.kl_weight}, which solver 'em' does not know; use 'prox' or 'paper'")
+
+    def _follow(self, protocol: str) -> None:
+        """Give the options that are open the protocol's values; ``ValueError`` if another one is given."""
+        if protocol not in PROTOCOLS:
+            raise ValueError(f"protocol: got {protocol!r}, expected one of {[*PROTOCOLS]} or None")
+        for name, value in PROTOCOLS[protocol].items():
+            given = getattr(self, name)
+            if given not in (None, "auto", value):
+                mine, its = _told_apart(given, value)
+                raise ValueError(
+                    f"{name}: {mine} contradicts protocol {protocol!r}, which has {its}; leave one of them out"
+                )
+            object.__setattr__(self, name, value)
+
+    def for_prior(self, prior: Any) -> RestoreConfig:
+        """The same options with those decided for a prior that are open.
+
+        `preprocess` stays None where it is as the prior was trained.
+        """
+        metadata = metadata_of(prior)
+        calibration = metadata.calibration
+        calibrated = {} if calibration is None else calibration.settings
+        solver = self.solver
+        if isinstance(solver, str):  # "auto"
+            usual = {"name": "em" if hasattr(prior, "held_elbo") else "prox"}
+            options = dict(calibrated.get("solver", usual))
+            solver = SOLVERS[options.pop("name")](**options)
+            if solver.holds_posterior and self.kl_weight != 1.0:
+                solver = SOLVERS["prox"]()
+        standardize = calibrated.get("standardize", True) if self.standardize is None else self.standardize
+        spread_map = calibrated.get("spread_map", False) if self.spread_map is None else self.spread_map
+        asymmetry = calibrated.get("asymmetry", 0.0) if self.asymmetry is None else self.asymmetry
+        edges = calibrated.get("edge_preserving", False) if self.edge_preserving is None else self.edge_preserving
+        sign = calibrated.get("sign", 0) if self.sign is None else self.sign
+        tv_dimensions = self.tv_dimensions or calibrated.get("tv_dimensions", 3)
+        steps = calibrated.get("preprocess") if self.preprocess is None else self.preprocess
+        preprocess = None if steps is None or check_steps(steps) == metadata.preprocessing else check_steps(steps)
+        return replace(
+            self,
+            solver=solver,
+            tv_dimensions=tv_dimensions,
+            standardize=standardize,
+            spread_map=spread_map,
+            asymmetry=asymmetry,
+            edge_preserving=edges,
+            sign=sign,
+            preprocess=preprocess,
+        )
+
+    @property
+    def solver_name(self) -> str:
+        """Name of the solver, as in ``solver="prox"``."""
+        return _name_of(self.decided_solver)
+
+    @property
+    def decided_solver(self) -> Solver:
+        """The solver; ``ValueError`` while it is ``"auto"``."""
+        if isinstance(self.solver, str):
+            raise ValueError("solver: 'auto' is not decided yet; RestoreConfig.for_prior(prior) does")
+        return self.solver
+
+    def total_variation(self, voxel_size: tuple[float, float, float] | None) -> TotalVariation:
+        """The data term for slices of a given voxel size (mm); of each slice alone when it is unknown."""
+        depth_weight = 0.0
+        if self.tv_dimensions == 3 and voxel_size is not None:
+            depth_weight = voxel_size[0] / voxel_size[2]
+        return TotalVariation(self.tv == "isotropic", self.tv_eps, depth_weight)
+
+    def settings(self) -> dict[str, Any]:
+        """What a calibration belongs to: all that changes a score, but for weight and smoothing (JSON-able)."""
+        # An option that is off is left out, so that calibrations from before there was such an option hold.
+        options = {name: value for name, value in asdict(self.decided_solver).items() if value is not None}
+        later = {
+            "spread_map": self.spread_map,
+            "asymmetry": self.asymmetry,
+            "edge_preserving": self.edge_preserving,
+            "sign": self.sign,
+        }
+        return {
+            "solver": {"name": self.solver_name, **options},
+            "tv": self.tv,
+            "tv_eps": self.tv_eps,
+            "tv_dimensions": self.tv_dimensions,
+            "latent": self.latent,
+            "kl_weight": self.kl_weight,
+            "standardize": self.standardize,
+            **{name: value for name, value in later.items() if value},
+            "preprocess": None if self.preprocess is None else list(self.preprocess),
+        }
+
+
+def _name_of(solver: Solver) -> str:
+    return next(name for name, kind in SOLVERS.items() if isinstance(solver, kind))
+
+
+def _told_apart(given: Any, value: Any) -> tuple[str, str]:
+    """Two different values of an option for people: solvers by their names, or by the options that differ."""
+    if type(given) not in SOLVERS.values():
+        return repr(given), repr(value)
+    if type(given) is not type(value):
+        return repr(_name_of(given)), repr(_name_of(value))
+    names = [option.name for option in fields(value)]
+    differing = [name for name in names if getattr(given, name) != getattr(value, name)]
+    mine, its = (", ".join(f"{name}={getattr(one, name)!r}" for name in differing) for one in (given, value))
+    return mine, its

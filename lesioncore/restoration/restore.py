@@ -1,0 +1,147 @@
+"""``lesioncore.restore``: from scans to their most probable healthy images, and what had to change."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from lesioncore.engine.batches import computing
+from lesioncore.engine.device import resolve_device
+from lesioncore.engine.precision import precision_for
+from lesioncore.engine.progress import progress_bar
+from lesioncore.models import load_prior
+from lesioncore.models.prior import metadata_of
+from lesioncore.restoration.choice import AUTO, choose_prior
+from lesioncore.restoration.config import RestoreConfig
+from lesioncore.restoration.result import Restoration, RunRecord
+from lesioncore.restoration.run import (
+    _warn_of_settings,
+    holding,
+    smoothing_of,
+    spread_map_of,
+    warn_of_slices,
+    warn_unusual,
+    weight_of,
+)
+from lesioncore.restoration.scan import prepare_all
+from lesioncore.restoration.solve import solve_stacks
+from lesioncore.restoration.volumes import Volume
+
+
+def restore(
+    volume: Volume | Sequence[Volume],
+    prior: Any = AUTO,
+    *,
+    mask: Volume | Sequence[Volume] | None = None,
+    affine: np.ndarray | None = None,
+    config: RestoreConfig | None = None,
+    device: str | torch.device = "auto",
+    progress: Callable[[int, int], None] | bool | None = None,
+    generator: torch.Generator | None = None,
+) -> Any:
+    """Restore a scan to the most probable healthy image under a prior (Chen et al., MedIA 2020, Eq. 6).
+
+    Maximises ``-tv_weight * TV(X - Y) + ELBO(X)`` over the brain's pixels, slice by slice in the transversal plane.
+    Not a medical device.
+
+    Parameters
+    ----------
+    volume : path, nibabel image, ndarray, Tensor, or a list of them
+        Scans, with their skull or without. Images may be stored in any orientation. Arrays and tensors are
+        ``[X, Y, Z]`` in RAS+ order at the prior's voxel size unless `affine` is given, or slices ``[N, 1, H, W]`` on
+        the prior's grid. The slices of a list share batches; the result of each scan is the same as alone.
+    prior : Prior or str
+        From :func:`lesioncore.load_prior`, or any object with ``elbo(x) -> [N]``; or the name of one that can be
+        loaded. ``"auto"`` is the embedded one of the scans' contrast (:func:`lesioncore.choose_prior`).
+    mask : as `volume`, optional
+        Brain masks on the scans' grids; or an installed tool that makes them, ``"hd-bet"``, ``"synthstrip"`` or
+        ``"deepbet"`` (:mod:`lesioncore.preprocess.external`). When absent, the brain is what the constant background
+        leaves, or extracted where there is a skull.
+    affine : ndarray, optional
+        4 x 4 voxel-to-world matrix (mm) for arrays and tensors.
+    config : RestoreConfig, optional
+        Solver and objective.
+    device : str or torch.device
+        ``"auto"`` takes a CUDA device where there is one, else the CPU. A module prior is moved there.
+    progress : bool or callable, optional
+        ``True`` shows a bar on a terminal; a callable is called as ``progress(steps_done, steps)``.
+    generator : torch.Generator, optional
+        Seeds the latent samples of ``latent="sample"``; seed 0 when absent, so that a run repeats.
+
+    Returns
+    -------
+    Restoration or list of Restoration
+        One for each scan, a list when a list came in.
+
+    Raises
+    ------
+    ValueError
+        If a scan, a mask or an option cannot be used; the message says what to do.
+    TypeError
+        If an argument is of a kind not listed.
+    """
+    if isinstance(prior, str):
+        prior = load_prior(_chosen(volume, mask, affine) if prior == AUTO else prior)
+    config = (config or RestoreConfig()).for_prior(prior)
+    metadata = metadata_of(prior)
+    target = resolve_device(device)
+    precision = precision_for(config.precision, target, prior)
+    tv_weight, smoothing = weight_of(metadata, config), smoothing_of(metadata, config)
+    spread_map, calibration = (
+        spread_map_of(metadata, config.spread_map),
+        holding(metadata, config, tv_weight, smoothing),
+    )
+    if calibration is None:
+        _warn_of_settings(metadata, config, tv_weight, smoothing)
+    with progress_bar(progress is True, "preprocessing") as report:
+        scans, several = prepare_all(
+            volume,
+            metadata,
+            mask=mask,
+            affine=affine,
+            normalized=config.normalized,
+            steps=config.preprocess,
+            progress=report,
+        )
+    if config.postprocessing.active:
+        for scan in scans:
+            config.postprocessing.check_size(scan.voxel_size)
+    seed = None
+    if config.latent == "sample":
+        seed = 0 if generator is None else generator.initial_seed()
+    with progress_bar(progress, "restoring") as report, computing(target):
+        start = time.perf_counter()
+        solutions = solve_stacks(scans, prior, config, tv_weight, target, seed=seed, progress=report)
+        seconds = time.perf_counter() - start
+    record = RunRecord(
+        metadata,
+        config,
+        tv_weight,
+        smoothing,
+        spread_map,
+        calibration,
+        str(target),
+        solutions[0].backend,
+        precision,
+        seed,
+        seconds / len(scans),
+    )
+    results = []
+    for scan, found in zip(scans, solutions, strict=True):
+        holds = calibration is None or not warn_of_slices(scan, calibration, stacklevel=3)
+        results.append(Restoration(scan, found, record if holds else replace(record, calibration=None)))
+    for result in results:
+        warn_unusual(result.remarks, result.scan, metadata, stacklevel=3)
+    return results if several else results[0]
+
+
+def _chosen(volume: Any, mask: Any, affine: np.ndarray | None) -> str:
+    """Name of the embedded prior of the scans' contrast."""
+    volumes = volume if isinstance(volume, (list, tuple)) else [volume]
+    masks = mask if isinstance(mask, (list, tuple)) else None if mask is None else [mask]
+    return choose_prior(volumes, masks, affine=affine).prior

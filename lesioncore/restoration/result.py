@@ -1,0 +1,331 @@
+"""What a restoration gives back, and how it is saved."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nibabel.affines import voxel_sizes
+
+from lesioncore.calibration.record import Calibration
+from lesioncore.data.files import replace_atomically
+from lesioncore.data.nifti import save_image
+from lesioncore.models.prior import PriorMetadata
+from lesioncore.restoration.choice import doubt
+from lesioncore.restoration.config import RestoreConfig
+from lesioncore.restoration.scan import Scan
+from lesioncore.scoring.deviation import Deviation, deviation, score_of
+from lesioncore.scoring.spread_map import SpreadMap
+from lesioncore.solvers import Solution
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What one call of ``restore`` ran: goes into the saved sidecar."""
+
+    metadata: PriorMetadata
+    config: RestoreConfig
+    tv_weight: float
+    smoothing: float
+    spread_map: SpreadMap | None
+    calibration: Calibration | None
+    device: str
+    backend: str | None
+    precision: str
+    seed: int | None
+    seconds: float
+
+    def decided(self) -> dict[str, Any]:
+        """What decides the result of a scan, as the sidecar has it (JSON-able)."""
+        thresholds = self.calibration and {f"{f:g}": self.calibration.threshold(f) for f in SAVED_FPR}
+        return {
+            "Prior": self.metadata.name,
+            "PriorFingerprint": self.metadata.fingerprint,
+            "Settings": self.config.settings(),
+            "TVWeight": self.tv_weight,
+            "Smoothing": self.smoothing,
+            "Thresholds": thresholds,
+            "PostProcessing": asdict(self.config.postprocessing),
+            "Seed": self.seed,
+            "Precision": self.precision,
+        }
+
+
+class Restoration:
+    """A restored scan, on the grid, affine and storage order of its input and of the input's kind.
+
+    Attributes
+    ----------
+    restored
+        The most probable healthy image, in the input's intensity units; equal to the input outside the brain.
+    residual
+        Signed ``D = Y - X``, z-scores of the prior's intensity scale; 0 outside the brain.
+    score
+        The detection map: ``|D|``, with ``D`` smoothed in three dimensions and divided by healthy spread
+        (:func:`lesioncore.scoring.deviation.deviation`) if the configuration or the calibration says so; ``D`` or
+        ``-D`` where only what is brighter or darker is looked for (:class:`lesioncore.RestoreConfig`).
+    spread : float
+        Spread of the smoothed residual over the brain, z-scores.
+    brain_mask
+        The brain mask that was given or derived.
+    objective : list of float
+        Mean of the objective over the slices with brain, in nats, at the observation and after each step.
+    remarks : list of str
+        In what the scan is unlike the prior's contrast or the calibration's healthy ones, as whole sentences.
+    solution : Solution
+        Restored slices on the prior's grid, and the objective of each.
+    scan : Scan
+        The prepared scan.
+    """
+
+    def __init__(self, scan: Scan, solution: Solution, record: RunRecord) -> None:
+        self.scan = scan
+        self.solution = solution
+        self.record = record
+        self._masks: dict[float, np.ndarray] = {}  # cleaned, by threshold: that takes longer than all else
+        slices = max(1, int(scan.brain_rows.sum()))
+        self.objective = (solution.objective.double().sum(1) / slices).tolist()
+
+    def __repr__(self) -> str:
+        source = type(self.scan.source).__name__ if self.scan.path is None else self.scan.path.name
+        shape = " x ".join(map(str, self.scan.brain().shape))
+        thresholds = "calibrated" if self.record.calibration else "no thresholds"
+        prior, precision = self.record.metadata.name, self.record.precision
+        return f"Restoration({source}, {shape}, prior {prior!r}, {precision}, {thresholds})"
+
+    @property
+    def slice_residual(self) -> torch.Tensor:
+        """``D = Y - X`` on the prior's grid, ``[N, 1, H, W]`` z-scores."""
+        return self.scan.slices - self.solution.restored
+
+    @cached_property
+    def _residual(self) -> np.ndarray:
+        return self.scan.residual(self.slice_residual)
+
+    @cached_property
+    def _deviation(self) -> Deviation:
+        record = self.record
+        return deviation(
+            self.slice_residual,
+            self.scan,
+            smoothing=record.smoothing,
+            standardize=bool(record.config.standardize),
+            spread_map=record.spread_map,
+            asymmetry=record.config.asymmetry or 0.0,
+            edge_preserving=bool(record.config.edge_preserving),
+        )
+
+    @property
+    def spread(self) -> float:
+        return self._deviation.spread
+
+    @cached_property
+    def _score(self) -> np.ndarray:
+        return score_of(self.scan.residual(self._deviation.values), self.record.config.sign or 0)
+
+    @cached_property
+    def restored(self) -> Any:
+        return self.scan.like_input(self.scan.restored(self._residual))
+
+    @cached_property
+    def residual(self) -> Any:
+        return self.scan.like_input(self._residual)
+
+    @cached_property
+    def score(self) -> Any:
+        return self.scan.like_input(self._score)
+
+    @cached_property
+    def brain_mask(self) -> Any:
+        return self.scan.like_input(self.scan.brain())
+
+    def mask(self, fpr: float = 0.05, *, risk: float | None = None) -> Any:
+        """Detected lesion at a false-positive-rate limit, by the prior's calibrated threshold (paper section 2.2.3).
+
+        Cleaned if the configuration says so (:class:`lesioncore.PostProcessing`).
+
+        Parameters
+        ----------
+        fpr : float
+            At most this fraction of the calibration's healthy brain pixels lies above the threshold.
+        risk : float, optional
+            Bound people instead: a new healthy person exceeds `fpr` with at most this probability
+            (:meth:`lesioncore.calibration.healthy.HealthyScores.threshold`).
+
+        Raises
+        ------
+        ValueError
+            If the prior has no calibration that holds for this run and this kind of input, or `fpr` is out of its
+            range.
+        """
+        return self.scan.like_input(self._mask(self._calibration().threshold(fpr, risk)))
+
+    def _mask(self, threshold: float) -> np.ndarray:
+        postprocessing = self.record.config.postprocessing
+        if not postprocessing.active:
+            return self._score > threshold
+        if threshold not in self._masks:
+            size = None if self.scan.affine is None else voxel_sizes(self.scan.affine)
+            self._masks[threshold] = postprocessing.clean(self._score > threshold, self.scan.brain(), size)
+        return self._masks[threshold].copy()
+
+    @cached_property
+    def remarks(self) -> list[str]:
+        found = [] if (other := doubt(self.scan, self.record.metadata.modality)) is None else [other]
+        if self.record.calibration is None:
+            return found
+        scores = self._score[self.scan.brain()]
+        return found + self.record.calibration.unusual(scores, self.scan.bend, self.scan.extent, self.spread)
+
+    def rank(self) -> Any:
+        """Fraction of the calibration's healthy brain pixels that score lower, in [0, 1]; needs a calibration."""
+        return self.scan.like_input(self._calibration().rank(self._score))
+
+    def _calibration(self) -> Calibration:
+        record = self.record
+        if record.calibration is None:
+            found = record.metadata.calibration
+            if found is not None and found.holding(record.config.settings(), record.tv_weight, record.smoothing):
+                raise ValueError(
+                    f"mask: the thresholds of prior {record.metadata.name!r} are those of whole volumes and do not hold"
+                    " for slices without geometry; give restore a volume, or run lesioncore.calibrate on such slices"
+                )
+            raise ValueError(
+                f"mask: prior {record.metadata.name!r} has no calibration for these settings; use the calibrated"
+                " ones or run lesioncore.calibrate on healthy scans"
+            )
+        return record.calibration
+
+    def sidecar(self) -> dict[str, Any]:
+        """What produced the result (JSON-able)."""
+        from lesioncore import __version__
+
+        record = self.record
+        return {
+            "GeneratedBy": {"Name": "lesioncore", "Version": __version__, "torch": torch.__version__},
+            **self.scan.sources,
+            **record.decided(),
+            "Remarks": self.remarks,
+            "Preprocessing": [asdict(step) for step in self.scan.steps],
+            "ResidualSpread": round(self.spread, 6),
+            "Device": record.device,
+            "Backend": record.backend,
+            "Seconds": round(record.seconds, 3),
+            "Objective": [round(value, 3) for value in self.objective],
+            "Units": {
+                "residual": "z-score of the prior's intensity scale",
+                "ResidualSpread": "z-score",
+                "score": "times its spread over the brain" if record.config.standardize else "z-score",
+                "restored": "as the input",
+                "Smoothing": "mm",
+                "PostProcessing": "mm; min_volume mm^3",
+            },
+            "Note": "Research software, not a medical device.",
+        }
+
+    def save(
+        self, directory: str | os.PathLike[str], *, name: str | None = None, figure: bool = False
+    ) -> dict[str, Path]:
+        """Write NIfTI files and a JSON sidecar; names follow BIDS derivatives.
+
+        Parameters
+        ----------
+        directory : path
+            Created when absent. Files of the same names are replaced, each by one rename; masks and the figure that an
+            earlier restoration left under these names are removed where this one has none.
+        name : str, optional
+            Base name such as ``sub-01_T2w``; that of the input file when absent.
+        figure : bool
+            Draw a picture, too (:func:`lesioncore.figure.restoration_figure`).
+
+        Returns
+        -------
+        dict
+            What was written: ``restored``, ``residual``, ``score``, ``brain``, ``sidecar``; when calibrated also
+            ``probability``, ``fpr01``, ``fpr05``, ``fpr10``, and ``figure`` if it was wanted.
+
+        Raises
+        ------
+        ValueError
+            If the input was slices, which have no geometry to save, or no `name` can be derived.
+        ImportError
+            If a figure is wanted and matplotlib, the extra `figures`, is missing.
+        """
+        from lesioncore.figure import require_matplotlib, restoration_figure, save_figure
+
+        if figure:
+            require_matplotlib()  # before anything is written
+        if self.scan.affine is None:
+            raise ValueError("save: slices [N, 1, H, W] have no geometry; give restore a volume, or save them yourself")
+        stem, suffix = split_name(name if name is not None else base_name(self.scan.path))
+        header = getattr(self.scan.source, "header", None)
+        images = {
+            "restored": (f"{stem}_desc-restored_{suffix}", self.scan.restored(self._residual)),
+            "residual": (f"{stem}_desc-residual_{suffix}", self._residual),
+            "score": (f"{stem}_desc-score_{suffix}", self._score),
+            "brain": (f"{stem}_desc-brain_mask", self.scan.brain()),
+        }
+        limits = {f"fpr{round(100 * fpr):02d}": fpr for fpr in SAVED_FPR}
+        labels = {"probability": f"{stem}_label-L_probseg"}
+        labels |= {key: f"{stem}_label-L_desc-{key}_mask" for key in limits}
+        folder = Path(directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        calibration = self.record.calibration
+        if calibration is None:
+            for base in labels.values():
+                (folder / f"{base}.nii.gz").unlink(missing_ok=True)
+        else:
+            images["probability"] = (labels["probability"], calibration.rank(self._score))
+            images |= {key: (labels[key], self._mask(calibration.threshold(fpr))) for key, fpr in limits.items()}
+        written = {key: folder / f"{base}.nii.gz" for key, (base, _) in images.items()}
+        with ThreadPoolExecutor(_WRITERS) as executor:  # most of it is compressing, which lets other threads run
+            saves = [
+                executor.submit(save_image, data, self.scan.affine, written[key], header=header)
+                for key, (_, data) in images.items()
+            ]
+        for save in saves:
+            save.result()
+        picture = folder / f"{stem}_desc-figure_{suffix}.png"
+        if figure:
+            save_figure(restoration_figure(self, title=f"{stem}_{suffix}"), picture)
+            written["figure"] = picture
+        else:
+            picture.unlink(missing_ok=True)
+        written["sidecar"] = folder / f"{stem}_desc-restored_{suffix}.json"
+        facts = {**self.sidecar(), "Files": sorted(path.name for path in written.values())}
+        _write_json(facts, written["sidecar"])
+        return written
+
+
+_WRITERS = 4
+"""Files of a scan that are written side by side; each takes memory for its bytes."""
+
+SAVED_FPR = (0.01, 0.05, 0.10)
+"""The paper's false-positive-rate limits (section 3.2)."""
+
+
+def base_name(path: Path | None) -> str:
+    if path is None:
+        raise ValueError("name: the input was no file, so give save(..., name='sub-01_T2w')")
+    return re.sub(r"\.(nii|img|hdr|mgz|mgh)(\.gz)?$", "", path.name)
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """``sub-01_T2w`` to ``("sub-01", "T2w")``; a name without a BIDS suffix keeps all of itself."""
+    if not name or "/" in name:
+        raise ValueError(f"name: got {name!r}, expected a base name such as 'sub-01_T2w'")
+    stem, separator, suffix = name.rpartition("_")
+    return (stem, suffix) if separator and suffix.isalnum() and "-" not in suffix else (name, "image")
+
+
+def _write_json(values: dict[str, Any], path: Path) -> None:
+    with replace_atomically(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=2) + "\n")

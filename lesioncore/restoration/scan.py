@@ -1,0 +1,335 @@
+"""One scan on its way to a prior's slices and back: geometry, mask and intensities, whatever kind it came as."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nibabel.spatialimages import SpatialImage
+from torch import Tensor
+
+from lesioncore.data.affine_grid import AffineGridPlan
+from lesioncore.data.grid import GridPlan, SliceGrid, as_slices, as_volume
+from lesioncore.data.nifti import load_image, make_image
+from lesioncore.data.orientation import Orientation
+from lesioncore.data.stack import SliceStack
+from lesioncore.models.prior import PriorMetadata
+from lesioncore.preprocess import IntensityMap, brain_mask
+from lesioncore.preprocess.external import is_tool
+from lesioncore.preprocess.pipeline import (
+    LARGEST_BRAIN,
+    SMALLEST_BRAIN,
+    PreprocessedScan,
+    Step,
+    StepRecord,
+    check_steps,
+    preprocess,
+)
+from lesioncore.preprocess.scale import match_scale, regions_of
+from lesioncore.restoration.volumes import Volume, brain_of, read_mask, read_volume, sources_of
+
+BACKGROUND = -3.5
+"""Z-score outside the brain (paper section 3.1)."""
+
+
+@dataclass
+class Scan(SliceStack):
+    """A scan prepared for a prior, with its way back; made by :func:`prepare`."""
+
+    source: Any
+    path: Path | None
+    affine: np.ndarray | None
+    _values: Tensor
+    _brain: Tensor
+    _orientation: Orientation | None
+    _plan: GridPlan | AffineGridPlan | None
+    _mapping: IntensityMap | None
+    steps: tuple[StepRecord, ...] = field(default=(), kw_only=True)
+    sources: dict[str, Any] = field(default_factory=lambda: sources_of(None, None), kw_only=True)
+
+    def in_brain(self, slices: Tensor) -> np.ndarray:
+        """The brain's values of a residual ``[N, 1, H, W]``, flat: those of the input's own voxels."""
+        return self.residual(slices)[self.brain()]
+
+    def tissues(self) -> tuple[Tensor, np.ndarray]:
+        """The brain's values on the prior's grid and their regions in the template, as ``TissueScale`` takes them.
+
+        Raises
+        ------
+        ValueError
+            If the scan is not registered.
+        """
+        places = self._plan.grid_to_template if isinstance(self._plan, AffineGridPlan) else None
+        mask = as_volume(self.mask)
+        return as_volume(self.slices)[mask], regions_of(mask, places)
+
+    def residual(self, slices: Tensor) -> np.ndarray:
+        """Bring a residual ``[N, 1, H, W]`` (z-scores) to the input's grid and storage order; 0 outside the brain."""
+        return self._store(self._on_input_grid(slices))
+
+    def restored(self, residual: np.ndarray) -> np.ndarray:
+        """Input minus a residual that is on its grid, in the input's own intensity units.
+
+        Where the residual is 0 the input is kept to the bit, so that resampling never blurs healthy tissue.
+        """
+        values, changed = self._store(self._values).copy(), residual != 0
+        if self._mapping is None:
+            values[changed] -= residual[changed]
+        else:
+            values[changed] = self._mapping.inverse(self._mapping(values[changed]) - residual[changed])
+        return values
+
+    def label_on_slices(self, label: np.ndarray) -> Tensor:
+        """Bring a bool label on the input's grid to the prior's: ``[N, 1, H, W]``, pixels more than half in it."""
+        if self._orientation is None:
+            return torch.from_numpy(label)
+        volume = torch.from_numpy(self._orientation.to_ras(label))
+        if self._plan is None:
+            return volume.permute(2, 0, 1).unsqueeze(1)
+        return self._plan.mask_to_grid(volume)
+
+    def brain(self) -> np.ndarray:
+        """Brain mask (bool) on the input's grid."""
+        return self._store(self._brain)
+
+    def like_input(self, array: np.ndarray) -> Any:
+        """Give `array` the input's own kind: an image for paths and images, an array or a tensor otherwise."""
+        if isinstance(self.source, SpatialImage):
+            return make_image(array, self.source.affine, header=self.source.header)
+        if isinstance(self.source, Tensor):
+            return torch.from_numpy(np.ascontiguousarray(array)).to(self.source.device)
+        return array
+
+    def _on_input_grid(self, slices: Tensor) -> Tensor:
+        slices = slices.detach().cpu()
+        if self._plan is None:
+            volume = slices if self._values.dim() == 4 else slices[:, 0].permute(1, 2, 0)
+        else:
+            volume = self._plan.from_grid(slices, self.mask)
+        return torch.where(self._brain, volume, torch.zeros((), dtype=volume.dtype))
+
+    def _store(self, volume: Tensor) -> np.ndarray:
+        array = volume.contiguous().numpy()
+        return array if self._orientation is None else self._orientation.from_ras(array)
+
+
+def prepare(
+    volume: Volume,
+    metadata: PriorMetadata,
+    *,
+    mask: Volume | None = None,
+    affine: np.ndarray | None = None,
+    normalized: bool = False,
+    steps: Sequence[Step] | None = None,
+    to_template: np.ndarray | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Scan:
+    """Bring a scan to a prior's grid and intensities (method: paper section 3.1).
+
+    Parameters
+    ----------
+    volume : path, nibabel image, ndarray or Tensor
+        A 3-D scan, with its skull or without; an array or a tensor is ``[X, Y, Z]`` in RAS+ order at the prior's voxel
+        size unless `affine` says otherwise. Or slices ``[N, 1, H, W]`` that are on the prior's grid already.
+    metadata : PriorMetadata
+        The prior's grid and intensity scale; what it lacks is left as it is.
+    mask : same kinds, optional
+        Brain mask on the grid of `volume`; nonzero is brain. Or a tool that is installed and makes one, ``"hd-bet"``,
+        ``"synthstrip"`` or ``"deepbet"`` (:mod:`lesioncore.preprocess.external`). Derived from the background when
+        absent, or where there is a skull by extraction.
+    affine : ndarray, optional
+        4 x 4 voxel-to-world matrix (mm) of a `volume` that is an array or a tensor.
+    normalized : bool
+        The values are the prior's z-scores already.
+    steps : sequence of {"extract", "register", "bias"}, optional
+        How a volume is preprocessed (:func:`lesioncore.preprocess.pipeline.preprocess`); as the prior was trained when
+        absent.
+    to_template : ndarray, optional
+        4 x 4 from the scan's world to the template's (mm): the scan was preprocessed already, and none of the steps is
+        done.
+    progress : callable, optional
+        Called as ``progress(done, all)`` after each step.
+
+    Raises
+    ------
+    ValueError
+        If shape, mask, values or geometry cannot be used; the message says what to do.
+    TypeError
+        If `volume` or `mask` is of a kind not listed.
+    ImportError
+        If a step needs SimpleITK, of the extra ``preprocess``, which is missing.
+
+    Warns
+    -----
+    UserWarning
+        If the brain was extracted though no step asks for it, since the scan has its skull.
+    """
+    path = Path(volume) if isinstance(volume, (str, os.PathLike)) else None
+    source = volume if path is None else load_image(path)
+    values, image_affine = read_volume(source)
+    if image_affine is not None and affine is not None:
+        raise ValueError("affine: given beside an image that has its own; give it for arrays and tensors alone")
+    if values.ndim == 4:
+        given = None if mask is None else read_mask(mask, values.shape, image_affine)
+        return _prepare_slices(source, values, given, metadata, affine, normalized)
+    if values.ndim != 3:
+        raise ValueError(f"volume: got shape {values.shape}, expected [X, Y, Z] or slices [N, 1, H, W]")
+    world = image_affine if image_affine is not None else affine
+    if world is None:
+        world = np.diag([*([metadata.grid.voxel_size if metadata.grid else 1.0] * 3), 1.0])
+    given = None if mask is None else brain_of(mask, values, world, image_affine)
+    orientation = Orientation.from_affine(world, values.shape)
+    wanted = metadata.preprocessing if steps is None else check_steps(steps)
+    found = preprocess(
+        orientation.to_ras(values),
+        orientation.ras_affine,
+        mask=None if given is None else orientation.to_ras(given),
+        steps=wanted if to_template is None else (),
+        progress=progress,
+    )
+    _warn_of_extraction("volume" if path is None else str(path), wanted, found)
+    world_to_template = found.to_template if to_template is None else to_template
+    voxel_to_template = None
+    if "register" in wanted and world_to_template is not None:
+        voxel_to_template = world_to_template @ orientation.ras_affine
+    ras, brain = torch.from_numpy(found.values), torch.from_numpy(found.brain)
+    plan = _plan(metadata.grid, orientation, brain, voxel_to_template)
+    if plan is None:
+        on_grid, coarse = as_slices(brain), as_slices(ras)
+        grid_to_template = voxel_to_template
+        voxel_size = orientation.voxel_size
+    else:
+        # Standardised at the prior's own resolution: a finer scan's percentiles differ, since fewer voxels mix tissues.
+        on_grid, coarse = plan.mask_to_grid(brain), plan.to_grid(ras, 0.0, mask=brain)
+        grid_to_template = plan.grid_to_template if isinstance(plan, AffineGridPlan) else None
+        voxel_size = (plan.grid.voxel_size, plan.grid.voxel_size, plan.slice_spacing)
+    mapping = None
+    if not normalized and metadata.intensity is not None:
+        volumes = (as_volume(coarse), as_volume(on_grid)) if on_grid.any() else (ras, brain)
+        places = grid_to_template if on_grid.any() else voxel_to_template
+        mapping = match_scale(metadata.intensity, *volumes, places)
+    fill = metadata.intensity.background if metadata.intensity else BACKGROUND
+    slices = torch.where(on_grid, coarse if mapping is None else mapping(coarse), fill)
+    return Scan(
+        slices,
+        on_grid,
+        voxel_size,
+        source,
+        path,
+        world,
+        ras,
+        brain,
+        orientation,
+        plan,
+        mapping,
+        bend=None if mapping is None else mapping.bend,
+        registered=isinstance(plan, AffineGridPlan),
+        steps=found.steps,
+        sources=sources_of(path, mask if isinstance(mask, (str, os.PathLike)) else None),
+    )
+
+
+def _warn_of_extraction(name: str, wanted: Sequence[Step], found: PreprocessedScan) -> None:
+    """Say that an extracted brain is of no brain's size, or was extracted though no step asks for it."""
+    if not found.steps or found.steps[0].name != "extract":
+        return
+    facts = found.steps[0].figures
+    if not SMALLEST_BRAIN <= facts["brain_ml"] <= LARGEST_BRAIN and facts["input"] != "mask":
+        warnings.warn(
+            f"{name}: the extracted brain has {facts['brain_ml']:.0f} ml, an adult's {SMALLEST_BRAIN:g} to"
+            f" {LARGEST_BRAIN:g}; check the voxel sizes in the header, and the brain mask",
+            stacklevel=3,
+        )
+    if "extract" not in wanted:
+        warnings.warn(
+            f"{name}: the scan has its skull, so the brain was extracted ({facts['brain_ml']:.0f} ml, confidence"
+            f" {facts['confidence']:.2f}); look at the brain mask, or give one",
+            stacklevel=3,
+        )
+
+
+def _plan(
+    grid: SliceGrid | None, orientation: Orientation, brain: Tensor, voxel_to_template: np.ndarray | None
+) -> GridPlan | AffineGridPlan | None:
+    """The way to the prior's slices: of the template where the scan is registered, along its own axes otherwise."""
+    if grid is None:
+        return None
+    if voxel_to_template is None:
+        return grid.plan(orientation.ras_shape, orientation.voxel_size, brain)
+    return AffineGridPlan.of(grid, orientation.ras_shape, voxel_to_template, brain)
+
+
+def prepare_all(
+    volume: Volume | Sequence[Volume],
+    metadata: PriorMetadata,
+    *,
+    mask: Volume | Sequence[Volume] | None = None,
+    affine: np.ndarray | None = None,
+    normalized: bool = False,
+    steps: Sequence[Step] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[list[Scan], bool]:
+    """Prepare one scan or each of a list, with its mask; also tells whether a list came in.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As :func:`prepare`; also for an empty list, and for masks that are not one for each scan.
+    """
+    several = isinstance(volume, (list, tuple))
+    volumes: list[Any] = list(volume) if isinstance(volume, (list, tuple)) else [volume]
+    masks: list[Any] = list(mask) if isinstance(mask, (list, tuple)) else [mask]
+    if not volumes:
+        raise ValueError("volume: got an empty list, expected at least one scan")
+    if mask is None:
+        masks = [None] * len(volumes)
+    elif is_tool(mask):
+        masks = [mask] * len(volumes)
+    elif len(masks) != len(volumes) or several != isinstance(mask, (list, tuple)):
+        raise ValueError(f"mask: expected one for each scan, a list for a list of {len(volumes)}, or None")
+    scans = [
+        prepare(one, metadata, mask=its_mask, affine=affine, normalized=normalized, steps=steps, progress=progress)
+        for one, its_mask in zip(volumes, masks, strict=True)
+    ]
+    return scans, several
+
+
+def _prepare_slices(
+    source: Any,
+    values: np.ndarray,
+    given: np.ndarray | None,
+    metadata: PriorMetadata,
+    affine: np.ndarray | None,
+    normalized: bool,
+) -> Scan:
+    if values.shape[1] != 1:
+        raise ValueError(f"volume: got shape {values.shape}, expected slices [N, 1, H, W]")
+    if affine is not None:
+        raise ValueError("affine: slices [N, 1, H, W] are on the prior's grid already; give it for volumes alone")
+    if metadata.grid is not None and values.shape[2:] != metadata.grid.shape:
+        raise ValueError(
+            f"volume: got slices of {values.shape[2:]} pixels, expected {metadata.grid.shape} at"
+            f" {metadata.grid.voxel_size:g} mm; give a 3-D volume with its affine to have it resampled"
+        )
+    tensor = torch.from_numpy(values)
+    fill = metadata.intensity.background if metadata.intensity else BACKGROUND
+    if given is not None:
+        brain = torch.from_numpy(given)
+    elif normalized or metadata.intensity is None:
+        brain = tensor != fill
+    else:
+        brain = brain_mask(tensor[:, 0]).unsqueeze(1)
+    if not brain.numpy().any():  # as for brain_rows
+        raise ValueError("mask: no voxel is brain; check that it belongs to this scan")
+    mapping = None
+    if not normalized and metadata.intensity is not None:
+        mapping = match_scale(metadata.intensity, tensor, brain, None)
+    slices = torch.where(brain, tensor if mapping is None else mapping(tensor), fill)
+    bend = None if mapping is None else mapping.bend
+    return Scan(slices, brain, None, source, None, None, tensor, brain, None, None, mapping, bend=bend)

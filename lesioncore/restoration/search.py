@@ -1,0 +1,184 @@
+"""The search for the data-consistency weight and the smoothing on healthy scans."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+
+from lesioncore.data.stack import SliceStack
+from lesioncore.metrics import ScoreHistogram
+from lesioncore.restoration.implant import anomalies_in, implant_anomalies
+from lesioncore.scoring.deviation import deviation
+from lesioncore.solvers import Solution
+
+SMOOTHINGS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
+"""Smoothing tried, mm."""
+
+Criterion = Literal["implant", "change"]
+"""How a weight is chosen: see :func:`lesioncore.calibrate`."""
+
+_CHANGE_SLICES = 64
+"""Slices for the criterion "change", whose solver takes hundreds of steps for each."""
+
+
+class Solve(Protocol):
+    """Restores stacks with a weight: ``lesioncore.restoration.solve.solve_stacks`` with its other arguments given."""
+
+    def __call__(self, stacks: Sequence[SliceStack], *, tv_weight: float) -> list[Solution]: ...
+
+
+def search(
+    solve: Solve,
+    scans: Sequence[SliceStack],
+    tv_weights: Sequence[float],
+    *,
+    criterion: Criterion,
+    coupled: bool,
+    smoothing: float | None = None,
+    standardize: bool = False,
+    edge_preserving: bool = False,
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> list[dict[str, float]]:
+    """Try each weight on healthy scans: one row for each, and with ``"implant"`` for each smoothing.
+
+    Parameters
+    ----------
+    solve : callable
+        Restores stacks with a weight.
+    scans : sequence of SliceStack
+        Healthy scans.
+    tv_weights : sequence of float
+        Weights to try.
+    criterion : {"implant", "change"}
+        What is measured: the AUC of implanted anomalies, or the mean change of the images as they are.
+    coupled : bool
+        The solver couples neighbouring slices. ``"change"`` takes single slices of all scans where it does not.
+    smoothing : float, optional
+        The only smoothing (mm) to try; all of `SMOOTHINGS` for ``"implant"`` and none for ``"change"`` when absent.
+    standardize : bool
+        Scores are in units of each scan's own spread (:func:`lesioncore.scoring.deviation.deviation`).
+    edge_preserving : bool
+        Smoothing keeps edges (:func:`lesioncore.scoring.smoothing.keep_edges`).
+    seed : int
+        Of the anomalies.
+    progress : callable, optional
+        Called as ``progress(weights_done)``.
+    """
+    examine: _Changes | _Implants
+    if criterion == "change":
+        examine = _Changes(scans if coupled else spread_slices(scans, _CHANGE_SLICES), smoothing)
+    else:
+        examine = _Implants(scans, smoothing, standardize, edge_preserving, seed)
+    curve = []
+    for done, weight in enumerate(tv_weights, start=1):
+        curve += examine(weight, solve(examine.stacks, tv_weight=weight))
+        if progress is not None:
+            progress(done)
+    return curve
+
+
+def choose(curve: Sequence[dict[str, float]], criterion: str) -> dict[str, float]:
+    """Pick the row of a search; warns when its weight lies on the edge of what was tried.
+
+    ``"change"``: the smallest weight whose mean change of healthy images is within 1 % of the least (paper Eq. 7).
+    ``"implant"``: the largest AUC of implanted anomalies.
+    """
+    if criterion == "change":
+        least = min(row["change"] for row in curve)
+        best = next(row for row in curve if row["change"] <= 1.01 * least)
+    else:
+        best = max(curve, key=lambda row: row["implant_auc"])
+    weights = sorted({row["tv_weight"] for row in curve})
+    if len(weights) > 1 and best["tv_weight"] in (weights[0], weights[-1]):
+        warnings.warn(
+            f"tv_weights: the best, {best['tv_weight']:g}, lies on the edge of what was tried; widen the range",
+            stacklevel=3,
+        )
+    return best
+
+
+def spread(scans: Sequence[SliceStack], count: int) -> list[SliceStack]:
+    """At most `count` of the scans, evenly spread over all that have brain."""
+    filled = [scan for scan in scans if scan.brain_rows.any()]
+    return [filled[i] for i in _evenly(len(filled), count)]
+
+
+def spread_slices(scans: Sequence[SliceStack], count: int) -> list[SliceStack]:
+    """At most `count` slices with brain, evenly spread over the scans and their heights, as single slices."""
+    places = [(scan, int(row)) for scan in scans for row in scan.brain_rows.nonzero()[:, 0]]
+    chosen = [places[i] for i in _evenly(len(places), count)]
+    return [
+        SliceStack(
+            torch.stack([scan.slices[row] for scan, row in chosen]),
+            torch.stack([scan.mask[row] for scan, row in chosen]),
+            None,
+        )
+    ]
+
+
+def _evenly(length: int, count: int) -> list[int]:
+    """Up to `count` different indices below `length`, as evenly spread as can be."""
+    return np.unique(np.linspace(0, length - 1, min(count, length)).round().astype(int)).tolist()
+
+
+class _Changes:
+    """The paper's epsilon: how much healthy images change."""
+
+    def __init__(self, healthy: Sequence[SliceStack], smoothing: float | None) -> None:
+        self.stacks = healthy
+        self.smoothing = smoothing or 0.0
+
+    def __call__(self, weight: float, found: Sequence[Solution]) -> list[dict[str, float]]:
+        changes = [(s.slices - f.restored)[s.mask].abs() for s, f in zip(self.stacks, found, strict=True)]
+        return [{"tv_weight": weight, "smoothing": self.smoothing, "change": float(torch.cat(changes).double().mean())}]
+
+
+class _Implants:
+    """How well implanted anomalies are found, with each smoothing or the one that is given."""
+
+    def __init__(
+        self,
+        healthy: Sequence[SliceStack],
+        smoothing: float | None,
+        standardize: bool,
+        edge_preserving: bool,
+        seed: int,
+    ) -> None:
+        self.standardize, self.edge_preserving = standardize, edge_preserving
+        self.smoothings = SMOOTHINGS if smoothing is None else (smoothing,)
+        self.stacks, self.truths = [], []
+        first = 0
+        for stack in healthy:
+            slices, truth = implant_anomalies(
+                stack.slices, stack.mask, seed=seed, first=first, voxel_size=stack.voxel_size
+            )
+            first += anomalies_in(stack.mask, stack.voxel_size)
+            self.stacks.append(replace(stack, slices=slices))
+            self.truths.append(truth)
+
+    def __call__(self, weight: float, found: Sequence[Solution]) -> list[dict[str, float]]:
+        return [
+            {"tv_weight": weight, "smoothing": smoothing, "implant_auc": self._auc(found, smoothing)}
+            for smoothing in self.smoothings
+        ]
+
+    def _auc(self, found: Sequence[Solution], smoothing: float) -> float:
+        # Deviations beyond ten z-scores, or a hundred times a scan's spread, count as that.
+        histogram = ScoreHistogram(0.0, 100.0 if self.standardize else 10.0)
+        for stack, truth, solution in zip(self.stacks, self.truths, found, strict=True):
+            residual = stack.slices - solution.restored
+            scored = deviation(
+                residual,
+                stack,
+                smoothing=smoothing,
+                standardize=self.standardize,
+                edge_preserving=self.edge_preserving,
+            )
+            histogram.add(scored.values.abs(), truth, stack.mask)
+        return histogram.auc()

@@ -1,0 +1,114 @@
+"""Stacks of slices solved side by side, in batches that they share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lesioncore.data.stack import SliceStack
+from lesioncore.engine.batches import batch_size_for, computing
+from lesioncore.engine.gradient import ElboGradient
+from lesioncore.engine.precision import multiplying_in, precision_for
+from lesioncore.restoration.config import RestoreConfig
+from lesioncore.solvers import Objective, Solution, TotalVariation
+
+
+def solve_stacks(
+    stacks: Sequence[SliceStack],
+    prior: Any,
+    config: RestoreConfig,
+    tv_weight: float,
+    device: torch.device,
+    *,
+    seed: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Solution]:
+    """Solve the slices of prepared stacks in shared batches; a :class:`Solution` for each stack, on the CPU.
+
+    Slices without brain are not computed. With ``tv_dimensions=3`` each stack with a voxel size is one coupled problem;
+    as many as it takes to fill a batch, with voxels of one shape, are solved side by side.
+    """
+    if isinstance(prior, torch.nn.Module):
+        prior.to(device)
+    solutions: dict[int, Solution] = {}
+    for together in _groups(stacks, config, device):
+        found = _solve_together(
+            [stacks[i] for i in together], prior, config, tv_weight, device, seed=seed, progress=progress
+        )
+        solutions.update(zip(together, found, strict=True))
+    return [solutions[i] for i in range(len(stacks))]
+
+
+def _groups(stacks: Sequence[SliceStack], config: RestoreConfig, device: torch.device) -> list[list[int]]:
+    """Which stacks are solved side by side: those of one data term, coupled ones until they fill a batch."""
+    of_term: dict[TotalVariation, list[list[int]]] = {}
+    for i, stack in enumerate(stacks):
+        term = config.total_variation(stack.voxel_size)
+        groups = of_term.setdefault(term, [[]])
+        fills = config.batch_size or batch_size_for(stack.slices, device)
+        if term.depth_weight > 0 and sum(len(stacks[j].slices) for j in groups[-1]) >= fills:
+            groups.append([])
+        groups[-1].append(i)
+    return [group for groups in of_term.values() for group in groups]
+
+
+def _solve_together(
+    stacks: Sequence[SliceStack],
+    prior: Any,
+    config: RestoreConfig,
+    tv_weight: float,
+    device: torch.device,
+    *,
+    seed: int | None,
+    progress: Callable[[int, int], None] | None,
+) -> list[Solution]:
+    """Solutions of stacks with one data term."""
+    tv = config.total_variation(stacks[0].voxel_size)
+    keep = [stack.brain_rows for stack in stacks]
+    if tv.depth_weight > 0:
+        for rows in keep:
+            # The brain's slices with one on either side, whose residual is 0: what lies beyond changes nothing.
+            brain = rows.nonzero()[:, 0]
+            if len(brain):
+                rows[max(0, int(brain[0]) - 1) : int(brain[-1]) + 2] = True
+    y = _joined([stack.slices for stack in stacks], keep).to(device)
+    mask = _joined([stack.mask for stack in stacks], keep).to(device)
+    # A slice's noise follows from its place in its own scan, so that it is the same alone and in a list.
+    noise_seeds = None if seed is None else [seed * 1_000_003 + int(i) for rows in keep for i in rows.nonzero()]
+    solver = config.for_prior(prior).decided_solver
+    precision = precision_for(config.precision, device, prior)
+    elbo = ElboGradient(
+        prior,
+        batch_size=config.batch_size,
+        noise_seeds=noise_seeds,
+        kl_weight=config.kl_weight,
+        hold_posterior=solver.holds_posterior,
+        dtype=torch.bfloat16 if precision == "bfloat16" else torch.float32,
+    )
+    counts = [int(rows.sum()) for rows in keep]
+    objective = Objective(elbo, tv_weight, tv, counts)
+    with computing(device), multiplying_in(precision, device):
+        found = solver.solve(y, mask, objective, progress)
+        # Still in turn: what a graph computes on belongs to the next loop as soon as this one is over.
+        restored, curve = found.restored.cpu(), found.objective.cpu()
+    solutions = []
+    pieces = restored.split(counts)
+    curves = curve.split(1 if tv.depth_weight > 0 else counts, dim=1)
+    for stack, rows, piece, of_stack in zip(stacks, keep, pieces, curves, strict=True):
+        if not rows.all():
+            whole = stack.slices.clone()
+            whole[rows] = piece
+            piece = whole
+        elif len(stacks) > 1:
+            piece = piece.clone()  # or each would keep the memory of all
+        solutions.append(Solution(piece, of_stack, elbo.backend))
+    return solutions
+
+
+def _joined(wholes: list[Tensor], keep: list[Tensor]) -> Tensor:
+    """The slices to be kept of several stacks, without a copy where that is all of one."""
+    parts = [whole if rows.all() else whole[rows] for whole, rows in zip(wholes, keep, strict=True)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -1,0 +1,101 @@
+"""From a residual to the deviation that is scored: smoothed in space, in units of healthy spread."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lesioncore.data.arrays import ArrayT
+from lesioncore.data.stack import SliceStack
+from lesioncore.scoring.asymmetry import lower_symmetric
+from lesioncore.scoring.smoothing import keep_edges, smooth
+from lesioncore.scoring.spread import robust_centre, robust_spread
+from lesioncore.scoring.spread_map import SpreadMap
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """What a detector scores.
+
+    Attributes
+    ----------
+    values : Tensor
+        ``[N, 1, H, W]``, signed: z-scores, or multiples of their own spread about the scan's own centre where these are
+        the unit.
+    spread : float
+        Spread (z-scores) of the smoothed residual over the brain (:func:`lesioncore.scoring.spread.robust_spread`),
+        divided by the spread map if there is one, before `asymmetry` lowers it.
+    """
+
+    values: Tensor
+    spread: float
+
+
+def deviation(
+    residual: Tensor,
+    stack: SliceStack,
+    *,
+    smoothing: float,
+    standardize: bool,
+    spread_map: SpreadMap | None = None,
+    asymmetry: float = 0.0,
+    edge_preserving: bool = False,
+) -> Deviation:
+    """Smooth a scan's residual and, if wanted, bring it to the scan's own centre and spread and to that of each place.
+
+    How much of a healthy brain a prior leaves unexplained differs between scanners, resolutions and ways to cut out the
+    brain, and so does how far the brain as a whole is brighter or darker than the prior expects: the thresholds of one
+    scanner do not hold for the next. Most of any brain is healthy: centre and spread of its residual are the scan's own
+    measure of both.
+
+    Parameters
+    ----------
+    residual : Tensor
+        ``[N, 1, H, W]``, signed, z-scores.
+    stack : SliceStack
+        The scan that it belongs to.
+    smoothing : float
+        Standard deviation, mm, of a Gaussian in three dimensions (:func:`lesioncore.scoring.smoothing.smooth`).
+    standardize : bool
+        Subtract the centre (:func:`lesioncore.scoring.spread.robust_centre`) and divide by the spread. Slices without
+        geometry are left as they are: they may be anyone's.
+    spread_map : SpreadMap, optional
+        Divide by its relative spread, if the scan is registered.
+    asymmetry : float
+        Share of what the brain's other side has in common that is taken off
+        (:func:`lesioncore.scoring.asymmetry.lower_symmetric`), if the scan is registered.
+    edge_preserving : bool
+        Bound the smoothed deviation by each place's own (:func:`lesioncore.scoring.smoothing.keep_edges`).
+    """
+    values = smooth(residual, stack.mask, stack.voxel_size, smoothing)
+    standardize = standardize and stack.voxel_size is not None
+    if standardize:
+        values = _centred(values, stack.mask)
+    if spread_map is not None and stack.registered:
+        values = values / spread_map.relative(values.shape)
+    spread = unit = robust_spread(values[stack.mask])
+    if asymmetry and stack.registered:
+        assert stack.voxel_size is not None  # of registered scans
+        values = lower_symmetric(values, stack.mask, stack.voxel_size, spread, asymmetry)
+        unit = robust_spread(values[stack.mask])
+    if standardize and unit > 0:
+        values = values / unit
+    if edge_preserving:
+        own = residual
+        if standardize:
+            own = _centred(own, stack.mask)
+            own = own / (robust_spread(own[stack.mask]) or 1.0)
+        values = keep_edges(values, own)
+    return Deviation(values, spread)
+
+
+def _centred(values: Tensor, mask: Tensor) -> Tensor:
+    """The brain's values about their centre, 0 elsewhere."""
+    return torch.where(mask, values - robust_centre(values[mask]), 0.0)
+
+
+def score_of(values: ArrayT, sign: int) -> ArrayT:
+    """What is ranked of signed deviations: themselves for bright lesions (1), negated for dark (-1), their size (0)."""
+    return abs(values) if sign == 0 else sign * values
