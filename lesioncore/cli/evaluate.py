@@ -106,8 +106,8 @@ class Evaluate:
 
     def _check(self) -> None:
         """What can be said before anything is read."""
-        from lesioncore.figure import require_matplotlib
         from lesioncore.preprocess.pipeline import parse_steps
+        from lesioncore.restoration.figure import require_matplotlib
 
         if not self.data and not self.healthy:
             raise UsageError("DATA: expected scans with lesion masks, or healthy ones with --healthy")

@@ -98,11 +98,7 @@ class RestoreOptions:
         ------
         UsageError
             If an option is out of its range, or two do not fit.
-        CommandError
-            If there is no such device, or it or the prior has no such precision.
         """
-        from lesioncore.engine.device import resolve_device
-        from lesioncore.engine.precision import precision_for
         from lesioncore.preprocess.pipeline import parse_steps
         from lesioncore.restoration.config import RestoreConfig
 
@@ -137,11 +133,23 @@ class RestoreOptions:
                 config = replace(config, solver=solver)
         except ValueError as error:
             raise UsageError(str(error)) from error
+        return config
+
+    def precision_of(self, config: RestoreConfig, prior: Prior) -> str:
+        """What a prior's network multiplies in on the device.
+
+        Raises
+        ------
+        CommandError
+            If there is no such device, or it or the prior has no such precision.
+        """
+        from lesioncore.engine.device import resolve_device
+        from lesioncore.engine.precision import precision_for
+
         try:
-            precision_for(config.precision, resolve_device(self.device), prior)
+            return precision_for(config.precision, resolve_device(self.device), prior)
         except ValueError as error:
             raise CommandError(str(error)) from error
-        return config
 
 
 def open_prior(name: str) -> Prior:

@@ -13,7 +13,7 @@ import torch
 from lesioncore.detectors import MAPDetector
 from lesioncore.evaluation.case import CaseScore
 from lesioncore.evaluation.scans import load, spread
-from lesioncore.figure import restoration_figure, save_figure
+from lesioncore.restoration.figure import restoration_figure, save_figure
 from lesioncore.restoration.restore import restore
 from lesioncore.subjects import Subject
 

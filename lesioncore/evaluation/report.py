@@ -56,7 +56,7 @@ def write_report(evaluation: Evaluation, folder: Path, *, figures: bool = True) 
 
 def _figures(evaluation: Evaluation, folder: Path) -> dict[str, Path]:
     from lesioncore.evaluation.figures import roc_figure, size_figure
-    from lesioncore.figure import save_figure
+    from lesioncore.restoration.figure import save_figure
 
     drawn: dict[str, Figure] = {"roc.png": roc_figure(evaluation)}
     name = next((name for name, cases in evaluation.patients.items() if cases[0].at_limit), None)

@@ -12,6 +12,7 @@ from lesioncore.calibration.record import Calibration
 from lesioncore.data.grid import SliceGrid
 from lesioncore.preprocess.pipeline import Step
 from lesioncore.preprocess.scale import Scale
+from lesioncore.scoring.spread_map import SpreadMap
 
 
 @runtime_checkable
@@ -80,6 +81,23 @@ class PriorMetadata:
     calibration: Calibration | None = None
     fingerprint: str | None = None
     preprocessing: tuple[Step, ...] = ()
+
+    def spread_map(self, wanted: bool) -> SpreadMap | None:
+        """The calibration's map of healthy people's spread by place, if it is wanted.
+
+        Raises
+        ------
+        ValueError
+            If there is none.
+        """
+        if not wanted:
+            return None
+        if self.calibration is None or self.calibration.spread_map is None:
+            raise ValueError(
+                f"spread_map: {self.name!r} carries no map of healthy people's spread; calibrate it on registered"
+                " healthy scans with spread_map=True, or leave that out"
+            )
+        return self.calibration.spread_map
 
     def with_calibration(self, calibration: Calibration) -> PriorMetadata:
         """The same metadata with another calibration."""

@@ -10,6 +10,7 @@ from lesioncore.engine.precision import PRECISIONS
 from lesioncore.models.prior import metadata_of
 from lesioncore.preprocess.pipeline import Step, check_steps
 from lesioncore.scoring.asymmetry import check_asymmetry
+from lesioncore.scoring.options import Scoring
 from lesioncore.scoring.postprocess import PostProcessing
 from lesioncore.solvers import SOLVERS, PaperSolver, Solver, TotalVariation
 
@@ -204,6 +205,17 @@ class RestoreConfig:
             edge_preserving=edges,
             sign=sign,
             preprocess=preprocess,
+        )
+
+    def scoring(self, smoothing: float) -> Scoring:
+        """How residuals are scored, what is undecided taken as off, with a smoothing (mm) that may be the prior's."""
+        return Scoring(
+            smoothing=smoothing,
+            standardize=bool(self.standardize),
+            spread_map=bool(self.spread_map),
+            asymmetry=self.asymmetry or 0.0,
+            edge_preserving=bool(self.edge_preserving),
+            sign=self.sign or 0,
         )
 
     @property

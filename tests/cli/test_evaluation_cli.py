@@ -373,7 +373,7 @@ def test_without_matplotlib_figures_have_to_be_waived(run, counted, monkeypatch,
     def missing():
         raise ImportError("figures need matplotlib")
 
-    monkeypatch.setattr("lesioncore.figure.require_matplotlib", missing)
+    monkeypatch.setattr("lesioncore.restoration.figure.require_matplotlib", missing)
     assert run(f"PATIENTS {QUICK.removeprefix('--no-figures ')}") == 1
     assert "figures need matplotlib; or give --no-figures" in capsys.readouterr().err
     assert counted == []

@@ -17,6 +17,7 @@ from lesioncore.data.stack import SliceStack
 from lesioncore.detectors import MAPDetector, ProjectionDetector
 from lesioncore.scoring.asymmetry import lower_symmetric
 from lesioncore.scoring.deviation import deviation
+from lesioncore.scoring.options import Scoring
 
 SHAPE = (14, 1, 24, 20)
 VOXELS = (4.0, 4.0, 4.0)
@@ -77,13 +78,13 @@ def test_nothing_grows_or_crosses_zero_and_the_unit_scales(seed, share, gain):
 def test_scores_of_registered_scans_alone_are_lowered():
     values = noise(1) + spot("left", "right", size=2.0)
     registered, plain = (SliceStack(values, MASK, VOXELS, registered=yes) for yes in (True, False))
-    once = deviation(values, registered, smoothing=0.0, standardize=True)
-    lowered = deviation(values, registered, smoothing=0.0, standardize=True, asymmetry=1.0)
+    once = deviation(values, registered, Scoring(smoothing=0.0, standardize=True))
+    lowered = deviation(values, registered, Scoring(smoothing=0.0, standardize=True, asymmetry=1.0))
     assert lowered.spread == once.spread
     where = spot("left", "right") > 0
     assert lowered.values[where].mean() < once.values[where].mean()
-    same = deviation(values, plain, smoothing=0.0, standardize=True, asymmetry=1.0)
-    assert torch.equal(same.values, deviation(values, plain, smoothing=0.0, standardize=True).values)
+    same = deviation(values, plain, Scoring(smoothing=0.0, standardize=True, asymmetry=1.0))
+    assert torch.equal(same.values, deviation(values, plain, Scoring(smoothing=0.0, standardize=True)).values)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from support.models import head, scan_values, tiny_calibration, tiny_metadata, t
 
 import lesioncore as lc
 from lesioncore.cli import main
-from lesioncore.figure import restoration_figure, save_figure
+from lesioncore.restoration.figure import restoration_figure, save_figure
 
 SHAPE = (22, 18, 11)
 AFFINE = np.array([[4.0, 0, 0, -40], [0, 4, 0, -36], [0, 0, 4, -20], [0, 0, 0, 1]])
@@ -163,7 +163,7 @@ def test_saving_is_whole_or_not_at_all(prior, image, tmp_path):
 
 
 def test_importing_the_module_needs_no_matplotlib(tmp_path):
-    code = "import sys, lesioncore.figure; print('matplotlib' in sys.modules)"
+    code = "import sys, lesioncore.restoration.figure; print('matplotlib' in sys.modules)"
     # Away from the checkout, whose source folder would stand in for the installed package.
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout.strip() == "False"

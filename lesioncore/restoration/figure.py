@@ -16,7 +16,8 @@ from lesioncore.data.files import replace_atomically
 from lesioncore.data.nifti import load_image
 from lesioncore.data.orientation import Orientation
 from lesioncore.metrics import dice
-from lesioncore.restoration.result import SAVED_FPR, Restoration
+from lesioncore.metrics.limits import LIMITS
+from lesioncore.restoration.result import Restoration
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -196,7 +197,7 @@ def _volumes(result: Restoration, truth: Array | str | os.PathLike[str] | None) 
     residual = scan.residual(result.slice_residual)
     masks = {}
     if result.record.calibration is not None:
-        masks = {f: orientation.to_ras(_voxels(result.mask(f)) != 0) for f in SAVED_FPR}
+        masks = {f: orientation.to_ras(_voxels(result.mask(f)) != 0) for f in LIMITS}
     # The centre of a slice: for an oblique scan its height varies over the slice.
     centre = [(length - 1) / 2 for length in orientation.ras_shape[:2]]
     heights = [(orientation.ras_affine @ [*centre, z, 1.0])[2] for z in range(orientation.ras_shape[2])]
