@@ -61,14 +61,16 @@ class Calibration:
     def __post_init__(self) -> None:
         object.__setattr__(self, "curve", tuple(self.curve))
 
-    def holds(self, settings: Mapping[str, Any], tv_weight: float | None, smoothing: float) -> bool:
+    def matches(self, settings: Mapping[str, Any], tv_weight: float | None, smoothing: float) -> bool:
         """Whether the thresholds are for these settings, weight and smoothing."""
         return (self.settings, self.tv_weight, self.smoothing) == (settings, tv_weight, smoothing)
 
-    def holding(self, settings: Mapping[str, Any], tv_weight: float | None, smoothing: float) -> Calibration | None:
+    def for_settings(
+        self, settings: Mapping[str, Any], tv_weight: float | None, smoothing: float
+    ) -> Calibration | None:
         """The calibration by sign and asymmetry of these settings if the thresholds are for them, else None."""
         found = self._by(*_scored_by(settings))
-        return found if found.holds(settings, tv_weight, smoothing) else None
+        return found if found.matches(settings, tv_weight, smoothing) else None
 
     def _by(self, sign: int, asymmetry: float) -> Calibration:
         """The calibration whose scores have a sign and an asymmetry; itself where that is not known."""
@@ -133,7 +135,7 @@ class Calibration:
         ValueError
             If the two are not of the same settings and weight.
         """
-        if not other.holds(self.settings, self.tv_weight, self.smoothing):
+        if not other.matches(self.settings, self.tv_weight, self.smoothing):
             raise ValueError(
                 f"other: got a calibration for {other.settings} with tv_weight {other.tv_weight} and smoothing"
                 f" {other.smoothing}, expected one for {self.settings} with tv_weight {self.tv_weight} and smoothing"

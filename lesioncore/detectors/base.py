@@ -254,7 +254,7 @@ class Detector(ABC):
     def calibration(self) -> Calibration | None:
         """The metadata's calibration, if it was made for these settings."""
         found = self.metadata.calibration
-        return None if found is None else found.holding(self.settings(), self.tv_weight, self.smoothing)
+        return None if found is None else found.for_settings(self.settings(), self.tv_weight, self.smoothing)
 
     def mask(
         self,

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from lesioncore.engine.batches import check_batch_size
 from lesioncore.engine.precision import PRECISIONS
-from lesioncore.models.prior import metadata_of
+from lesioncore.models.prior import FixesPosterior, metadata_of
 from lesioncore.preprocess.pipeline import Step, check_steps
 from lesioncore.scoring.asymmetry import check_asymmetry
 from lesioncore.scoring.options import Scoring
@@ -156,7 +156,7 @@ class RestoreConfig:
         if not isinstance(self.postprocessing, PostProcessing):
             raise ValueError(f"postprocessing: got {self.postprocessing!r}, expected a lesioncore.PostProcessing")
         TotalVariation(eps=self.tv_eps)
-        if getattr(self.solver, "holds_posterior", False) and self.kl_weight != 1.0:
+        if getattr(self.solver, "fixes_posterior", False) and self.kl_weight != 1.0:
             raise ValueError(f"kl_weight: got {self.kl_weight}, which solver 'em' does not know; use 'prox' or 'paper'")
 
     def _follow(self, protocol: str) -> None:
@@ -182,10 +182,10 @@ class RestoreConfig:
         calibrated = {} if calibration is None else calibration.settings
         solver = self.solver
         if isinstance(solver, str):  # "auto"
-            usual = {"name": "em" if hasattr(prior, "held_elbo") else "prox"}
+            usual = {"name": "em" if isinstance(prior, FixesPosterior) else "prox"}
             options = dict(calibrated.get("solver", usual))
             solver = SOLVERS[options.pop("name")](**options)
-            if solver.holds_posterior and self.kl_weight != 1.0:
+            if solver.fixes_posterior and self.kl_weight != 1.0:
                 solver = SOLVERS["prox"]()
         standardize = calibrated.get("standardize", True) if self.standardize is None else self.standardize
         spread_map = calibrated.get("spread_map", False) if self.spread_map is None else self.spread_map

@@ -152,7 +152,7 @@ class Restoration:
         if record.calibration is None:
             found = record.metadata.calibration
             weight, smoothing = record.tv_weight, record.scoring.smoothing
-            if found is not None and found.holding(record.config.settings(), weight, smoothing):
+            if found is not None and found.for_settings(record.config.settings(), weight, smoothing):
                 raise ValueError(
                     f"mask: the thresholds of prior {record.metadata.name!r} are those of whole volumes and do not hold"
                     " for slices without geometry; give restore a volume, or run lesioncore.calibrate on such slices"

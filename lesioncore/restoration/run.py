@@ -100,7 +100,7 @@ class Run:
             config=config,
             tv_weight=weight,
             scoring=config.scoring(smoothing),
-            calibration=calibration and calibration.holding(config.settings(), weight, smoothing),
+            calibration=calibration and calibration.for_settings(config.settings(), weight, smoothing),
             device=target,
             precision=precision_for(config.precision, target, prior),
         )

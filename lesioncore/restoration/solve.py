@@ -82,7 +82,7 @@ def _solve_together(
         batch_size=config.batch_size,
         noise_seeds=noise_seeds,
         kl_weight=config.kl_weight,
-        hold_posterior=solver.holds_posterior,
+        fix_posterior=solver.fixes_posterior,
         dtype=torch.bfloat16 if run.precision == "bfloat16" else torch.float32,
     )
     counts = [int(rows.sum()) for rows in keep]

@@ -49,7 +49,7 @@ class TestMAP:
         config = replace(FAST, smoothing=5.0)
         found = MAPDetector(prior, config).thresholds([prepare(v, METADATA) for v in HEALTHY])
         expected = lc.calibrate(prior, HEALTHY, config=config)
-        assert found.holds(expected.settings, expected.tv_weight, 5.0)
+        assert found.matches(expected.settings, expected.tv_weight, 5.0)
         # Slices that share batches are rounded differently.
         for limit in (0.01, 0.05, 0.1):
             assert found.threshold(limit) == pytest.approx(expected.threshold(limit), rel=0.01)

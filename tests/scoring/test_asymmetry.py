@@ -108,7 +108,7 @@ def test_one_calibration_has_thresholds_with_and_without_it(prior, people):
     for share in (0.5, 0.0):
         for sign in (1, -1, 0):
             config = replace(FAST, sign=sign, asymmetry=share).for_prior(prior)
-            found = calibration.holding(config.settings(), FAST.tv_weight, FAST.smoothing)
+            found = calibration.for_settings(config.settings(), FAST.tv_weight, FAST.smoothing)
             alone = lc.calibrate(prior, people, config=config)
             assert (found.settings, found.healthy) == (alone.settings, alone.healthy)
             detector = MAPDetector(prior, config)
@@ -116,7 +116,7 @@ def test_one_calibration_has_thresholds_with_and_without_it(prior, people):
             # Each person was scored by the others' spread map, here by that of all.
             assert 0.5 * 0.05 < (scores > found.threshold(0.05)).double().mean() < 1.5 * 0.05
     other = replace(FAST, asymmetry=0.25).for_prior(prior)
-    assert calibration.holding(other.settings(), FAST.tv_weight, FAST.smoothing) is None
+    assert calibration.for_settings(other.settings(), FAST.tv_weight, FAST.smoothing) is None
 
 
 def test_the_calibrated_share_is_the_default_and_the_papers_is_none(prior):
