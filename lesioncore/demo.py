@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lesioncore.data import save_image
+from lesioncore.data.nifti import save_image
 from lesioncore.metrics import ScoreHistogram, dice
 from lesioncore.metrics.limits import LIMITS
 from lesioncore.models import Prior, load_prior

@@ -13,6 +13,7 @@ from lesioncore.training.build import PREPARING
 PACKAGE = Path(lesioncore.__file__).parent
 LAYERS = (
     *(
+        "about",
         "command_options",
         "ops",
         "data",

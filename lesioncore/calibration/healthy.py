@@ -244,8 +244,8 @@ class HealthyScores:
             HealthySubject(
                 tuple(row["thresholds"]),
                 row["bend"],
-                None if row.get("extent") is None else tuple(row["extent"]),
-                row.get("spread"),
+                None if row["extent"] is None else tuple(row["extent"]),
+                row["spread"],
             )
             for row in values["subjects"]
         )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from lesioncore.about import NOTE
 from lesioncore.cli.output import CommandError, Output, Report, UsageError, bar
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class Evaluate:
         """Score, compare, write."""
         from lesioncore.evaluation import write_report
         from lesioncore.evaluation.scans import check_patients
-        from lesioncore.evaluation.tables import NOTE, markdown
+        from lesioncore.evaluation.tables import markdown
 
         self._check()
         patients, healthy = self._read(self.data, "test"), self._read(self.healthy, "test")

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from lesioncore.about import NOTE
 from lesioncore.cli.options import RestoreOptions, open_prior
-from lesioncore.cli.output import NOTE, CommandError, Output, Report, UsageError, check_writable
+from lesioncore.cli.output import CommandError, Output, Report, UsageError, check_writable
 from lesioncore.cli.resume import decided, state_of
-from lesioncore.cli.scans import Job, other_results, results_of, select
+from lesioncore.cli.scans import ScanJob, other_results, results_of, select
 from lesioncore.command_options import Flat
 from lesioncore.data.bids import other_contrast
 from lesioncore.scoring.postprocess import PostProcessing
@@ -143,15 +144,15 @@ class Restore:
 
     def _results(
         self,
-        jobs: Sequence[Job],
+        jobs: Sequence[ScanJob],
         prior: Prior,
         run: Run,
         wanted: dict[str, Any] | None,
         output: Output,
-    ) -> Iterator[tuple[Job, Callable[[], dict[str, Any]]]]:
+    ) -> Iterator[tuple[ScanJob, Callable[[], dict[str, Any]]]]:
         """The jobs in their order, each with what waits for its facts while others are in work."""
 
-        def restore(job: Job) -> dict[str, Any]:
+        def restore(job: ScanJob) -> dict[str, Any]:
             with output.about(str(job.scan)):
                 return self._restore(job, prior, run, wanted)
 
@@ -162,7 +163,7 @@ class Restore:
         finally:
             executor.shutdown(cancel_futures=True)
 
-    def _restore(self, job: Job, prior: Prior, run: Run, wanted: dict[str, Any] | None) -> dict[str, Any]:
+    def _restore(self, job: ScanJob, prior: Prior, run: Run, wanted: dict[str, Any] | None) -> dict[str, Any]:
         import torch
 
         from lesioncore.restoration.restore import restore_scans

@@ -15,9 +15,10 @@ import torch
 from lesioncore.data.files import replace_atomically
 from lesioncore.data.stack import SliceStack
 from lesioncore.evaluation.case import score_histogram
-from lesioncore.evaluation.scans import load, spread
+from lesioncore.evaluation.scans import load
 from lesioncore.restoration.config import RestoreConfig
 from lesioncore.restoration.run import Run
+from lesioncore.restoration.search import evenly_spaced
 from lesioncore.restoration.solve import solve_stacks
 from lesioncore.scoring.deviation import deviation
 from lesioncore.solvers import Solution
@@ -78,8 +79,8 @@ class Curves:
         if not patients:
             raise ValueError("patients: got none, expected scans with lesion masks")
         self.prior, self.run = prior, Run.of(prior, config, device)
-        self._patients = [self._slab(subject, voxel_size, ill=True) for subject in spread(patients, scans)]
-        self._healthy = [self._slab(subject, voxel_size, ill=False) for subject in spread(healthy, scans)]
+        self._patients = [self._slab(subject, voxel_size, ill=True) for subject in evenly_spaced(patients, scans)]
+        self._healthy = [self._slab(subject, voxel_size, ill=False) for subject in evenly_spaced(healthy, scans)]
 
     @property
     def weight(self) -> float:

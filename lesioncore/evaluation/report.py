@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lesioncore.about import NOTE
 from lesioncore.data.files import replace_atomically
 from lesioncore.evaluation.protocol import Evaluation
-from lesioncore.evaluation.tables import NOTE, markdown, subjects_csv
+from lesioncore.evaluation.tables import markdown, subjects_csv
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

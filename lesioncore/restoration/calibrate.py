@@ -15,7 +15,7 @@ from lesioncore.models.prior import metadata_of
 from lesioncore.restoration.config import RestoreConfig
 from lesioncore.restoration.run import Run
 from lesioncore.restoration.scan import prepare
-from lesioncore.restoration.search import Criterion, choose, search, spread
+from lesioncore.restoration.search import Criterion, choose, evenly_spaced, search
 from lesioncore.restoration.solve import solve_stacks
 from lesioncore.restoration.volumes import Volume, check_several
 from lesioncore.solvers import Solution
@@ -128,7 +128,7 @@ def calibrate(
     if searching:
         curve = search(
             solve,
-            spread(scans, search_scans),
+            evenly_spaced([scan for scan in scans if scan.brain_rows.any()], search_scans),
             tried,
             criterion=criterion,
             coupled=config.tv_dimensions == 3,

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from nibabel.spatialimages import SpatialImage
 
+from lesioncore.about import NOTE
 from lesioncore.data.arrays import Array, to_numpy
 from lesioncore.data.files import replace_atomically
 from lesioncore.data.nifti import load_image
@@ -333,6 +334,6 @@ def _write_texts(figure: Figure, result: Restoration, total: tuple[float, float]
     )  # fmt: skip
     figure.text(
         _LEFT / total[0], 0.18 / total[1],
-        "Neurological convention: the patient's left is on the left. Research software, not a medical device.",
+        f"Neurological convention: the patient's left is on the left. {NOTE}",
         color=_MUTED, fontsize=8, va="center",
     )  # fmt: skip

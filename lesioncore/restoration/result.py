@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from nibabel.affines import voxel_sizes
 
+from lesioncore.about import NOTE
 from lesioncore.calibration.record import Calibration
 from lesioncore.data.files import replace_atomically
 from lesioncore.data.nifti import save_image
@@ -187,7 +188,7 @@ class Restoration:
                 "Smoothing": "mm",
                 "PostProcessing": "mm; min_volume mm^3",
             },
-            "Note": "Research software, not a medical device.",
+            "Note": NOTE,
         }
 
     def save(

@@ -20,8 +20,9 @@ from lesioncore.data.nifti import load_image, make_image
 from lesioncore.data.orientation import Orientation
 from lesioncore.data.stack import SliceStack
 from lesioncore.models.prior import PriorMetadata
-from lesioncore.preprocess import IntensityMap, brain_mask
 from lesioncore.preprocess.external import is_tool
+from lesioncore.preprocess.intensity import IntensityMap
+from lesioncore.preprocess.mask import brain_mask
 from lesioncore.preprocess.pipeline import (
     LARGEST_BRAIN,
     SMALLEST_BRAIN,

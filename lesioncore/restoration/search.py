@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from lesioncore.restoration.implant import anomalies_in, implant_anomalies
 from lesioncore.scoring.deviation import deviation
 from lesioncore.scoring.options import Scoring
 from lesioncore.solvers import Solution
+
+T = TypeVar("T")
 
 SMOOTHINGS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
 """Smoothing tried, mm."""
@@ -72,7 +74,7 @@ def search(
     """
     examine: _Changes | _Implants
     if criterion == "change":
-        examine = _Changes(scans if coupled else spread_slices(scans, _CHANGE_SLICES), smoothings or (0.0,))
+        examine = _Changes(scans if coupled else evenly_spaced_slices(scans, _CHANGE_SLICES), smoothings or (0.0,))
     else:
         examine = _Implants(scans, smoothings or SMOOTHINGS, scoring, seed)
     curve = []
@@ -103,16 +105,16 @@ def choose(curve: Sequence[dict[str, float]], criterion: str) -> dict[str, float
     return best
 
 
-def spread(scans: Sequence[SliceStack], count: int) -> list[SliceStack]:
-    """At most `count` of the scans, evenly spread over all that have brain."""
-    filled = [scan for scan in scans if scan.brain_rows.any()]
-    return [filled[i] for i in _evenly(len(filled), count)]
+def evenly_spaced(items: Sequence[T], count: int) -> list[T]:
+    """At most `count` of the items, evenly spaced from the first to the last."""
+    places = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
+    return [items[place] for place in places]
 
 
-def spread_slices(scans: Sequence[SliceStack], count: int) -> list[SliceStack]:
-    """At most `count` slices with brain, evenly spread over the scans and their heights, as single slices."""
+def evenly_spaced_slices(scans: Sequence[SliceStack], count: int) -> list[SliceStack]:
+    """At most `count` slices with brain, evenly spaced over the scans and their heights, as single slices."""
     places = [(scan, int(row)) for scan in scans for row in scan.brain_rows.nonzero()[:, 0]]
-    chosen = [places[i] for i in _evenly(len(places), count)]
+    chosen = evenly_spaced(places, count)
     return [
         SliceStack(
             torch.stack([scan.slices[row] for scan, row in chosen]),
@@ -120,11 +122,6 @@ def spread_slices(scans: Sequence[SliceStack], count: int) -> list[SliceStack]:
             None,
         )
     ]
-
-
-def _evenly(length: int, count: int) -> list[int]:
-    """Up to `count` different indices below `length`, as evenly spread as can be."""
-    return np.unique(np.linspace(0, length - 1, min(count, length)).round().astype(int)).tolist()
 
 
 class _Changes:

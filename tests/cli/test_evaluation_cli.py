@@ -12,8 +12,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from support.models import tiny_vae
-from support.patients import HEAD, scan, subjects_of, voxels, write_healthy, write_patients
-from support.patients import lesion as lesion_at
+from support.patients import HEAD, lesion as lesion_at, scan, subjects_of, voxels, write_healthy, write_patients
 from support.scans import HEALTHY, METADATA
 
 import lesioncore as lc
@@ -21,8 +20,7 @@ from lesioncore.cli import main
 from lesioncore.cli.evaluate import open_detector
 from lesioncore.cli.output import CommandError, UsageError
 from lesioncore.detectors import IntensityThreshold, MAPDetector, ProjectionDetector
-from lesioncore.evaluation import case as case_module
-from lesioncore.evaluation import evaluate, protocol
+from lesioncore.evaluation import case as case_module, evaluate, protocol
 from lesioncore.evaluation.curves import Curves
 from lesioncore.models import UNet, UNetConfig
 

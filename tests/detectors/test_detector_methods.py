@@ -8,8 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from support.models import GaussianPrior, scan_values, tiny_calibration, tiny_vae
 from support.scans import AFFINE, BRAIN, FAST, FINE_AFFINE, HEALTHY, METADATA, SHAPE, VALUES, finer, voxels
 

@@ -6,8 +6,7 @@ from copy import deepcopy
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from support.emulated import operators
 from support.models import tiny_vae
 from torch import nn

@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from support.models import tiny_vae
 from support.scans import AFFINE, BRAIN, FAST, METADATA, VALUES
 
