@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lesioncore.calibration.healthy import LIMITS, HealthyScores, merged
+from lesioncore.calibration.healthy import LEVELS, HealthyScores, merged
 from lesioncore.metrics import fpr_threshold
 
 FINE = 2.0 ** (1 / 256)
@@ -85,9 +85,9 @@ def test_risk_bounds_people():
 
 def test_risk_between_stored_limits_takes_the_stricter():
     summary = people(10)
-    between = np.sqrt(LIMITS[20] * LIMITS[21])
-    assert summary.threshold(between, risk=0.2) == summary.threshold(LIMITS[20], risk=0.2)
-    assert summary.threshold(LIMITS[20], risk=0.2) > summary.threshold(LIMITS[21], risk=0.2)
+    between = np.sqrt(LEVELS[20] * LEVELS[21])
+    assert summary.threshold(between, risk=0.2) == summary.threshold(LEVELS[20], risk=0.2)
+    assert summary.threshold(LEVELS[20], risk=0.2) > summary.threshold(LEVELS[21], risk=0.2)
 
 
 @pytest.mark.parametrize(
