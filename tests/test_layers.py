@@ -14,6 +14,7 @@ PACKAGE = Path(lesioncore.__file__).parent
 LAYERS = (
     *(
         "about",
+        "choices",
         "command_options",
         "ops",
         "data",

@@ -11,8 +11,6 @@ import torch
 
 from lesioncore.models.prior import RunsFused
 
-PRECISIONS = ("auto", "float32", "tf32", "bfloat16")
-
 
 def precision_for(precision: str, device: torch.device, prior: Any) -> str:
     """The number format that a prior's network multiplies in, where ``"auto"`` leaves it open.

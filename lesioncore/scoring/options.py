@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from lesioncore.choices import Sign
 from lesioncore.scoring.asymmetry import check_asymmetry
 
 
@@ -44,7 +45,7 @@ class Scoring:
     spread_map: bool = False
     asymmetry: float = 0.0
     edge_preserving: bool = False
-    sign: Literal[1, -1, 0] = 0
+    sign: Sign = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.smoothing < math.inf:

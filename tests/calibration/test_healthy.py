@@ -130,13 +130,3 @@ def test_brains_of_another_extent_are_remarked():
         "from bottom to top",
     ]
     assert summary.unusual(scores, extent=None) == []
-
-
-def test_summary_of_an_older_version_has_no_extents():
-    values = json.loads(json.dumps(people(10).to_dict()))
-    for row in values["subjects"]:
-        del row["extent"]
-    older = HealthyScores.from_dict(values)
-    assert {subject.extent for subject in older.subjects} == {None}
-    assert older.threshold(0.05) == people(10).threshold(0.05)
-    assert older.unusual(np.ones(9), extent=(1.0, 1.0, 1.0)) == older.unusual(np.ones(9))
