@@ -12,7 +12,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "tv.h"
+#include "tv/tv.h"
 
 namespace lesioncore {
 
