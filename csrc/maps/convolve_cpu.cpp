@@ -75,7 +75,7 @@ void convolve_cpu(const Tensor& x, std::optional<Tensor> signs, const Tensor& we
                   std::optional<Tensor> out_signs) {
   const ConvolveCall call = check_convolve(x, pointer(signs), weight, pointer(bias), pointer(skip), stride,
                                            negative_slope, out, pointer(out_signs));
-  dispatch(x, [&](auto zero) {
+  for_element_type(x, [&](auto zero) {
     using T = decltype(zero);
     const Convolution<T> convolution{data<T>(x),
                                      data<T>(weight),
@@ -94,7 +94,7 @@ void convolve_cpu(const Tensor& x, std::optional<Tensor> signs, const Tensor& we
 void convolve_down_adjoint_cpu(const Tensor& gradient, const Tensor& weight, const Tensor& out) {
   const ConvolveCall call = check_convolve_down_adjoint(gradient, weight, out);
   const MapShape g = call.x, o = call.out;
-  dispatch(gradient, [&](auto zero) {
+  for_element_type(gradient, [&](auto zero) {
     using T = decltype(zero);
     const T *values = data<T>(gradient), *weights = data<T>(weight);
     T* result = mutable_data<T>(out);

@@ -1,16 +1,14 @@
 // Checks of the operators on feature maps, each called by the CPU and the CUDA half.
 #pragma once
 
-#include <optional>
+#include <cmath>
+#include <cstdint>
+#include <limits>
 
 #include "checks.h"
 #include "maps/maps.h"
 
 namespace lesioncore {
-
-inline const Tensor* pointer(const std::optional<Tensor>& t) {
-  return t ? &*t : nullptr;
-}
 
 class MapChecks : public Checks {
  public:

@@ -9,7 +9,7 @@
 
 #include <cstdint>
 
-#include "tv/tv.h"
+#include "host_device.h"
 
 namespace lesioncore {
 

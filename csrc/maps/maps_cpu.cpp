@@ -12,7 +12,7 @@ namespace {
 void activate_cpu(const Tensor& x, std::optional<Tensor> bias, std::optional<Tensor> skip, double negative_slope,
                   const Tensor& signs) {
   const MapShape s = check_activate(x, pointer(bias), pointer(skip), negative_slope, signs);
-  dispatch(x, [&](auto zero) {
+  for_element_type(x, [&](auto zero) {
     using T = decltype(zero);
     T* values = mutable_data<T>(x);
     uint8_t* bits = mutable_data<uint8_t>(signs);
@@ -43,7 +43,7 @@ void activate_cpu(const Tensor& x, std::optional<Tensor> bias, std::optional<Ten
 
 void activation_gradient_cpu(const Tensor& gradient, const Tensor& signs, double negative_slope, const Tensor& out) {
   const MapShape s = check_activation_gradient(gradient, signs, negative_slope, out);
-  dispatch(gradient, [&](auto zero) {
+  for_element_type(gradient, [&](auto zero) {
     using T = decltype(zero);
     const T* values = data<T>(gradient);
     const uint8_t* bits = data<uint8_t>(signs);
@@ -60,7 +60,7 @@ void activation_gradient_cpu(const Tensor& gradient, const Tensor& signs, double
 void enlarge_cpu(const Tensor& x, const Tensor& out) {
   const EnlargeCall call = check_enlarge(x, out);
   const MapShape s = call.large;
-  dispatch(x, [&](auto zero) {
+  for_element_type(x, [&](auto zero) {
     using T = decltype(zero);
     const T* values = data<T>(x);
     T* result = mutable_data<T>(out);
@@ -79,7 +79,7 @@ void enlarge_adjoint_cpu(const Tensor& gradient, std::optional<Tensor> signs, st
                          double negative_slope, const Tensor& out) {
   const EnlargeCall call = check_enlarge_adjoint(gradient, pointer(signs), pointer(out_signs), negative_slope, out);
   const MapShape small = call.small, large = call.large;
-  dispatch(gradient, [&](auto zero) {
+  for_element_type(gradient, [&](auto zero) {
     using T = decltype(zero);
     const T* values = data<T>(gradient);
     const uint8_t* bits = signs ? data<uint8_t>(*signs) : nullptr;

@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "element_type.h"
+#include "element_type_cpu.h"
 #include "maps/map_checks.h"
 
 namespace lesioncore {

@@ -4,6 +4,8 @@
 
 #include <cuda_bf16.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <type_traits>
 
 #include "cuda_launch.cuh"

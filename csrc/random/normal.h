@@ -9,7 +9,7 @@
 #include <cmath>
 #include <cstdint>
 
-#include "tv/tv.h"
+#include "host_device.h"
 
 namespace lesioncore {
 

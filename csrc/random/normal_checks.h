@@ -1,7 +1,10 @@
 // Checks of the operator `normal`; both devices make them.
 #pragma once
 
+#include <cstdint>
+
 #include "checks.h"
+#include "host_device.h"
 
 namespace lesioncore {
 

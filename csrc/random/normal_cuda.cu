@@ -4,6 +4,8 @@
 // replay of a graph may draw other numbers.
 #include <torch/csrc/stable/library.h>
 
+#include <algorithm>
+
 #include "cuda_launch.cuh"
 #include "random/normal.h"
 #include "random/normal_checks.h"

@@ -8,8 +8,9 @@
 
 #include <optional>
 
-#include "element_type.h"
+#include "element_type_cpu.h"
 #include "tv/sweep_cpu.h"
+#include "tv/tv_checks.h"
 
 namespace lesioncore {
 namespace {
@@ -21,7 +22,7 @@ void restore_step_cpu(const Tensor& x, const Tensor& y, const Tensor& elbo_gradi
                                                   out ? &*out : nullptr, clip, depth_weight, isotropic, eps);
   const Shape shape = call.shape;
   if (shape.numel() == 0) return;
-  dispatch(x, [&](auto zero) {
+  for_element_type(x, [&](auto zero) {
     using T = decltype(zero);
     const TvParams<T> tv = tv_params<T>(shape, depth_weight, isotropic, eps);
     const RowKernels<T>& kernels = row_kernels<T>();

@@ -10,7 +10,8 @@
 
 #include <optional>
 
-#include "cuda_launch.cuh"
+#include "tv/stencil_cuda.cuh"
+#include "tv/tv_checks.h"
 
 namespace lesioncore {
 namespace {

@@ -17,6 +17,7 @@
 #include <memory>
 
 #include "tv/rows.h"
+#include "tv/tv.h"
 
 namespace lesioncore {
 
@@ -25,6 +26,12 @@ constexpr int64_t kMinimumBand = 32;  // rows: below that the copies and the rep
 template <typename T>
 std::unique_ptr<T[]> uninitialised(int64_t count) {
   return std::unique_ptr<T[]>(new T[static_cast<size_t>(count)]);
+}
+
+template <typename T>
+TvParams<T> tv_params(const Shape& shape, double depth_weight, bool isotropic, double eps) {
+  return {static_cast<T>(depth_weight), static_cast<T>(eps) * static_cast<T>(eps), isotropic,
+          is_coupled(shape, depth_weight)};
 }
 
 template <typename T>

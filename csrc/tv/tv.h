@@ -5,18 +5,11 @@
 //   (K z)(p) = (z(p + x) - z(p),  z(p + y) - z(p),  depth_weight * (z(p + slice) - z(p)))
 // Anisotropic TV(z) = sum |K z|_1, isotropic TV(z) = sum sqrt(|K z|_2^2 + eps^2). Both have the gradient K^T f with the
 // field f of `tv_field` below; K^T is `adjoint`. (Chen et al., MedIA 2020, Eq. 3-6; Beck & Teboulle 2009 for the prox.)
-//
-// Functions have internal linkage and are always inlined: the CPU kernels are compiled once per instruction set, and no
-// copy made for a newer processor may ever be shared with the code for an older one.
 #pragma once
 
 #include <cstdint>
 
-#if defined(__CUDACC__)
-#define LC_INLINE __host__ __device__ __forceinline__
-#else
-#define LC_INLINE inline __attribute__((always_inline))
-#endif
+#include "host_device.h"
 
 namespace lesioncore {
 
@@ -27,26 +20,15 @@ struct Shape {
   LC_INLINE int64_t numel() const { return stacks * depth * slice(); }
 };
 
+// Whether the third axis takes part.
+static LC_INLINE bool is_coupled(const Shape& shape, double depth_weight) {
+  return depth_weight > 0.0 && shape.depth > 1;
+}
+
 template <typename T>
 struct Triple {
   T x, y, z;
 };
-
-static LC_INLINE float square_root(float t) {
-#if defined(__CUDA_ARCH__)
-  return sqrtf(t);
-#else
-  return __builtin_sqrtf(t);
-#endif
-}
-
-static LC_INLINE double square_root(double t) {
-#if defined(__CUDA_ARCH__)
-  return sqrt(t);
-#else
-  return __builtin_sqrt(t);
-#endif
-}
 
 template <typename T>
 static LC_INLINE T absolute(T t) {

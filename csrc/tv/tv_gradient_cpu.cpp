@@ -6,8 +6,9 @@
 // Bytes per pixel (float32): gradient 8 read + 4 written; value 8 read.
 #include <torch/csrc/stable/library.h>
 
-#include "element_type.h"
+#include "element_type_cpu.h"
 #include "tv/sweep_cpu.h"
+#include "tv/tv_checks.h"
 
 namespace lesioncore {
 namespace {
@@ -22,7 +23,7 @@ void tv_gradient_cpu(const Tensor& x, const Tensor& y, double depth_weight, bool
                      const Tensor& out) {
   const Shape shape = check_tv_gradient(x, y, depth_weight, isotropic, eps, out);
   if (shape.numel() == 0) return;
-  dispatch(x, [&](auto zero) {
+  for_element_type(x, [&](auto zero) {
     using T = decltype(zero);
     const TvParams<T> tv = tv_params<T>(shape, depth_weight, isotropic, eps);
     const RowKernels<T>& kernels = row_kernels<T>();
@@ -37,7 +38,7 @@ void tv_gradient_cpu(const Tensor& x, const Tensor& y, double depth_weight, bool
 void tv_value_cpu(const Tensor& x, const Tensor& y, double depth_weight, bool isotropic, double eps,
                   const Tensor& out) {
   const Shape shape = check_tv_value(x, y, depth_weight, isotropic, eps, out);
-  dispatch(x, [&](auto zero) {
+  for_element_type(x, [&](auto zero) {
     using T = decltype(zero);
     const TvParams<T> tv = tv_params<T>(shape, depth_weight, isotropic, eps);
     const RowKernels<T>& kernels = row_kernels<T>();

@@ -7,7 +7,8 @@
 // Bytes per pixel: gradient 8 read + 4 written; value 8 read.
 #include <torch/csrc/stable/library.h>
 
-#include "cuda_launch.cuh"
+#include "tv/stencil_cuda.cuh"
+#include "tv/tv_checks.h"
 
 namespace lesioncore {
 namespace {

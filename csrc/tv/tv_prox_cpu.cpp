@@ -14,9 +14,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "element_type.h"
+#include "element_type_cpu.h"
 #include "tv/sweep_cpu.h"
-#include "tv/tv.h"
+#include "tv/tv_checks.h"
 
 namespace lesioncore {
 namespace {
@@ -136,7 +136,7 @@ void tv_prox_cpu(const Tensor& v, const Tensor& mask, const Tensor& weight, cons
                  double depth_weight, bool isotropic, int64_t iterations) {
   const TvProxCall call = check_tv_prox(v, mask, weight, dual, out, depth_weight, iterations);
   const Shape shape = call.shape;
-  dispatch(v, [&](auto zero) {
+  for_element_type(v, [&](auto zero) {
     using T = decltype(zero);
     const TvParams<T> tv{static_cast<T>(depth_weight), T(0), isotropic, call.coupled};
     const T* weights = data<T>(weight);

@@ -12,7 +12,8 @@
 
 #include <limits>
 
-#include "cuda_launch.cuh"
+#include "tv/pixels_cuda.cuh"
+#include "tv/tv_checks.h"
 #include "tv/tv_prox_schedule.h"
 
 namespace lesioncore {
