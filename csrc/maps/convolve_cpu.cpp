@@ -34,7 +34,7 @@ struct Convolution {
     }
     const int64_t begin = (slice * s.height + row) * s.width * s.channels, size = s.width * s.channels;
     for (int64_t i = begin; i < begin + size; ++i)
-      *to++ = signs == nullptr ? x[i] : through(x[i], signs[i / 8] >> (i % 8) & 1, slope);
+      *to++ = signs == nullptr ? x[i] : leaky_gradient(x[i], signs[i / 8] >> (i % 8) & 1, slope);
   }
 
   void row(int64_t slice, int64_t row) const {

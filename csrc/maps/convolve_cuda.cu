@@ -79,7 +79,7 @@ __global__ void __launch_bounds__(256) from_one_kernel(ConvolveArguments<T> a, i
 // the kernel; those along the row come from the neighbouring lanes, those of three rows roll through registers. A warp
 // so makes 30 pixels of each row that it passes. Two rows together share the reads of the weights, which are as many as
 // the products by fours. Bytes: 4 C read (1.2 times, with the borders), 4 written.
-constexpr int kTogether = 2;
+constexpr int kRowsTogether = 2;
 
 template <typename T, bool kSigns>
 __global__ void __launch_bounds__(128) to_one_kernel(ConvolveArguments<T> a, int rows_per_warp) {
@@ -96,18 +96,18 @@ __global__ void __launch_bounds__(128) to_one_kernel(ConvolveArguments<T> a, int
     for (int top = blockIdx.y * rows_per_warp; top < height; top += gridDim.y * rows_per_warp) {
       const int bottom = min(top + rows_per_warp, height);
       float above = bias, here = bias;  // sums of the two rows that are not complete
-      for (int first = top - 1; first <= bottom; first += kTogether) {
-        float products[kTogether][kTaps] = {};
+      for (int first = top - 1; first <= bottom; first += kRowsTogether) {
+        float products[kRowsTogether][kTaps] = {};
         const int64_t at = ((slice * height + first) * width + column) * channels;
         for (int c = 0; c < channels; c += 8) {
-          Channels<8> values[kTogether];
+          Channels<8> values[kRowsTogether];
 #pragma unroll
-          for (int r = 0; r < kTogether; ++r) {
+          for (int r = 0; r < kRowsTogether; ++r) {
             values[r] = {};
             if (!reads || first + r < 0 || first + r >= min(height, bottom + 1)) continue;
             const int64_t from = at + r * width * channels + c;
             values[r] = load<8>(a.input + from);
-            if constexpr (kSigns) pass_through(values[r], a.signs[from / 8], a.slope);
+            if constexpr (kSigns) apply_leaky_gradient(values[r], a.signs[from / 8], a.slope);
           }
 #pragma unroll
           for (int part = 0; part < 2; ++part) {
@@ -115,7 +115,7 @@ __global__ void __launch_bounds__(128) to_one_kernel(ConvolveArguments<T> a, int
             for (int tap = 0; tap < kTaps; ++tap) {
               const Channels<4> w = load<4>(weights + ((c / 4 + part) * kTaps + tap) * 4);
 #pragma unroll
-              for (int r = 0; r < kTogether; ++r) {
+              for (int r = 0; r < kRowsTogether; ++r) {
 #pragma unroll
                 for (int k = 0; k < 4; ++k)
                   products[r][tap] = fmaf(values[r].v[part * 4 + k], w.v[k], products[r][tap]);
@@ -124,7 +124,7 @@ __global__ void __launch_bounds__(128) to_one_kernel(ConvolveArguments<T> a, int
           }
         }
 #pragma unroll
-        for (int r = 0; r < kTogether; ++r) {
+        for (int r = 0; r < kRowsTogether; ++r) {
           const int row = first + r;
           float along[3];
 #pragma unroll
@@ -221,7 +221,7 @@ void convolve_cuda(const Tensor& x, std::optional<Tensor> signs, const Tensor& w
     else if (to)
       to_one(a, queue);
     else if (narrows)
-      convolve_thirty_two(a, queue);
+      convolve_same_narrowing(a, queue);
     else if (stride == 2)
       convolve_down(a, queue);
     else if (outputs == 16)

@@ -29,7 +29,7 @@ __global__ void __launch_bounds__(kStripThreads, 2) down_kernel(const ConvolveAr
   const int left = blockIdx.x * kDownColumns;
   for (int i = tile; i < kTaps * 2; i += kStripWarps)
     weights[i][lane] = weights_of(i % 2, [&](int output, int channel) {
-      return load<1>(a.weight + (output * kTaps + i / 2) * kSixteen + channel).v[0];
+      return load<1>(a.weight + (output * kTaps + i / 2) * kChannelBlock + channel).v[0];
     });
   for (int i = threadIdx.x; i < 2 * kInputs * 2 * kOdd; i += kStripThreads)
     ring[0][0][i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);  // pixels beyond the strip are read, but not needed
@@ -40,10 +40,10 @@ __global__ void __launch_bounds__(kStripThreads, 2) down_kernel(const ConvolveAr
   for (int64_t slice = blockIdx.z; slice < a.out.count; slice += gridDim.z) {
     for (int top = blockIdx.y * rows; top < height; top += gridDim.y * rows) {
       const int bottom = min(top + rows, height);
-      ColumnReader<T, Entry::kPlain, kInputs> evens(a, slice, column, part, a.x.height, a.x.width),
+      ColumnReader<T, InputStage::kPlain, kInputs> evens(a, slice, column, part, a.x.height, a.x.width),
           odds(a, slice, column + 1, part, a.x.height, a.x.width);
-      Exit<T, kSixteen, kSkip, kActivate, kDownRows> exit(a, slice, left + tile * 8 + lane % 4,
-                                                          min(left + kDownColumns, width), 0);
+      OutputWriter<T, kChannelBlock, kSkip, kActivate, kDownRows> exit(a, slice, left + tile * 8 + lane % 4,
+                                                                       min(left + kDownColumns, width), 0);
       auto fetch = [&](int row) { evens.fetch(2 * row), odds.fetch(2 * row); };
       auto keep = [&](int which, int row) {
         evens.take(2 * row, [&](int k, const float4& values) { ring[which][k][to] = values; });
@@ -95,9 +95,9 @@ __global__ void __launch_bounds__(kStripThreads, 2) down_adjoint_kernel(const Co
   const int lane = threadIdx.x % 32, tile = threadIdx.x / 32, height = (a.out.height + 1) / 2;
   const int left = blockIdx.x * kDownColumns, column = left + tile * 8 + lane % 4, channel = lane / 4 * 2;
   const int end = min(left + kDownColumns, (static_cast<int>(a.out.width) + 1) / 2);
-  const int row_stride = static_cast<int>(a.out.width) * kSixteen;
-  const Weights weights([&](int output, int tap, int input) {  // transposed
-    return load<1>(a.weight + (input * kTaps + tap) * kSixteen + output).v[0];
+  const int row_stride = static_cast<int>(a.out.width) * kChannelBlock;
+  const WarpWeights weights([&](int output, int tap, int input) {  // transposed
+    return load<1>(a.weight + (input * kTaps + tap) * kChannelBlock + output).v[0];
   });
   for (int i = threadIdx.x; i < 2 * kAdjointRows * slots(kStripPixels + 1); i += kStripThreads)
     ring[0][0][i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);  // pixels beyond the strip are read, but not needed
@@ -105,21 +105,21 @@ __global__ void __launch_bounds__(kStripThreads, 2) down_adjoint_kernel(const Co
   const int pixel = tile * 8 + read_pixel(), before = slot(pixel) + lane % 4, here = slot(pixel + 1) + lane % 4;
   const int to = slot(threadIdx.x / 4) + threadIdx.x % 4;
   for (int64_t slice = blockIdx.z; slice < a.out.count; slice += gridDim.z) {
-    T* result = a.result + slice * a.out.height * row_stride + 2 * column * kSixteen + channel;
+    T* result = a.result + slice * a.out.height * row_stride + 2 * column * kChannelBlock + channel;
     auto put = [&](int row, const float (&even)[4], const float (&odd)[4]) {
       if (row >= a.out.height) return;
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         if (column + 4 * i >= end) continue;
-        T* at = result + row * row_stride + 8 * i * kSixteen;
+        T* at = result + row * row_stride + 8 * i * kChannelBlock;
         store<2>(at, Channels<2>{{even[i], even[2 + i]}});
-        if (2 * (column + 4 * i) + 1 < a.out.width) store<2>(at + kSixteen, Channels<2>{{odd[i], odd[2 + i]}});
+        if (2 * (column + 4 * i) + 1 < a.out.width) store<2>(at + kChannelBlock, Channels<2>{{odd[i], odd[2 + i]}});
       }
     };
     for (int top = blockIdx.y * rows; top < height; top += gridDim.y * rows) {
       const int bottom = min(top + rows, height);
-      ColumnReader<T, Entry::kPlain, kAdjointRows> reader(a, slice, left - 1 + static_cast<int>(threadIdx.x) / 4,
-                                                          threadIdx.x % 4, a.x.height, a.x.width);
+      ColumnReader<T, InputStage::kPlain, kAdjointRows> reader(a, slice, left - 1 + static_cast<int>(threadIdx.x) / 4,
+                                                               threadIdx.x % 4, a.x.height, a.x.width);
       auto keep = [&](int which, int first) {
         reader.take(first, [&](int k, const float4& values) { ring[which][k][to] = values; });
       };

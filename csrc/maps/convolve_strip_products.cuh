@@ -15,7 +15,7 @@
 namespace lesioncore {
 
 constexpr int kStripWarps = 7, kStripPixels = 8 * kStripWarps, kStripThreads = 32 * kStripWarps;
-constexpr int kSixteen = 16;
+constexpr int kChannelBlock = 16;
 
 static __device__ __forceinline__ float to_tf32(float x) {
 #if defined(__CUDACC__)
@@ -53,12 +53,12 @@ static __device__ __forceinline__ uint4 weights_of(int step, const At& at) {
 }
 
 // All of one warp's weights, in registers.
-struct Weights {
+struct WarpWeights {
   uint4 of[kTaps][2];
 
   // at(output, tap, channel)
   template <typename At>
-  __device__ __forceinline__ explicit Weights(const At& at) {
+  __device__ __forceinline__ explicit WarpWeights(const At& at) {
 #pragma unroll
     for (int tap = 0; tap < kTaps; ++tap) {
 #pragma unroll

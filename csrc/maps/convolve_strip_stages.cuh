@@ -17,9 +17,9 @@ struct ConvolveArguments {
   uint8_t* out_signs;
 };
 
-enum class Entry { kPlain, kSigns, kEnlarged };
+enum class InputStage { kPlain, kSigns, kEnlarged };
 
-static __device__ __forceinline__ int within(int value, int low, int high) {
+static __device__ __forceinline__ int clamp_index(int value, int low, int high) {
   return min(max(value, low), high);
 }
 
@@ -28,23 +28,23 @@ constexpr int kStripHeight = 50;
 
 // How a strip's rows of an enlarged map are made of the small map's, for all threads of a block: each of a batch is a sum
 // of the same four rows, between which they lie, since that map has half as many or fewer.
-constexpr int kBatch = 4;
-constexpr int kBlendedRows = (kStripHeight + 2 + kBatch - 1) / kBatch * kBatch;
+constexpr int kBatchRows = 4;
+constexpr int kBlendedRows = (kStripHeight + 2 + kBatchRows - 1) / kBatchRows * kBatchRows;
 
 struct RowBlends {
   float4 weights[kBlendedRows];
-  int first[kBlendedRows / kBatch];
+  int first[kBlendedRows / kBatchRows];
 
   // For the rows from `begin` on. Those beyond the map are 0, or those at its edge.
   __device__ __forceinline__ void fill(const Axis<float>& axis, int begin, int height, bool zero_beyond) {
-    auto at = [&](int row) { return axis.at(within(row, 0, height - 1)); };
+    auto at = [&](int row) { return axis.at(clamp_index(row, 0, height - 1)); };
     for (int i = threadIdx.x; i < kBlendedRows; i += blockDim.x) {
-      const int row = begin + i, from = at(begin + i / kBatch * kBatch).first;
+      const int row = begin + i, from = at(begin + i / kBatchRows * kBatchRows).first;
       const Blend<float> blend = at(row);
       const float scale = zero_beyond && (row < 0 || row >= height) ? 0.0f : 1.0f;
       weights[i] = make_float4(scale * blend.of(from), scale * blend.of(from + 1), scale * blend.of(from + 2),
                                scale * blend.of(from + 3));
-      if (i % kBatch == 0) first[i / kBatch] = from;
+      if (i % kBatchRows == 0) first[i / kBatchRows] = from;
     }
   }
 };
@@ -61,14 +61,14 @@ class EnlargedBatch {
       : map_(map), blends_(&blends), last_(axes.rows.small - 1), row_stride_(axes.columns.small * channels) {
 #pragma unroll
     for (int i = 0; i < kColumns; ++i) {
-      const Blend<float> columns = axes.columns.at(within(column + i * apart, 0, width - 1));
+      const Blend<float> columns = axes.columns.at(clamp_index(column + i * apart, 0, width - 1));
       left_[i] = columns.first * channels, right_[i] = columns.second * channels, across_[i] = columns.weight;
     }
   }
 
   // Starts the reads for the batch from row `top` of the strip on.
   __device__ __forceinline__ void fetch(int top) {
-    const int first = blends_->first[top / kBatch];
+    const int first = blends_->first[top / kBatchRows];
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
       const T* from = map_ + min(first + j, last_) * row_stride_;
@@ -116,7 +116,7 @@ class EnlargedBatch {
 
 // Four of kInputs channels of one column of the input, kRows rows at a time; rows beyond the map are zero, columns beyond
 // it nothing. `fetch` only starts the reads, many at once: it takes that to keep the memory busy.
-template <typename T, Entry kEntry, int kRows, int kInputs = kSixteen>
+template <typename T, InputStage kInput, int kRows, int kInputs = kChannelBlock>
 class ColumnReader {
  public:
   // Height and width are the map's as the kernel sees it, that is, enlarged, by `blends` for the rows from `begin` on.
@@ -126,27 +126,27 @@ class ColumnReader {
         begin_(begin),
         inside_(column >= 0 && column < width),
         row_stride_(static_cast<int>(a.x.width) * kInputs) {
-    column = within(column, 0, width - 1);
+    column = clamp_index(column, 0, width - 1);
     map_ = a.input + slice * a.x.height * row_stride_ + part * 4;
-    if constexpr (kEntry == Entry::kEnlarged)
+    if constexpr (kInput == InputStage::kEnlarged)
       enlarged_ = EnlargedBatch<T, 4, 1>(map_, a.axes, *blends, column, 0, width, kInputs);
     else
       map_ += column * kInputs;
-    if constexpr (kEntry == Entry::kSigns) {
+    if constexpr (kInput == InputStage::kSigns) {
       signs_ = a.signs + (slice * height * width + column) * (kInputs / 8) + part / 2;
       shift_ = part % 2 * 4, slope_ = a.slope, signs_stride_ = width * (kInputs / 8);
     }
   }
 
   __device__ __forceinline__ void fetch(int top) {
-    if constexpr (kEntry == Entry::kEnlarged) {
+    if constexpr (kInput == InputStage::kEnlarged) {
       enlarged_.fetch(top - begin_);
     } else {
 #pragma unroll
       for (int k = 0; k < kRows; ++k) {
-        const int row = within(top + k, 0, height_ - 1);
+        const int row = clamp_index(top + k, 0, height_ - 1);
         fetched_[k] = load<4>(map_ + row * row_stride_);
-        if constexpr (kEntry == Entry::kSigns) bits_[k] = signs_[row * signs_stride_];
+        if constexpr (kInput == InputStage::kSigns) bits_[k] = signs_[row * signs_stride_];
       }
     }
   }
@@ -155,16 +155,16 @@ class ColumnReader {
   template <typename F>
   __device__ __forceinline__ void take(int top, const F& put) {
     if (!inside_) return;
-    if constexpr (kEntry == Entry::kEnlarged) enlarged_.mix();
+    if constexpr (kInput == InputStage::kEnlarged) enlarged_.mix();
 #pragma unroll
     for (int k = 0; k < kRows; ++k) {
       Channels<4> c[1];
-      if constexpr (kEntry == Entry::kEnlarged)
+      if constexpr (kInput == InputStage::kEnlarged)
         enlarged_.value(top - begin_ + k, c);
       else
         c[0] = fetched_[k];
-      if constexpr (kEntry == Entry::kSigns) pass_through(c[0], bits_[k] >> shift_, slope_);
-      const bool valid = kEntry == Entry::kEnlarged || (top + k >= 0 && top + k < height_);
+      if constexpr (kInput == InputStage::kSigns) apply_leaky_gradient(c[0], bits_[k] >> shift_, slope_);
+      const bool valid = kInput == InputStage::kEnlarged || (top + k >= 0 && top + k < height_);
       auto value = [&](int i) { return valid ? to_tf32(c[0].v[i]) : 0.0f; };
       put(k, make_float4(value(0), value(1), value(2), value(3)));
     }
@@ -185,16 +185,16 @@ class ColumnReader {
 
 // What happens to the sums of two pixels' two channels before they are written, kRows rows at a time.
 template <typename T, int kOutputs, Skip kSkip, bool kActivate, int kRows>
-class Exit {
+class OutputWriter {
  public:
   // The lane's pixels are `column` and the fourth after it, as far as they lie before `end`; `block` of sixteen outputs.
   // `blends` has the rows from `begin` on of a skip connection that is enlarged.
-  __device__ __forceinline__ Exit(const ConvolveArguments<T>& a, int64_t slice, int column, int end, int block,
-                                  const RowBlends* blends = nullptr, int begin = 0)
+  __device__ __forceinline__ OutputWriter(const ConvolveArguments<T>& a, int64_t slice, int column, int end, int block,
+                                          const RowBlends* blends = nullptr, int begin = 0)
       : slope_(a.slope), height_(static_cast<int>(a.out.height)), begin_(begin) {
 #pragma unroll
     for (int i = 0; i < 2; ++i) valid_[i] = column + 4 * i < end;
-    const int channel = block * kSixteen + threadIdx.x % 32 / 4 * 2;
+    const int channel = block * kChannelBlock + threadIdx.x % 32 / 4 * 2;
     if (a.bias != nullptr) bias_ = load<2>(a.bias + channel);
     row_stride_ = static_cast<int>(a.out.width) * kOutputs;
     const int64_t at = slice * height_ * row_stride_ + column * kOutputs + channel;
@@ -212,7 +212,7 @@ class Exit {
     if constexpr (kSkip == Skip::kSame) {
 #pragma unroll
       for (int k = 0; k < kRows; ++k) {
-        const int row = within(top + k, 0, height_ - 1);
+        const int row = clamp_index(top + k, 0, height_ - 1);
 #pragma unroll
         for (int i = 0; i < 2; ++i)
           if (valid_[i]) skip_[k][i] = load<2>(same_ + row * row_stride_ + 4 * i * kOutputs);

@@ -28,7 +28,7 @@ static LC_INLINE T leaky(T x, T negative_slope) {
 
 // Gradient before a leaky-ReLU from that behind it.
 template <typename T>
-static LC_INLINE T through(T gradient, bool positive, T negative_slope) {
+static LC_INLINE T leaky_gradient(T gradient, bool positive, T negative_slope) {
   return positive ? gradient : gradient * negative_slope;
 }
 

@@ -52,7 +52,7 @@ void activation_gradient_cpu(const Tensor& gradient, const Tensor& signs, double
     for_rows(s, [&](int64_t slice, int64_t row) {
       const int64_t begin = (slice * s.height + row) * row_size;
       for (int64_t i = begin; i < begin + row_size; ++i)
-        result[i] = through(values[i], bits[i / 8] >> (i % 8) & 1, static_cast<T>(negative_slope));
+        result[i] = leaky_gradient(values[i], bits[i / 8] >> (i % 8) & 1, static_cast<T>(negative_slope));
     });
   });
 }
@@ -101,12 +101,14 @@ void enlarge_adjoint_cpu(const Tensor& gradient, std::optional<Tensor> signs, st
             const int64_t pixel = (slice * height + i) * width + j;
             for (int64_t c = 0; c < channels; ++c) {
               const T value = values[pixel * channels + c];
-              sum[c] += weight * (bits == nullptr ? value : through(value, positive(bits, pixel, c, channels), slope));
+              sum[c] +=
+                  weight * (bits == nullptr ? value : leaky_gradient(value, positive(bits, pixel, c, channels), slope));
             }
           }
         }
         if (out_bits == nullptr) continue;
-        for (int64_t c = 0; c < channels; ++c) sum[c] = through(sum[c], positive(out_bits, target, c, channels), slope);
+        for (int64_t c = 0; c < channels; ++c)
+          sum[c] = leaky_gradient(sum[c], positive(out_bits, target, c, channels), slope);
       }
     });
   });

@@ -12,37 +12,37 @@
 namespace lesioncore {
 namespace {
 
-constexpr int kEight = 8;
+constexpr int kChannelsPerThread = 8;
 
 template <typename T, Skip kSkip>
 __global__ void __launch_bounds__(256) activate_kernel(MapShape s, MapShape small, Axes axes, T* x, const T* bias,
                                                        const T* skip, float slope, uint8_t* signs) {
-  for_row_parts<kEight>(s, [&](int64_t slice, int row, int column, int channel) {
+  for_row_parts<kChannelsPerThread>(s, [&](int64_t slice, int row, int column, int channel) {
     const int64_t at = ((slice * s.height + row) * s.width + column) * s.channels + channel;
-    Channels<kEight> c = load<kEight>(x + at);
+    Channels<kChannelsPerThread> c = load<kChannelsPerThread>(x + at);
     if (bias != nullptr) {
-      const Channels<kEight> b = load<kEight>(bias + channel);
+      const Channels<kChannelsPerThread> b = load<kChannelsPerThread>(bias + channel);
 #pragma unroll
-      for (int i = 0; i < kEight; ++i) c.v[i] += b.v[i];
+      for (int i = 0; i < kChannelsPerThread; ++i) c.v[i] += b.v[i];
     }
     if constexpr (kSkip != Skip::kNone) {
-      Channels<kEight> added;
+      Channels<kChannelsPerThread> added;
       if constexpr (kSkip == Skip::kSame) {
-        added = load<kEight>(skip + at);
+        added = load<kChannelsPerThread>(skip + at);
       } else {
-        added = enlarged<kEight>(skip + slice * small.height * small.width * small.channels, small.width, s.channels,
-                                 axes.rows.at(row), axes.columns.at(column), channel);
+        added = enlarged<kChannelsPerThread>(skip + slice * small.height * small.width * small.channels, small.width,
+                                             s.channels, axes.rows.at(row), axes.columns.at(column), channel);
       }
 #pragma unroll
-      for (int i = 0; i < kEight; ++i) c.v[i] += added.v[i];
+      for (int i = 0; i < kChannelsPerThread; ++i) c.v[i] += added.v[i];
     }
     unsigned byte = 0;
 #pragma unroll
-    for (int i = 0; i < kEight; ++i) {
+    for (int i = 0; i < kChannelsPerThread; ++i) {
       byte |= static_cast<unsigned>(c.v[i] > 0.0f) << i;
       c.v[i] = leaky(c.v[i], slope);
     }
-    store<kEight>(x + at, c);
+    store<kChannelsPerThread>(x + at, c);
     signs[at / 8] = static_cast<uint8_t>(byte);
   });
 }
@@ -52,9 +52,9 @@ __global__ void __launch_bounds__(256)
     activation_gradient_kernel(int64_t bytes, const T* gradient, const uint8_t* signs, float slope, T* out) {
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < bytes;
        i += static_cast<int64_t>(gridDim.x) * blockDim.x) {
-    Channels<kEight> c = load<kEight>(gradient + 8 * i);
-    pass_through(c, signs[i], slope);
-    store<kEight>(out + 8 * i, c);
+    Channels<kChannelsPerThread> c = load<kChannelsPerThread>(gradient + 8 * i);
+    apply_leaky_gradient(c, signs[i], slope);
+    store<kChannelsPerThread>(out + 8 * i, c);
   }
 }
 
@@ -92,7 +92,7 @@ __global__ void __launch_bounds__(256)
         const int64_t at = begin + j * large.channels;
         const float weight = axes.columns.at(j).of(column);
         Channels<kCount> c = load<kCount>(gradient + at);
-        if constexpr (kSigns) pass_through(c, signs[at / 8], slope);
+        if constexpr (kSigns) apply_leaky_gradient(c, signs[at / 8], slope);
 #pragma unroll
         for (int k = 0; k < kCount; ++k) sum.v[k] = fmaf(weight, c.v[k], sum.v[k]);
       }
@@ -102,7 +102,7 @@ __global__ void __launch_bounds__(256)
     Channels<kCount> here = {}, below = {};  // sums of `row` and of the next
     auto put = [&] {
       const int64_t at = ((slice * small.height + row) * small.width + column) * small.channels + channel;
-      if (out_signs != nullptr) pass_through(here, out_signs[at / 8], slope);
+      if (out_signs != nullptr) apply_leaky_gradient(here, out_signs[at / 8], slope);
       store<kCount>(out + at, here);
       here = below, below = {};
       ++row;
@@ -130,7 +130,7 @@ void activate_cuda(const Tensor& x, std::optional<Tensor> bias, std::optional<Te
   if (s.numel() == 0) return;
   const MapShape small = skip ? MapShape{s.count, skip->size(1), skip->size(2), s.channels} : s;
   const Queue queue(x);
-  const RowGrid grid = row_grid(s, kEight);
+  const RowGrid grid = row_grid(s, kChannelsPerThread);
   for_type(x, [&](auto type) {
     using T = decltype(type);
     auto launch = [&](auto kernel) {
@@ -171,7 +171,8 @@ void enlarge_cuda(const Tensor& x, const Tensor& out) {
       queue.launch(kernel, grid.blocks, grid.threads, 0, call.small, call.large, Axes(call.small, call.large),
                    data<T>(x), mutable_data<T>(out));
     };
-    call.large.channels % kEight == 0 ? launch(enlarge_kernel<T, kEight>, kEight) : launch(enlarge_kernel<T, 1>, 1);
+    call.large.channels % kChannelsPerThread == 0 ? launch(enlarge_kernel<T, kChannelsPerThread>, kChannelsPerThread)
+                                                  : launch(enlarge_kernel<T, 1>, 1);
   });
 }
 
@@ -189,12 +190,12 @@ void enlarge_adjoint_cuda(const Tensor& gradient, std::optional<Tensor> signs, s
                    out_signs ? data<uint8_t>(*out_signs) : nullptr, static_cast<float>(negative_slope),
                    mutable_data<T>(out));
     };
-    if (call.small.channels % kEight != 0)  // and so without signs
+    if (call.small.channels % kChannelsPerThread != 0)  // and so without signs
       launch(enlarge_adjoint_kernel<T, 1, false>, 1);
     else if (signs)
-      launch(enlarge_adjoint_kernel<T, kEight, true>, kEight);
+      launch(enlarge_adjoint_kernel<T, kChannelsPerThread, true>, kChannelsPerThread);
     else
-      launch(enlarge_adjoint_kernel<T, kEight, false>, kEight);
+      launch(enlarge_adjoint_kernel<T, kChannelsPerThread, false>, kChannelsPerThread);
   });
 }
 

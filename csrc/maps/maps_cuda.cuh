@@ -132,9 +132,9 @@ static __device__ __forceinline__ Channels<kCount> enlarged(const T* map, int wi
 }
 
 template <int kCount>
-static __device__ __forceinline__ void pass_through(Channels<kCount>& c, unsigned signs, float slope) {
+static __device__ __forceinline__ void apply_leaky_gradient(Channels<kCount>& c, unsigned signs, float slope) {
 #pragma unroll
-  for (int i = 0; i < kCount; ++i) c.v[i] = through(c.v[i], signs >> i & 1, slope);
+  for (int i = 0; i < kCount; ++i) c.v[i] = leaky_gradient(c.v[i], signs >> i & 1, slope);
 }
 
 // One thread for `kCount` channels of a pixel; a block covers part of a row, the grid's y and z rows and slices.

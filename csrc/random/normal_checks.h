@@ -1,16 +1,19 @@
-// Checks of the operator `normal`; both devices make them.
+// Argument checks of the operator `normal`, called by its CPU and its CUDA half.
 #pragma once
 
 #include <cstdint>
 
 #include "checks.h"
-#include "host_device.h"
+#include "random/normal.h"
 
 namespace lesioncore {
 
 struct NormalCall {
-  int64_t streams, numbers;  // of each stream
-  LC_INLINE int64_t fours() const { return (numbers + 3) / 4; }
+  int64_t streams;
+  int64_t numbers;  // of each stream
+
+  // Counters of each stream; the last one may give more numbers than are needed.
+  LC_INLINE int64_t counters() const { return (numbers + kCounterWords - 1) / kCounterWords; }
 };
 
 class NormalChecks : public Checks {

@@ -34,7 +34,7 @@ void restore_step_cpu(const Tensor& x, const Tensor& y, const Tensor& elbo_gradi
     const T step = *data<T>(step_size);
     const T* weights = data<T>(tv_weight);
     T* target = mutable_data<T>(out ? *out : x);
-    Sweep<T>(volume, tv, !out).run([&](int64_t stack, int64_t row, const FieldRows<T>& field) {
+    Sweep<T>(volume, tv, !out).run([&](int64_t stack, int64_t row, const PaddedFieldRows<T>& field) {
       kernels.restore(tv, field,
                       {volume.x + row, gradient + row, inside + row, target + row, step,
                        weights[stack / stacks_per_n * call.tv_weight_stride], static_cast<T>(clip)},

@@ -1,4 +1,5 @@
-// Row kernels, compiled once per instruction set with LC_LEVEL naming the table (see rows.h for the rule on includes).
+// Row kernels of the CPU operators on volumes, compiled once per instruction set; LC_LEVEL names the table. See rows.h
+// for the rule on includes.
 //
 // Every loop is free of branches and of loop-carried dependences (LC_INDEPENDENT says so to the compiler: rows are only
 // ever overwritten at the index being read), so it vectorises at each level. Contraction to fused multiply-add is off:
@@ -41,9 +42,9 @@ void field_row(const TvParams<T>& tv, const T* z, const T* z_row, const T* z_sli
 }
 
 template <bool kCoupled, typename T>
-void gradient_row(const TvParams<T>& tv, const FieldRows<T>& f, T* out, int64_t width) {
+void gradient_row(const TvParams<T>& tv, const PaddedFieldRows<T>& f, T* out, int64_t width) {
   const T depth_weight = tv.depth_weight;
-  const FieldRows<T> r = f;
+  const PaddedFieldRows<T> r = f;
   LC_INDEPENDENT
   for (int64_t j = 0; j < width; ++j) {
     Triple<T> before = {r.x[j - 1], r.y_before[j], kCoupled ? r.z_before[j] : T(0)};
@@ -53,9 +54,9 @@ void gradient_row(const TvParams<T>& tv, const FieldRows<T>& f, T* out, int64_t 
 }
 
 template <bool kCoupled, typename T>
-void restore_row(const TvParams<T>& tv, const FieldRows<T>& f, const RestoreRow<T>& row, int64_t width) {
+void restore_row(const TvParams<T>& tv, const PaddedFieldRows<T>& f, const RestoreRow<T>& row, int64_t width) {
   const T depth_weight = tv.depth_weight;
-  const FieldRows<T> r = f;
+  const PaddedFieldRows<T> r = f;
   const RestoreRow<T> s = row;
   LC_INDEPENDENT
   for (int64_t j = 0; j < width; ++j) {
@@ -90,10 +91,10 @@ double value_row(const TvParams<T>& tv, const T* z, const T* z_row, const T* z_s
 }
 
 template <bool kCoupled, typename T>
-void primal_row(const TvParams<T>& tv, const DualRows<T>& now, const DualRows<T>& before_now, const T* v,
+void primal_row(const TvParams<T>& tv, const FieldRows<T>& now, const FieldRows<T>& before_now, const T* v,
                 const uint8_t* mask, T weight, T momentum, T* out, int64_t width) {
   const T depth_weight = tv.depth_weight;
-  const DualRows<T> p = now, b = before_now;
+  const FieldRows<T> p = now, b = before_now;
   auto at = [&](int64_t j, T p_x_before, T b_x_before) {
     T adjoint_now = adjoint<kCoupled>(Triple<T>{p_x_before, p.y_before[j], kCoupled ? p.z_before[j] : T(0)},
                                       Triple<T>{p.x[j], p.y[j], kCoupled ? p.z[j] : T(0)}, depth_weight);
@@ -107,10 +108,10 @@ void primal_row(const TvParams<T>& tv, const DualRows<T>& now, const DualRows<T>
 }
 
 template <bool kIsotropic, bool kCoupled, typename T>
-void dual_row(const TvParams<T>& tv, const T* d, const T* d_row, const T* d_slice, const DualRows<T>& now,
-              const DualRows<T>& before_now, T momentum, T step, T* next_x, T* next_y, T* next_z, int64_t width) {
+void dual_row(const TvParams<T>& tv, const T* d, const T* d_row, const T* d_slice, const FieldRows<T>& now,
+              const FieldRows<T>& before_now, T momentum, T step, T* next_x, T* next_y, T* next_z, int64_t width) {
   const T depth_weight = tv.depth_weight;
-  const DualRows<T> p = now, b = before_now;
+  const FieldRows<T> p = now, b = before_now;
   auto at = [&](int64_t j, T dx) {
     Triple<T> k = {dx, d_row[j] - d[j], T(0)};
     if constexpr (kCoupled) k.z = depth_weight * (d_slice[j] - d[j]);
@@ -135,12 +136,12 @@ void field(const TvParams<T>& tv, const T* z, const T* z_row, const T* z_slice, 
 }
 
 template <typename T>
-void gradient(const TvParams<T>& tv, const FieldRows<T>& f, T* out, int64_t width) {
+void gradient(const TvParams<T>& tv, const PaddedFieldRows<T>& f, T* out, int64_t width) {
   (tv.coupled ? gradient_row<true, T> : gradient_row<false, T>)(tv, f, out, width);
 }
 
 template <typename T>
-void restore(const TvParams<T>& tv, const FieldRows<T>& f, const RestoreRow<T>& row, int64_t width) {
+void restore(const TvParams<T>& tv, const PaddedFieldRows<T>& f, const RestoreRow<T>& row, int64_t width) {
   (tv.coupled ? restore_row<true, T> : restore_row<false, T>)(tv, f, row, width);
 }
 
@@ -152,14 +153,14 @@ double value(const TvParams<T>& tv, const T* z, const T* z_row, const T* z_slice
 }
 
 template <typename T>
-void primal(const TvParams<T>& tv, const DualRows<T>& p, const DualRows<T>& p_before, const T* v, const uint8_t* mask,
+void primal(const TvParams<T>& tv, const FieldRows<T>& p, const FieldRows<T>& p_before, const T* v, const uint8_t* mask,
             T weight, T momentum, T* out, int64_t width) {
   (tv.coupled ? primal_row<true, T> : primal_row<false, T>)(tv, p, p_before, v, mask, weight, momentum, out, width);
 }
 
 template <typename T>
-void dual(const TvParams<T>& tv, const T* d, const T* d_row, const T* d_slice, const DualRows<T>& p,
-          const DualRows<T>& p_before, T momentum, T step, T* next_x, T* next_y, T* next_z, int64_t width) {
+void dual(const TvParams<T>& tv, const T* d, const T* d_row, const T* d_slice, const FieldRows<T>& p,
+          const FieldRows<T>& p_before, T momentum, T step, T* next_x, T* next_y, T* next_z, int64_t width) {
   auto kernel = tv.isotropic ? (tv.coupled ? dual_row<true, true, T> : dual_row<true, false, T>)
                              : (tv.coupled ? dual_row<false, true, T> : dual_row<false, false, T>);
   kernel(tv, d, d_row, d_slice, p, p_before, momentum, step, next_x, next_y, next_z, width);

@@ -1,4 +1,4 @@
-// Picks the row kernels for this processor.
+// Choice of the row kernels that this processor can run.
 #include "host/cpu_level.h"
 #include "tv/rows.h"
 

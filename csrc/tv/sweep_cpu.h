@@ -1,5 +1,5 @@
-// One pass over a volume that hands each row the TV field of z = x - y around it: what tv_gradient and restore_step
-// share.
+// Sweep over a volume that computes the TV field of z = x - y row by row, for the CPU operators tv_gradient and
+// restore_step.
 //
 // Rows are visited top to bottom, slices front to back, with a rolling window of the *old* difference z (two rows) and
 // of the field (two rows; two planes if slices are coupled). A consumer may therefore overwrite the row of x it is
@@ -36,8 +36,8 @@ TvParams<T> tv_params(const Shape& shape, double depth_weight, bool isotropic, d
 
 template <typename T>
 struct Volume {
-  const T* x;
-  const T* y;
+  const T* x;                            // [stacks, depth, height, width]
+  const T* y;                            // [stacks, depth, height, width]
   int64_t stacks, depth, height, width;  // uncoupled slices count as stacks of depth 1
 
   int64_t row(int64_t stack, int64_t slice, int64_t i) const { return ((stack * depth + slice) * height + i) * width; }
@@ -55,7 +55,7 @@ class Sweep {
     if (in_place && bands_ > 1) save_cuts();
   }
 
-  // consume(stack, offset of the row in the volume, FieldRows) for every row.
+  // consume(stack, offset of the row in the volume, PaddedFieldRows) for every row.
   template <typename Consumer>
   void run(const Consumer& consume) const {
     torch::stable::parallel_for(0, volume_.stacks * bands_, 1, [&](int64_t begin, int64_t end) {
@@ -133,7 +133,7 @@ class Sweep {
         T* fz = tv_.coupled ? plane + (i - first) * width : nullptr;
         const T* fz_before = tv_.coupled ? plane_before + (i - first) * width : nullptr;
         kernels_.field(tv_, z, i + 1 < volume_.height ? z_row : z, has_next_slice ? z_slice : z, fx, fy, fz, width);
-        consume(stack, volume_.row(stack, d, i), FieldRows<T>{fx, fy_before, fy, fz_before, fz});
+        consume(stack, volume_.row(stack, d, i), PaddedFieldRows<T>{{fx, fy_before, fy, fz_before, fz}});
         std::swap(z, z_row);
         std::swap(fy, fy_before);
       }

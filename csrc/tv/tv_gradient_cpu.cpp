@@ -29,7 +29,7 @@ void tv_gradient_cpu(const Tensor& x, const Tensor& y, double depth_weight, bool
     const RowKernels<T>& kernels = row_kernels<T>();
     T* gradient = mutable_data<T>(out);
     Sweep<T>(volume_of<T>(x, y, shape, tv.coupled), tv, false)
-        .run([&](int64_t, int64_t row, const FieldRows<T>& field) {
+        .run([&](int64_t, int64_t row, const PaddedFieldRows<T>& field) {
           kernels.gradient(tv, field, gradient + row, shape.width);
         });
   });

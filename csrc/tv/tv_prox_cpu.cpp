@@ -3,11 +3,12 @@
 //   D(q) = mask * (v - weight K^T q),  p' = project(q + K D(q) / (L weight)),  q' = p' + momentum (p' - p).
 //
 // Boundary: differences across the far edge of an axis are zero, no wrap-around; the dual is kept at zero there.
-// Storage: p in `dual`, the previous p in scratch; the new p overwrites the previous one, then the two change places.
-// q is formed on the fly. D(q) goes to `out`, which ends as D(p).
-// Thread map: one stack per task, all its iterations in a row so that it stays in cache; the row of D below (of the
-// slice behind) is made just before the row of p that needs it. With fewer stacks than threads and big ones, threads
-// share a stack: all rows of D, then all rows of p. Both orders, and any number of threads, give the same bits.
+// Storage: `dual` holds p and scratch memory the previous p. The new p overwrites the previous one, then the two change
+// places. q is formed on the fly. `out` holds D(q) and, after the last iteration, D(p).
+// Thread map: a task is one stack, and runs all its iterations one after another so that the stack stays in cache; the
+// row of D below (of the slice behind) is computed just before the row of p that needs it. If there are fewer stacks
+// than threads and they are big, threads share a stack: they compute all rows of D, then all rows of p. Both orders, and
+// any number of threads, give the same bits.
 // Bytes per pixel and iteration (float32, 2-D), from cache: 29 read + 12 written.
 #include <torch/csrc/stable/library.h>
 
@@ -25,14 +26,14 @@ constexpr int64_t kSharedStack = 1 << 16;  // pixels: below that starting the th
 
 template <typename T>
 struct ProxStack {
-  const T* v;
-  const uint8_t* mask;
-  T* out;
-  T* p[3];       // components of the dual of this stack
-  T* before[3];  // the same of the previous iteration
+  const T* v;           // [depth, height, width]
+  const uint8_t* mask;  // [depth, height, width]
+  T* out;               // [depth, height, width]
+  T* p[3];              // components of the dual of this stack, [depth, height, width] each; two if uncoupled
+  T* before[3];         // the same of the previous iteration
   int64_t depth, height, width;
   double weight;
-  const T* zeros;  // one row
+  const T* zeros;  // [width]
 
   int64_t rows() const { return depth * height; }
 };
@@ -42,7 +43,7 @@ class ProxSolver {
  public:
   ProxSolver(const TvParams<T>& tv, const ProxStack<T>& stack) : tv_(tv), kernels_(row_kernels<T>()), s_(stack) {}
 
-  template <typename ForRows>  // for_rows(f): f(begin, end) over all rows, in one or several threads
+  template <typename ForRows>  // for_rows(f) calls f(begin, end) for all rows, in one or several threads
   void run(int64_t iterations, bool shared, const ForRows& for_rows) {
     clear_far_edges();
     T *caller[3] = {s_.p[0], s_.p[1], s_.p[2]}, *scratch[3] = {s_.before[0], s_.before[1], s_.before[2]};
@@ -76,7 +77,7 @@ class ProxSolver {
   int components() const { return tv_.coupled ? 3 : 2; }
   int64_t ahead() const { return tv_.coupled ? s_.height : 1; }  // how far D must be ahead of p, in rows
 
-  // D is made `ahead` rows before p is updated: after that no row of the previous p is needed by a later row of D.
+  // D is computed `ahead` rows before p is updated: from then on no later row of D needs that row of the previous p.
   void sweep(T* const* before, T momentum, T step) {
     int64_t made = 0;
     for (int64_t row = 0; row < s_.rows(); ++row) {
@@ -86,10 +87,10 @@ class ProxSolver {
     }
   }
 
-  DualRows<T> rows_around(T* const* field, int64_t row) const {
+  FieldRows<T> rows_around(T* const* field, int64_t row) const {
     const int64_t w = s_.width, i = row % s_.height, d = row / s_.height;
-    DualRows<T> rows{field[0] + row * w, i > 0 ? field[1] + (row - 1) * w : s_.zeros, field[1] + row * w, nullptr,
-                     nullptr};
+    FieldRows<T> rows{field[0] + row * w, i > 0 ? field[1] + (row - 1) * w : s_.zeros, field[1] + row * w, nullptr,
+                      nullptr};
     if (tv_.coupled) {
       rows.z = field[2] + row * w;
       rows.z_before = d > 0 ? field[2] + (row - s_.height) * w : s_.zeros;
