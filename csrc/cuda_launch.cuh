@@ -1,10 +1,10 @@
 // Kernel launches: the device and stream of a tensor, dynamic shared memory.
 //
-// These sources are compiled by nvcc, and for tests by a plain C++ compiler against a cuda_runtime.h that runs kernels on
-// the host (tests/emulation): so kernels are launched by a function, and what only nvcc knows stands in `__CUDACC__`.
+// nvcc compiles these sources, and for tests a plain C++ compiler does so against a cuda_runtime.h that runs kernels on
+// the host. Kernels are therefore launched by a function, and `__CUDACC__` guards what only nvcc understands.
 //
-// Contraction to fused multiply-add is off in this library (as on the CPU): the bits are those of the CPU kernels. The
-// kernels are bound by memory, not arithmetic.
+// Contraction to fused multiply-add is off in this library as it is on the CPU, so that kernels can give the CPU's bits;
+// they are bound by memory, not arithmetic.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -24,7 +24,7 @@ class Queue {
  public:
   explicit Queue(const Tensor& t) : guard_(t.get_device_index()) {
     void* stream = nullptr;
-    // Not torch's macro for it, whose name changed between releases.
+    // torch's own macro for this call is not used, since its name changed between releases.
     if (aoti_torch_get_current_cuda_stream(t.get_device_index(), &stream) != 0)
       throw std::runtime_error("lesioncore: torch has no current stream of the tensor's CUDA device");
     stream_ = static_cast<cudaStream_t>(stream);

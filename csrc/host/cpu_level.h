@@ -1,5 +1,5 @@
-// Which instruction set the CPU kernels use: the best that both this build holds and this processor runs.
-// LESIONCORE_CPU=baseline|avx2|avx512 asks for a lower one (all give the same bits; it serves tests and measurements).
+// Instruction set of the CPU kernels: the best that both this build contains and this processor runs.
+// LESIONCORE_CPU=baseline|avx2|avx512 asks for a lower one, for tests and measurements; all give the same bits.
 #pragma once
 
 #include <cstdlib>

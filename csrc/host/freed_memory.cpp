@@ -9,7 +9,7 @@ namespace lesioncore {
 
 void keep_freed_memory([[maybe_unused]] bool keep) {
 #ifdef __GLIBC__
-  // The limits that glibc's own adaptation ends at: blocks above the first always come from the system.
+  // The limits that glibc's own adaptation ends at: larger blocks than the first always come from the system.
   constexpr int kLargestFromHeap = 32 << 20;
   constexpr int kUsualTrim = 2 * kLargestFromHeap;
   mallopt(M_MMAP_THRESHOLD, kLargestFromHeap);

@@ -1,4 +1,4 @@
-// Where a pixel of a volume [N, D, H, W] is: linear offset, and the coordinates that the boundary rules look at.
+// Position of a pixel in a volume [N, D, H, W]: linear offset, and the coordinates that the boundary rules look at.
 #pragma once
 
 #include <cstdint>

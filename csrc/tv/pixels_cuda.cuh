@@ -12,7 +12,7 @@ namespace lesioncore {
 constexpr int kTileWidth = 32;  // threads along a row: one warp reads consecutive pixels
 constexpr int kTileHeight = 8;
 
-// One thread per pixel of a tile; the grid's y and z are capped by the hardware, the kernels loop over what is left.
+// One block per tile. The hardware caps the grid's y and z, so that kernels loop over the tiles beyond.
 inline dim3 tile_grid(const Shape& s) {
   return dim3(static_cast<unsigned>((s.width + kTileWidth - 1) / kTileWidth),
               static_cast<unsigned>(std::min<int64_t>((s.height + kTileHeight - 1) / kTileHeight, 65535)),

@@ -2,8 +2,9 @@
 // (method: Chen et al., MedIA 2020, Eq. 6). Formulas in tv.h.
 //
 // Boundary: differences across the far edge of an axis are zero, no wrap-around. Pixels outside the mask keep their
-// bits. Thread map: see sweep_cpu.h; in place by the rolling window there, or into `out`, with the same bits. Bytes per
-// pixel (float32): 13 read (x, y, elbo_gradient, mask) + 4 written, in one pass.
+// bits.
+// Thread map: see sweep_cpu.h, whose rolling window lets x be updated in place; `out` would get the same bits.
+// Bytes per pixel (float32): 13 read (x, y, elbo_gradient, mask) + 4 written, in one pass.
 #include <torch/csrc/stable/library.h>
 
 #include <optional>

@@ -3,8 +3,9 @@
 //
 // Boundary: differences across the far edge of an axis are zero, no wrap-around. Pixels outside the mask keep their
 // bits.
-// Thread map: one thread per pixel in tiles of 32 x 8. It reads old neighbours of x, which other threads replace, so
-// the result goes to `out`; without `out` it goes to a temporary and is copied back (8 bytes per pixel more).
+// Thread map: one thread per pixel in tiles of 32 x 8. A thread reads the old values of x at neighbouring pixels, which
+// other threads replace, so the result goes to `out`; without `out` it goes to a temporary and is copied back (8 bytes
+// per pixel more).
 // Bytes per pixel: 13 read (x, y, elbo_gradient, mask) + 4 written.
 #include <torch/csrc/stable/library.h>
 
@@ -18,9 +19,16 @@ namespace {
 
 template <bool kIsotropic, bool kCoupled>
 __global__ void __launch_bounds__(kTileWidth* kTileHeight)
-    restore_kernel(Shape s, const float* x, const float* y, const float* elbo_gradient, const bool* mask,
-                   const float* step_size, const float* tv_weight, int64_t tv_weight_stride, float* out, float clip,
-                   float depth_weight, float eps_squared) {
+    restore_kernel(Shape s,
+                   const float* x,              // [N, D, H, W]
+                   const float* y,              // [N, D, H, W]
+                   const float* elbo_gradient,  // [N, D, H, W]
+                   const bool* mask,            // [N, D, H, W]
+                   const float* step_size,      // [1]
+                   const float* tv_weight,      // [N] or [1]
+                   int64_t tv_weight_stride,    // 1 or 0
+                   float* out,                  // [N, D, H, W]
+                   float clip, float depth_weight, float eps_squared) {
   auto z = [=](int64_t o) { return x[o] - y[o]; };
   const float step = *step_size;
   for_pixels(s, [&](const Pixel& p, int64_t stack) {

@@ -19,7 +19,7 @@ __device__ __forceinline__ Triple<T> forward_differences(const Z& z, const Pixel
   return k;
 }
 
-// K^T f(K z) at one pixel. The components of f that are not used are not computed.
+// K^T f(K z) at one pixel. The compiler leaves out the components of f that are not used.
 template <bool kIsotropic, bool kCoupled, typename T, typename Z>
 __device__ __forceinline__ T tv_gradient_at(const Z& z, const Pixel& p, const Shape& s, T depth_weight, T eps_squared) {
   auto field = [&](const Pixel& at) {

@@ -35,7 +35,7 @@ static LC_INLINE T absolute(T t) {
   return t < T(0) ? -t : t;
 }
 
-// sign(0) = 0, the subgradient's choice where the difference vanishes; sign(NaN) = 0.
+// sign(0) = 0, the subgradient that is chosen where the difference vanishes; sign(NaN) = 0.
 template <typename T>
 static LC_INLINE T sign(T t) {
   return (t > T(0) ? T(1) : T(0)) - (t < T(0) ? T(1) : T(0));
@@ -48,7 +48,7 @@ static LC_INLINE T clamp(T t, T limit) {
   return low > limit ? limit : low;
 }
 
-// |k|_1, or sqrt(|k|_2^2 + eps^2); k = (K z)(p). Uncoupled slices: k.z is not looked at.
+// |k|_1, or sqrt(|k|_2^2 + eps^2); k = (K z)(p). If slices are uncoupled, k.z is not used.
 template <bool kIsotropic, bool kCoupled, typename T>
 static LC_INLINE T tv_term(Triple<T> k, T eps_squared) {
   if constexpr (kIsotropic) {
@@ -81,16 +81,16 @@ static LC_INLINE T adjoint(Triple<T> before, Triple<T> here, T depth_weight) {
   return sum;
 }
 
-// x + step_size * mask * clamp(elbo_gradient - tv_weight * tv_gradient, +-clip). A select, not a product: a pixel
-// outside the mask keeps its bits whatever the gradient holds.
+// x + step_size * mask * clamp(elbo_gradient - tv_weight * tv_gradient, +-clip). The mask selects and does not multiply,
+// so that a pixel outside it keeps its bits whatever the gradient holds.
 template <typename T>
 static LC_INLINE T restore_pixel(T x, T elbo_gradient, T tv_gradient, bool inside, T step_size, T tv_weight, T clip) {
   T updated = x + step_size * clamp(elbo_gradient - tv_weight * tv_gradient, clip);
   return inside ? updated : x;
 }
 
-// Primal point of a dual field: D(p) = mask * (v - weight * K^T q), where K^T q comes extrapolated by linearity:
-// q = p + momentum * (p - p_before), so K^T q = a + momentum * (a - b) with a = K^T p, b = K^T p_before.
+// Primal point of a dual field: D(q) = mask * (v - weight * K^T q) with q = p + momentum * (p - p_before). Since K^T is
+// linear, K^T q = a + momentum * (a - b) with a = K^T p and b = K^T p_before.
 template <typename T>
 static LC_INLINE T prox_primal(T v, T adjoint_now, T adjoint_before, bool inside, T weight, T momentum) {
   T value = v - weight * (adjoint_now + momentum * (adjoint_now - adjoint_before));
@@ -119,14 +119,14 @@ static LC_INLINE Triple<T> prox_dual(Triple<T> p, Triple<T> p_before, Triple<T> 
                                                  kCoupled ? p.z + momentum * (p.z - p_before.z) + step * k.z : T(0)});
 }
 
-// Step length 1 / (L weight) of the dual, L = |K|^2: at most 8 in 2-D, 4 (2 + depth_weight^2) in 3-D. Capped so that a
-// vanishing weight cannot make inf * 0.
+// Step length 1 / (L weight) of the dual, L = |K|^2: at most 8 in 2-D, 4 (2 + depth_weight^2) in 3-D. It is capped so
+// that a vanishing weight does not lead to inf * 0.
 static LC_INLINE double dual_step(double weight, double depth_weight) {
   double step = 1.0 / (4.0 * (2.0 + depth_weight * depth_weight) * weight);
   return step < 1e30 ? step : 1e30;
 }
 
-// Momentum of the next iteration, from Nesterov's sequence t (1 before the first): moves `t` on.
+// Momentum of the next iteration from Nesterov's sequence t, which is 1 before the first iteration; advances `t`.
 static LC_INLINE double next_momentum(double& t) {
   double next = 0.5 * (1.0 + square_root(1.0 + 4.0 * t * t));
   double momentum = (t - 1.0) / next;

@@ -1,8 +1,9 @@
 // tv_gradient: out = K^T f(K (x - y)); tv_value: out[n] = sum over stack n of tv_term(K (x - y)). Formulas in tv.h.
 //
 // Boundary: differences across the far edge of an axis are zero, no wrap-around.
-// Thread map: gradient, see sweep_cpu.h; value, contiguous ranges of rows, each row summed on its own and the rows of a
-// stack added in order afterwards, so that the result has the same bits whatever the number of threads.
+// Thread map: for the gradient see sweep_cpu.h. For the value, threads take contiguous ranges of rows; each row is summed
+// on its own and the rows of a stack are added in order afterwards, so that the result has the same bits whatever the
+// number of threads.
 // Bytes per pixel (float32): gradient 8 read + 4 written; value 8 read.
 #include <torch/csrc/stable/library.h>
 
@@ -59,7 +60,7 @@ void tv_value_cpu(const Tensor& x, const Tensor& y, double depth_weight, bool is
             const bool has_row = row % height + 1 < height;
             const bool has_slice = tv.coupled && row % rows_per_stack / height + 1 < shape.depth;
             if (row + 1 < rows)
-              difference(row + 1, z_row);  // the next slice's first row where this one ends: z comes next
+              difference(row + 1, z_row);  // becomes z; at the end of a slice it is the next slice's first row
             if (has_slice) difference(row + height, z_slice);
             sums[row] = kernels.value(tv, z, has_row ? z_row : z, has_slice ? z_slice : z, width);
             std::swap(z, z_row);

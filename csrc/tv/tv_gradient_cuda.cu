@@ -2,8 +2,9 @@
 // CPU twin is tv_gradient_cpu.cpp.
 //
 // Boundary: differences across the far edge of an axis are zero, no wrap-around.
-// Thread map: gradient, one thread per pixel in tiles of 32 x 8, neighbours through L1; value, one warp per row, fixed
-// tree within a block and over the blocks of a stack, in double, no atomics: same bits in every run.
+// Thread map: the gradient has one thread per pixel in tiles of 32 x 8, which read their neighbours through L1. The value
+// has one warp per row, and sums in double by a fixed tree within a block and over the blocks of a stack, without
+// atomics, so that every run gives the same bits.
 // Bytes per pixel: gradient 8 read + 4 written; value 8 read.
 #include <torch/csrc/stable/library.h>
 
@@ -17,14 +18,18 @@ constexpr int kThreads = kTileWidth * kTileHeight;
 constexpr int64_t kBlocksPerStack = 128;
 
 template <bool kIsotropic, bool kCoupled>
-__global__ void __launch_bounds__(kThreads)
-    gradient_kernel(Shape s, const float* x, const float* y, float* out, float depth_weight, float eps_squared) {
+__global__ void __launch_bounds__(kThreads) gradient_kernel(Shape s,
+                                                            const float* x,  // [N, D, H, W]
+                                                            const float* y,  // [N, D, H, W]
+                                                            float* out,      // [N, D, H, W]
+                                                            float depth_weight, float eps_squared) {
   auto z = [=](int64_t o) { return x[o] - y[o]; };
   for_pixels(s, [&](const Pixel& p, int64_t) {
     out[p.offset] = tv_gradient_at<kIsotropic, kCoupled>(z, p, s, depth_weight, eps_squared);
   });
 }
 
+// Sum of the values of all threads of the block, in a fixed order; every thread gets it.
 __device__ double sum_of_block(double value) {
   __shared__ double sums[kThreads];
   const int thread = threadIdx.y * kTileWidth + threadIdx.x;
@@ -40,8 +45,11 @@ __device__ double sum_of_block(double value) {
 }
 
 template <bool kIsotropic, bool kCoupled>
-__global__ void __launch_bounds__(kThreads)
-    value_kernel(Shape s, const float* x, const float* y, double* partial, float depth_weight, float eps_squared) {
+__global__ void __launch_bounds__(kThreads) value_kernel(Shape s,
+                                                         const float* x,   // [N, D, H, W]
+                                                         const float* y,   // [N, D, H, W]
+                                                         double* partial,  // [N, blocks]
+                                                         float depth_weight, float eps_squared) {
   auto z = [=](int64_t o) { return x[o] - y[o]; };
   const int64_t rows = s.depth * s.height;
   for (int64_t stack = blockIdx.y; stack < s.stacks; stack += gridDim.y) {
@@ -60,8 +68,9 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-__global__ void __launch_bounds__(kThreads)
-    total_kernel(int64_t stacks, int64_t blocks, const double* partial, float* out) {
+__global__ void __launch_bounds__(kThreads) total_kernel(int64_t stacks, int64_t blocks,
+                                                         const double* partial,  // [N, blocks]
+                                                         float* out) {           // [N]
   const int thread = threadIdx.y * kTileWidth + threadIdx.x;
   for (int64_t stack = blockIdx.x; stack < stacks; stack += gridDim.x) {
     double sum = 0.0;

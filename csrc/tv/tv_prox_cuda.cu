@@ -4,10 +4,10 @@
 // Formulas in tv.h; the CPU twin is tv_prox_cpu.cpp, whose bits these kernels give.
 //
 // Boundary: differences across the far edge of an axis are zero, no wrap-around; the dual is zero there.
-// Kernels, each with its thread map, bytes per pixel and reasons in its header: uncoupled slices take several iterations
-// per launch (tv_prox_tile.h), coupled ones one (tv_prox_march.h); one launch more for the result (tv_prox_problem.h).
-// tv_prox_schedule.h decides on launches and buffers.
-// A weight that is negative or NaN gives NaN in the mask: looking at it here would cost a synchronisation.
+// Kernels: a launch computes several iterations of uncoupled slices (tv_prox_tile.h) or one of coupled slices
+// (tv_prox_march.h), and a last launch the result (tv_prox_problem.h). Their headers have thread map, bytes per pixel and
+// reasons. tv_prox_schedule.h decides on launches and buffers.
+// A weight that is negative or NaN gives NaN in the mask, because checking it here would cost a synchronisation.
 #include <torch/csrc/stable/library.h>
 
 #include <limits>
@@ -19,7 +19,8 @@
 namespace lesioncore {
 namespace {
 
-// One thread of a block as the programs see it: its registers, and a barrier after each phase.
+// A block as the programs see it, in the hands of one of its threads: phase(f) calls f with the thread's index and
+// registers, and waits for the block's other threads.
 template <typename State>
 struct CudaBlock {
   State state;
@@ -45,8 +46,9 @@ __global__ void __launch_bounds__(kColumnThreads, 2) march_kernel(const __grid_c
 }
 
 template <bool kCoupled>
-__global__ void __launch_bounds__(kTileWidth* kTileHeight)
-    result_kernel(Problem problem, DualField field, float* dual, float* out) {
+__global__ void __launch_bounds__(kTileWidth* kTileHeight) result_kernel(Problem problem, DualField field,
+                                                                         float* dual,   // [C, N, D, H, W]
+                                                                         float* out) {  // [N, D, H, W]
   for_pixels(problem.shape,
              [&](const Pixel& p, int64_t stack) { result_pixel<kCoupled>(problem, field, dual, out, p, stack); });
 }
@@ -54,7 +56,8 @@ __global__ void __launch_bounds__(kTileWidth* kTileHeight)
 struct CudaLauncher {
   Problem problem;
   bool isotropic, coupled;
-  float *dual, *out;
+  float* dual;  // [C, N, D, H, W]
+  float* out;   // [N, D, H, W]
   const Queue& queue;
 
   void tile(const TilePass& pass, int64_t blocks) const {

@@ -1,16 +1,35 @@
-// Coupled slices: one dual iteration per launch; a block takes a column of 64 x 8 pixels through `planes` slices.
-// Equations: tv_prox_cuda.cu; phases and barriers: tv_prox_problem.h.
+// March kernel of the CUDA tv_prox_, for coupled slices: one dual iteration per launch, in which a block passes a column
+// of 64 x 8 pixels through `planes` slices. Equations: tv_prox_cuda.cu; phases and barriers: tv_prox_problem.h.
 //
-// Thread map: thread (x, y) of 64 x 8 has one pixel per slice. It makes D in the slice behind, then p' in this one: p,
-// the previous p, and D stay in registers from one slice to the next, D of the neighbours passes through shared memory
-// (three slices: while one is written, slower threads read another, so one barrier per slice is enough). D is made once
-// per pixel, and by the first 72 threads also to the right of the column and below it.
-// Idle blocks (nothing in the mask in the block and next to it, p zero) stay as they are: the first launch finds them
-// and clears their part of all three buffers, and the later ones return at once. A brain fills a third of its box.
+// Thread map: thread = 64 y + x has one pixel per slice. The first 72 threads also compute D beyond the column, to the
+// right and below, which the differences there need:
+//
+//           x = 0                    63   64
+//     y = 0 +--------------------------+-----+
+//           |                          | 64  |
+//           |      thread 64 y + x     | ... |  threads 64 to 71
+//         7 |                          | 71  |
+//           +--------------------------+-----+
+//         8 |  0  1  2  ...        63  |  threads 0 to 63
+//           +--------------------------+
+//
+// A thread first computes D in the slice behind, then p' in this one. In phase k, p, the previous p, and D of its pixel
+// are in its registers; D of the neighbours is in shared memory, which has room for three slices:
+//
+//        slice k - 1             slice k                 slice k + 1
+//     +------------------+    +------------------+    +------------------+
+//     | D is read,       |    | D was computed   |    | D is computed    |
+//     | p' is written    |    | in phase k - 1   |    |                  |
+//     +------------------+    +------------------+    +------------------+
+//
+// No slice that is written is read in the same phase, so one barrier per slice is enough.
+// Idle blocks are those with nothing in the mask in the block and next to it, and with a p of zero: their values stay as
+// they are. The first launch finds them and clears their part of all three buffers, and later launches return at once. A
+// brain fills a third of its box.
 // Bytes per pixel of the other blocks and iteration: 29 read (p, previous p, v, mask), 12 written: 41; and of the 29,
 // 1 / planes again for D behind the block's last slice. What neighbouring columns read twice comes from L2.
 //
-// Why one iteration: in 3-D the halo eats what blocking in time saves. A tile that holds T iterations keeps 9 values per
+// Why one iteration: in 3-D the halo costs what blocking in time saves. A tile that holds T iterations keeps 9 values per
 // pixel and iteration while it marches (p, previous p, D, K^T p, v), so that registers and shared memory of an SM hold
 // about 6000 pixels * T of them. T = 2: 60 x 28 of 64 x 32, (29 * 1.22 + 24) / 2 = 30 bytes and 1.22 times the work;
 // T = 3: 42 x 26 of 48 x 32, 22 bytes and 1.4 times; T = 4: 24 x 24 of 32 x 32, 19 bytes and 1.8 times, with 2 T barriers
@@ -29,7 +48,7 @@ constexpr int kColumnThreads = kColumnWidth * kColumnHeight;
 constexpr int kHaloThreads = kColumnWidth + kColumnHeight;
 constexpr int kMarchPitch = kColumnWidth + 1;
 constexpr int kMarchSlice = kMarchPitch * (kColumnHeight + 1);
-constexpr int kMarchFloats = 3 * kMarchSlice + 1;  // D of three slices; whether any thread is live
+constexpr int kMarchFloats = 3 * kMarchSlice + 1;  // D [3, kColumnHeight + 1, kMarchPitch]; whether any thread is live
 
 struct MarchGrid {
   int64_t across, down, chunks;  // blocks per stack
@@ -39,17 +58,19 @@ struct MarchGrid {
 struct MarchPass {
   Problem problem;
   MarchGrid grid;
-  DualField p, before;  // the first iteration has nothing before: p twice, and momentum 0
-  float* next;
-  float* idle;   // [blocks], 1: nothing to do. Written by the first iteration.
-  float* spare;  // first iteration: the third buffer. Else null.
+  DualField p, before;  // nothing precedes the first iteration: it has p as both, and momentum 0
+  float* next;          // [3, N, D, H, W]
+  float* idle;          // [blocks]: 1 if the block is idle. The first iteration writes it.
+  float* spare;         // [3, N, D, H, W]: in the first iteration, the third buffer; else null
   float momentum;
 };
 
-// What a thread keeps in registers: one pixel here, and the same pixel in the slice behind.
+// The registers of one thread: its pixel in this slice, and in the slice behind.
 struct MarchPixel {
-  int behind;      // offset in the volume, which is smaller than 2^31: 64-bit addresses would cost more than the rest
-  unsigned flags;  // it exists, and so do its neighbours in the slice; D or p is not zero somewhere
+  // Offset of the pixel behind in the volume, which has fewer than 2^31 pixels: 64-bit addresses would cost more than all
+  // the rest.
+  int behind;
+  unsigned flags;  // whether the pixel and its neighbours in the slice exist, and whether D or p was nonzero anywhere
   Triple<float> p, before, p_behind, before_behind;
   float d, d_behind;
 
@@ -76,7 +97,8 @@ static LC_INLINE bool on_slice(const Pixel& p, const Shape& s) {
   return p.row < s.height && p.column < s.width;
 }
 
-// (K^T f) at the pixel behind, whose f goes to `own`: it comes in as that of the pixel here, in front.
+// Returns (K^T f) at the pixel behind. `own` comes in as f at the pixel of this slice, in front of it, and becomes f at
+// the pixel behind.
 static LC_INLINE float advance_field(const DualField& field, int width, const MarchPixel& m, bool not_last,
                                      float depth_weight, Triple<float>& own) {
   const float *x = field.data, *y = x + field.component, *z = y + field.component;
@@ -86,9 +108,10 @@ static LC_INLINE float advance_field(const DualField& field, int width, const Ma
   return adjoint<true>(around, own, depth_weight);
 }
 
-// Makes D of the slice behind, which becomes `slice`.
-static LC_INLINE void advance(const MarchPass& pass, const MarchPlace& place, float* d_of_slice, int64_t slice,
-                              bool not_last, bool with_halo, int thread, float weight, MarchPixel& m) {
+// Computes D of the slice behind, `slice`.
+static LC_INLINE void advance(const MarchPass& pass, const MarchPlace& place,
+                              float* d_of_slice,  // [kColumnHeight + 1, kMarchPitch], shared
+                              int64_t slice, bool not_last, bool with_halo, int thread, float weight, MarchPixel& m) {
   const Problem& problem = pass.problem;
   const Shape& s = problem.shape;
   if (m.has(m.kExists)) {
@@ -107,7 +130,7 @@ static LC_INLINE void advance(const MarchPass& pass, const MarchPlace& place, fl
   const Pixel next = march_pixel(place, s, slice, x, y);
   if (!on_slice(next, s)) return;
   float d = 0.0f;
-  if (problem.mask[next.offset]) {  // else not even read
+  if (problem.mask[next.offset]) {  // else v and p need not be read
     d = prox_primal(problem.v[next.offset], pass.p.adjoint_at<true>(next, s, problem.depth_weight),
                     pass.before.adjoint_at<true>(next, s, problem.depth_weight), true, weight, pass.momentum);
     m.flags |= m.kLive;
@@ -115,10 +138,11 @@ static LC_INLINE void advance(const MarchPass& pass, const MarchPlace& place, fl
   d_of_slice[y * kMarchPitch + x] = d;
 }
 
-// The next p here, `here` its offset.
+// Computes the next p at the pixel of this slice, whose offset is `here`.
 template <bool kIsotropic>
-static LC_INLINE void march_dual(const MarchPass& pass, const float* d_of_slice, int here, bool has_behind, int thread,
-                                 float step, const MarchPixel& m) {
+static LC_INLINE void march_dual(const MarchPass& pass,
+                                 const float* d_of_slice,  // [kColumnHeight + 1, kMarchPitch], shared
+                                 int here, bool has_behind, int thread, float step, const MarchPixel& m) {
   if (!m.has(m.kExists)) return;
   const float* d = d_of_slice + thread / kColumnWidth * kMarchPitch + thread % kColumnWidth;
   const Triple<float> k = {m.has(m.kRight) ? d[1] - m.d : 0.0f, m.has(m.kLower) ? d[kMarchPitch] - m.d : 0.0f,
@@ -127,19 +151,21 @@ static LC_INLINE void march_dual(const MarchPass& pass, const float* d_of_slice,
                    prox_dual<kIsotropic, true>(m.p, m.before, k, pass.momentum, step));
 }
 
-// All of one block. `memory` is its shared memory, kMarchFloats long.
+// The program of one block.
 template <bool kIsotropic, typename Block>
-LC_INLINE void march_program(const MarchPass& pass, int64_t block_index, float* memory, Block& block) {
+LC_INLINE void march_program(const MarchPass& pass, int64_t block_index,
+                             float* memory,  // [kMarchFloats], shared
+                             Block& block) {
   const Problem& problem = pass.problem;
   const Shape& s = problem.shape;
   const MarchPlace place = march_place(pass.grid, s, block_index);
   const bool first = pass.spare != nullptr;
   const float weight = problem.weight_of(place.stack);
-  if (!(weight > 0.0f)) return;  // the result sees to it
+  if (!(weight > 0.0f)) return;  // result_pixel does not read the field then
   if (!first && pass.idle[block_index] != 0.0f) return;
   const float step = problem.step_for(weight);
   float* const any_live = memory + 3 * kMarchSlice;
-  // Slices are counted from the block's first on, and take turns in shared memory.
+  // Slices are counted from the block's first on, and slice k uses part k % 3 of the shared memory.
   const int slices = static_cast<int>(place.last_slice - place.first_slice);
   const int64_t to_the_end = s.depth - place.first_slice;
   const int left = static_cast<int>(to_the_end < (1 << 30) ? to_the_end : 1 << 30);  // of the stack's slices
@@ -173,7 +199,7 @@ LC_INLINE void march_program(const MarchPass& pass, int64_t block_index, float* 
     });
   if (!first) return;
   block.phase([&](int, MarchPixel& m) {
-    if (m.has(m.kLive)) *any_live = 1.0f;  // whoever comes: all write the same
+    if (m.has(m.kLive)) *any_live = 1.0f;  // benign race: every thread stores 1
   });
   block.phase([&](int thread, MarchPixel&) {
     const bool idle = *any_live == 0.0f;

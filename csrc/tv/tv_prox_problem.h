@@ -1,6 +1,6 @@
-// What every kernel of the CUDA tv_prox_ reads and how: the problem, dual fields with their boundary rule, the result.
+// Inputs of the CUDA tv_prox_ kernels: the problem, dual fields with their boundary rule; and the kernel of the result.
 //
-// This header and tv_prox_tile.h, tv_prox_march.h and tv_prox_schedule.h hold all of the algorithm: a kernel is a
+// This header and tv_prox_tile.h, tv_prox_march.h and tv_prox_schedule.h hold all of the algorithm. A kernel is a
 // sequence of phases over the threads of a block, with a barrier after each (`Block::phase`).
 #pragma once
 
@@ -13,11 +13,11 @@ namespace lesioncore {
 
 struct Problem {
   Shape shape;
-  const float* v;
-  const bool* mask;
-  const float* weight;
-  int64_t weight_stride;
-  float depth_weight;  // 0 if slices are not coupled
+  const float* v;         // [N, D, H, W]
+  const bool* mask;       // [N, D, H, W]
+  const float* weight;    // [N] or [1]
+  int64_t weight_stride;  // 1 or 0
+  float depth_weight;     // 0 if slices are not coupled
 
   LC_INLINE float weight_of(int64_t stack) const { return weight[stack * weight_stride]; }
   LC_INLINE float step_for(float weight_of_stack) const {
@@ -27,8 +27,8 @@ struct Problem {
 
 // A dual field as the kernels read it: 0 where no difference exists, whatever is stored there.
 struct DualField {
-  const float* data;
-  int64_t component;  // elements per component
+  const float* data;  // [C, N, D, H, W]: C = 3 components if slices are coupled, else 2
+  int64_t component;  // elements per component, N D H W
 
   template <bool kCoupled>
   LC_INLINE Triple<float> at(const Pixel& p, const Shape& s) const {
@@ -56,23 +56,27 @@ struct DualField {
 };
 
 template <bool kCoupled>
-static LC_INLINE void write_dual(float* field, int64_t component, int64_t offset, Triple<float> value) {
+static LC_INLINE void write_dual(float* field,  // [C, N, D, H, W]
+                                 int64_t component, int64_t offset, Triple<float> value) {
   field[offset] = value.x;
   field[component + offset] = value.y;
   if constexpr (kCoupled) field[2 * component + offset] = value.z;
 }
 
-// A NaN, 0 is not zero enough: only exact zeros stay what they are without being computed.
+// True unless all components are exactly 0. NaN counts as nonzero, so that it is still propagated.
 static LC_INLINE bool any_nonzero(Triple<float> t) {
   return t.x != 0.0f || t.y != 0.0f || t.z != 0.0f;
 }
 
-// out = D(field), and the field into `dual`, far edges cleared. weight 0: out = mask * v and a dual of zero; a weight
-// that is negative or NaN gives NaN in the mask. `dual` may be the field itself: then only far edges are written, which
-// no thread reads. Bytes per pixel (2-D / 3-D): 13 / 17 read, 4 written, 8 / 12 more where the field is not in `dual`.
+// The result at one pixel: out = D(field), and a copy of the field in `dual` whose far edges are cleared. A weight of 0
+// gives out = mask * v and a dual of zero, one that is negative or NaN gives NaN in the mask. If `dual` is the field
+// itself, only its far edges are written, which no thread reads.
+// Bytes per pixel (2-D / 3-D): 13 / 17 read, 4 written, 8 / 12 more where the field is not in `dual`.
 template <bool kCoupled>
-LC_INLINE void result_pixel(const Problem& problem, const DualField& field, float* dual, float* out, const Pixel& p,
-                            int64_t stack) {
+LC_INLINE void result_pixel(const Problem& problem, const DualField& field,
+                            float* dual,  // [C, N, D, H, W]
+                            float* out,   // [N, D, H, W]
+                            const Pixel& p, int64_t stack) {
   const Shape& s = problem.shape;
   const float weight = problem.weight_of(stack), v = problem.v[p.offset];
   const bool inside = problem.mask[p.offset];

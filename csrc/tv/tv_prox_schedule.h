@@ -1,7 +1,7 @@
-// Which launches a call of the CUDA tv_prox_ consists of, and which buffers they read and write. The launcher has
-// tile(pass), march(pass), result(field).
+// Schedule of a call of the CUDA tv_prox_: its launches, their geometry, and the buffers that they read and write.
 //
-// The momentum is a sequence known here, and nothing depends on values on the device: a captured graph replays exactly.
+// A launcher has the functions tile(pass, blocks), march(pass, blocks) and result(field). The momentum is a sequence that
+// the host knows, and no launch depends on values on the device, so a captured graph replays exactly.
 #pragma once
 
 #include <algorithm>
@@ -23,8 +23,8 @@ inline int64_t tiles_along(int64_t size, int64_t tile, int64_t halo) {
   return tile > 2 * halo ? ceil_div(size - 2 * halo, tile - 2 * halo) : 0;
 }
 
-// Cycles of a multiprocessor, roughly: 45 instructions per pixel and iteration on four schedulers of 32 lanes, but two
-// barriers take 500 at least; 37 bytes per pixel in and out; a launch.
+// Estimate of the cycles that a multiprocessor takes: 45 instructions per pixel and iteration on four schedulers of 32
+// lanes, but at least 500 cycles for two barriers; 37 bytes per pixel in and out; a launch.
 inline double tile_cost(const TileGrid& g, int64_t slices, int64_t passes, int processors) {
   const double pixels = static_cast<double>(g.width) * g.height();
   const double block = g.iterations_per_pass * std::max(0.35 * pixels, 500.0) + 2.5 * pixels + 2000.0;
@@ -32,18 +32,18 @@ inline double tile_cost(const TileGrid& g, int64_t slices, int64_t passes, int p
          (static_cast<double>(ceil_div(slices * g.across * g.down, processors)) * block + 5000.0);
 }
 
-// The cheapest tiles for slices of this size.
+// The tiles of lowest estimated cost for slices of this size.
 inline TileGrid plan_tiles(const Shape& s, int64_t iterations, int processors) {
   TileGrid best{};
   double best_cost = 0.0;
   const int64_t slices = s.stacks * s.depth;
   for (int64_t passes = ceil_div(iterations, kMaxTileIterations); passes <= iterations; ++passes) {
     const int64_t halo = ceil_div(iterations, passes);
-    if (halo == ceil_div(iterations, passes + 1) && halo > 1) continue;  // as many iterations in fewer launches: no use
+    if (halo == ceil_div(iterations, passes + 1) && halo > 1) continue;  // the next `passes` gives the same tiles
     for (int64_t widest = 16; widest <= 144; widest += 16) {
       const int64_t across = tiles_along(s.width, widest, halo);
       if (across == 0) continue;
-      // As narrow as this many tiles allow, but whole sectors of memory wide.
+      // As narrow as this number of tiles allows, rounded up to whole sectors of memory.
       const int64_t width = std::min(widest, ceil_div(ceil_div(s.width + 2 * halo * (across - 1), across), 4) * 4);
       for (int64_t strips = 1; strips * width <= kMaxTileThreads; ++strips) {
         const int64_t down = tiles_along(s.height, strips * kStripRows, halo);
@@ -63,7 +63,8 @@ inline TileGrid plan_tiles(const Shape& s, int64_t iterations, int processors) {
   return best;
 }
 
-// Long columns read less, short ones keep more multiprocessors busy: the longest that give each 8 blocks.
+// The longest chunks of slices that still give each multiprocessor 8 blocks: long ones read less, short ones keep more
+// multiprocessors busy.
 inline MarchGrid plan_march(const Shape& s, int processors) {
   MarchGrid grid{ceil_div(s.width, kColumnWidth), ceil_div(s.height, kColumnHeight), 0, 0};
   for (grid.planes = 32; grid.planes >= 4; grid.planes /= 2) {
@@ -85,14 +86,16 @@ class ProxSchedule {
       tiles_ = plan_tiles(problem.shape, iterations, processors);
   }
 
-  // Two buffers beside `dual` rotate with it in 3-D; in 2-D two pairs (p, previous p) take turns, `dual` is one of four.
+  // In 3-D `dual` and two buffers rotate; in 2-D two pairs (p, previous p) take turns, of which `dual` is one field.
   int64_t scratch_floats() const {
     if (iterations_ == 0) return 0;
     return fields() * field_size() + blocks();
   }
 
   template <typename Launcher>
-  void run(float* dual, float* scratch, Launcher& launch) const {
+  void run(float* dual,     // [C, N, D, H, W]
+           float* scratch,  // [scratch_floats()]
+           Launcher& launch) const {
     const float* last = dual;
     if (iterations_ > 0) last = coupled_ ? march(dual, scratch, launch) : tiles(dual, scratch, launch);
     launch.result(DualField{last, problem_.shape.numel()});

@@ -1,14 +1,32 @@
-// Uncoupled slices: several dual iterations per launch, each block on one tile of one slice, in registers and shared
-// memory (temporal blocking). Equations: tv_prox_cuda.cu; phases and barriers: tv_prox_problem.h.
+// Tile kernel of the CUDA tv_prox_, for uncoupled slices: each block computes several dual iterations of one tile of one
+// slice in registers and shared memory (temporal blocking). Equations: tv_prox_cuda.cu; phases and barriers:
+// tv_prox_problem.h.
 //
-// Tile: `width` x 8 `strips` pixels of which the launch writes the inner ones. p'(i, j) depends on p within one pixel on
-// each side, so after T iterations the T outer pixels on each side are wrong, except at the edges of the slice: tiles
-// overlap by 2 T there and neighbours compute each other's outer pixels again.
-// Thread map: thread = strip * width + column, 8 pixels below each other in registers: p, the previous p, v, and
-// K^T p_before, which the last iteration has as its K^T p (the same sum, so the same bits). Threads exchange through
-// shared memory D and p.x of each pixel and p.y of the last row of each strip.
-// Idle threads (nothing in the mask at their pixels and the next ones, p and previous p zero) stay as they are; warps of
-// them take no time. A tile of idle threads is never looked at again: its part of every buffer is zero.
+// Tile: `width` x 8 `strips` pixels, of which the launch writes the inner ones. p'(i, j) depends on p within one pixel on
+// each side, so after T iterations the T outer pixels on each side are wrong, except at the edges of the slice. Tiles
+// therefore overlap by 2 T, and neighbours compute each other's outer pixels again. Along one axis:
+//
+//     edge of the slice
+//     |<------------ tile 0 ------------->|
+//     |                       |<------------ tile 1 ------------->|
+//     |                       |<-T->|<-T->|
+//     |     written by tile 0       |     written by tile 1    ...
+//
+// Thread map: thread = strip * width + column. It has 8 pixels below each other:
+//
+//                  column 0      1           width - 1
+//                +----------+----------+---+-----------+
+//     strip 0    | thread 0 | thread 1 |...| width - 1 |   8 rows of pixels, in the registers of the threads
+//                +----------+----------+---+-----------+   <- p.y of the last row, in shared memory (last_y)
+//     strip 1    |  width   | width + 1|...|           |
+//                +----------+----------+---+-----------+
+//
+// Registers hold p, the previous p, v, and K^T p_before, which is the sum that the iteration before had as its K^T p and
+// so has the same bits. Threads exchange D and p.x of each pixel and p.y of the last row of each strip through shared
+// memory.
+// Idle threads are those that have nothing in the mask at their pixels and the next ones, and whose p and previous p are
+// zero: their values stay as they are, so warps of them take no time. A tile of idle threads returns at once in later
+// launches, since its part of every buffer is zero.
 // Bytes: per pixel of the tile and launch 21 read, per pixel of the slice 16 written, 8 in the last launch. 200 x 200 by
 // 3 launches of 3 x 3 tiles of 80 x 80, T = 10 (1.44 pixels of tiles per pixel): (1.44 * (13 + 21 + 21) + 40 + result 25)
 // / 30 = 4.8 bytes per pixel and iteration; one launch per iteration moved 29. Whole slices up to 80 x 80: one launch.
@@ -16,7 +34,7 @@
 
 #include "tv/tv_prox_problem.h"
 
-#if defined(__CUDA_ARCH__)  // registers cannot be indexed by a variable
+#if defined(__CUDA_ARCH__)  // arrays in registers cannot be indexed by a variable, so loops over them are unrolled
 #define LC_UNROLL _Pragma("unroll")
 #else
 #define LC_UNROLL
@@ -32,36 +50,37 @@ constexpr int kMaxTileIterations = 30;
 struct TileGrid {
   int width, strips;        // of a tile
   int64_t across, down;     // number of tiles
-  int halo;                 // T: what neighbouring tiles compute twice on each side
+  int halo;                 // T: pixels on each side that neighbouring tiles compute, too
   int iterations_per_pass;  // = halo
 
   LC_INLINE int height() const { return strips * kStripRows; }
   LC_INLINE int threads() const { return width * strips; }
-  // D, p.x; p.y of last rows; whether any thread is busy
+  // The arrays of TileShared.
   LC_INLINE int64_t shared_floats() const { return 2 * int64_t{width} * height() + int64_t{width} * strips + 1; }
 };
 
 struct TilePass {
   Problem problem;
   TileGrid grid;
-  DualField p, before;  // the first pass has nothing before: p twice, and momentum 0
-  float* next;
-  float* next_before;  // null in the last pass
-  float* idle;         // [tiles of all slices], 1: nothing to do. Written by the first pass.
-  float* spare;        // first pass: field that the pass after the next one reads as `before`. Else null.
+  DualField p, before;  // nothing precedes the first pass: it has p as both, and momentum 0
+  float* next;          // [2, N, D, H, W]
+  float* next_before;   // [2, N, D, H, W], null in the last pass
+  float* idle;          // [tiles of all slices]: 1 if the tile is idle. The first pass writes it.
+  float* spare;         // [2, N, D, H, W]: in the first pass, what the pass after the next reads as `before`; else null
   int iterations;
   float momentum[kMaxTileIterations];
 };
 
-// What a thread keeps in registers.
+// The pixels of one thread, which it keeps in registers.
 struct Strip {
-  int first;       // of its pixels, in the tile
+  int first;       // offset of the first pixel in the tile
   unsigned flags;  // as below
   Triple<float> p[kStripRows], before[kStripRows];
   float v[kStripRows], adjoint_before[kStripRows];
 
-  // Bits r and 8 + r: pixel r is in the mask, has a pixel below. Then: all have pixels to the right, to the left, the
-  // first has one above (all of them in the tile); there is anything to do.
+  // Bit r says that pixel r is in the mask, bit 8 + r that it has a pixel below. The next bits say that the pixels have
+  // neighbours to the right, to the left, that the first has one above (all within the tile), and that the thread is not
+  // idle.
   static constexpr unsigned kRight = 1u << 16, kLeft = 1u << 17, kAbove = 1u << 18, kBusy = 1u << 19;
   LC_INLINE bool inside(int r) const { return (flags >> r & 1u) != 0; }
   LC_INLINE bool lower(int r) const { return (flags >> (8 + r) & 1u) != 0; }
@@ -85,8 +104,10 @@ static LC_INLINE TilePlace tile_place(const TileGrid& g, const Shape& s, int64_t
 }
 
 struct TileShared {
-  float *d, *x, *last_y;
-  float* any_busy;
+  float* d;         // [height, width of the tile]: D
+  float* x;         // [height, width of the tile]: p.x
+  float* last_y;    // [strips, width]: p.y of the last row of each strip
+  float* any_busy;  // [1]: 1 if some thread is not idle
 };
 
 static LC_INLINE TileShared tile_shared(const TileGrid& g, float* memory) {
@@ -101,7 +122,7 @@ static LC_INLINE void load_strip(const TilePass& pass, const TilePlace& place, c
   const int64_t column = place.column + own_column, row = place.row + own_row;
   const bool right = column + 1 < shape.width;
   const bool look_right = right && own_column + 1 < width;
-  // Pixels of the strip that exist, and how many rows of the slice and of the tile there are from its first on.
+  // How many rows of the slice, and of the tile, there are from the strip's first on; 0 beyond the slice's last column.
   const int rows = column < shape.width ? static_cast<int>(shape.height - row < 255 ? shape.height - row : 255) : 0;
   const int rows_of_tile = rows < pass.grid.height() - own_row ? rows : pass.grid.height() - own_row;
   const Pixel start{(place.slice * shape.height + row) * shape.width + column, 0, row, column};
@@ -134,10 +155,10 @@ static LC_INLINE void load_strip(const TilePass& pass, const TilePlace& place, c
       v += shape.width;
       mask += shape.width;
     }
-    shared.d[s.first + r * width] = 0.0f;  // stays so for idle threads: they have nothing in the mask
+    shared.d[s.first + r * width] = 0.0f;  // idle threads never change it, as they have nothing in the mask
     shared.x[s.first + r * width] = s.p[r].x;
   }
-  // K D is not zero where D is not zero here, to the right or below.
+  // K D may differ from zero where D does here, to the right or below, so these pixels of the mask count.
   busy |= inside != 0 || (kStripRows < rows_of_tile && mask[0]);
   s.flags = inside | lower << 8 | (look_right ? Strip::kRight : 0u) | (own_column > 0 ? Strip::kLeft : 0u) |
             (own_row > 0 ? Strip::kAbove : 0u) | (busy ? Strip::kBusy : 0u);
@@ -145,7 +166,7 @@ static LC_INLINE void load_strip(const TilePass& pass, const TilePlace& place, c
   if (thread == 0) *shared.any_busy = 0.0f;
 }
 
-// D at the strip.
+// Computes D at the strip's pixels.
 static LC_INLINE void primal_strip(int width, const TileShared& shared, int thread, float weight, float momentum,
                                    Strip& s) {
   if (!s.has(Strip::kBusy)) return;
@@ -153,8 +174,9 @@ static LC_INLINE void primal_strip(int width, const TileShared& shared, int thre
   LC_UNROLL
   for (int r = 0; r < kStripRows; ++r) {
     const int here = s.first + r * width;
-    // Loaded always, and only then chosen: of `kLeft ? shared.x[here - 1] : 0` ptxas 13.0 for sm_90 makes code that takes
-    // 0 for some pixels after one outside the mask (seen on an H200; not with -Xptxas -O0).
+    // The value is loaded in any case and chosen afterwards, because ptxas 13.0 for sm_90 compiles
+    // `kLeft ? shared.x[here - 1] : 0` to code that takes 0 for some pixels after one outside the mask (seen on an H200;
+    // not with -Xptxas -O0).
     const float left_or_own = shared.x[here - (s.has(Strip::kLeft) ? 1 : 0)];
     const float left = s.has(Strip::kLeft) ? left_or_own : 0.0f;
     const float a = adjoint<false>(Triple<float>{left, above, 0.0f}, s.p[r], 0.0f);
@@ -164,7 +186,7 @@ static LC_INLINE void primal_strip(int width, const TileShared& shared, int thre
   }
 }
 
-// The next p at the strip.
+// Computes the next p at the strip's pixels.
 template <bool kIsotropic>
 static LC_INLINE void dual_strip(int width, const TileShared& shared, int thread, float momentum, float step,
                                  Strip& s) {
@@ -199,16 +221,18 @@ static LC_INLINE void for_written(const TilePass& pass, const TilePlace& place, 
     if (r >= first && r < last) f(offset, r);
 }
 
-// All of one block. `memory` is its shared memory, grid.shared_floats() long.
+// The program of one block.
 template <bool kIsotropic, typename Block>
-LC_INLINE void tile_program(const TilePass& pass, int64_t block_index, float* memory, Block& block) {
+LC_INLINE void tile_program(const TilePass& pass, int64_t block_index,
+                            float* memory,  // [grid.shared_floats()], shared
+                            Block& block) {
   const Problem& problem = pass.problem;
   const Shape& shape = problem.shape;
   const TileGrid& grid = pass.grid;
   const TilePlace place = tile_place(grid, shape, block_index);
   const bool first = pass.spare != nullptr;
   const float weight = problem.weight_of(place.slice / shape.depth);
-  if (!(weight > 0.0f)) return;  // the result sees to it
+  if (!(weight > 0.0f)) return;  // result_pixel does not read the field then
   if (!first && pass.idle[block_index] != 0.0f) return;
   const float step = problem.step_for(weight);
   const TileShared shared = tile_shared(grid, memory);
@@ -216,7 +240,7 @@ LC_INLINE void tile_program(const TilePass& pass, int64_t block_index, float* me
   block.phase([&](int thread, Strip& s) { load_strip(pass, place, shared, thread, s); });
   if (first) {
     block.phase([&](int, Strip& s) {
-      if (s.has(Strip::kBusy)) *shared.any_busy = 1.0f;  // whoever comes: all write the same
+      if (s.has(Strip::kBusy)) *shared.any_busy = 1.0f;  // benign race: every thread stores 1
     });
     block.phase([&](int thread, Strip&) {
       const bool idle = *shared.any_busy == 0.0f;
