@@ -3,8 +3,8 @@
 // nvcc compiles these sources, and for tests a plain C++ compiler does so against a cuda_runtime.h that runs kernels on
 // the host. Kernels are therefore launched by a function, and `__CUDACC__` guards what only nvcc understands.
 //
-// Contraction to fused multiply-add is off in this library as it is on the CPU, so that kernels can give the CPU's bits;
-// they are bound by memory, not arithmetic.
+// Contraction to fused multiply-add is off in this library as it is on the CPU, so that kernels can give the CPU's
+// bits; they are bound by memory, not arithmetic.
 #pragma once
 
 #include <cuda_runtime.h>

@@ -1,4 +1,5 @@
-// LC_INLINE: the specifiers of functions that CPU and CUDA kernels share; and square_root, which is rounded correctly on both.
+// LC_INLINE: the specifiers of functions that CPU and CUDA kernels share; and square_root, which is rounded correctly
+// on both.
 //
 // Such functions have internal linkage and are always inlined: the CPU kernels are compiled once per instruction set,
 // and no copy made for a newer processor may ever be shared with the code for an older one.

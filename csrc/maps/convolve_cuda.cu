@@ -6,14 +6,15 @@
 #include <torch/csrc/stable/library.h>
 
 #include "maps/convolve_strip_down.cuh"
+#include "maps/convolve_strip_down_adjoint.cuh"
 #include "maps/convolve_strip_same.cuh"
 
 namespace lesioncore {
 namespace {
 
 // From one channel. A block has some columns of kFromRows rows, with their border in shared memory. One thread for four
-// output channels of a column, whose weights stay in registers; the kernel's three rows roll through them. Bytes: 4 read,
-// 4 C written, C / 8 signs.
+// output channels of a column, whose weights stay in registers; the kernel's three rows roll through them. Bytes: 4
+// read, 4 C written, C / 8 signs.
 constexpr int kFromRows = 20, kFromColumns = 128;
 
 template <typename T, bool kActivate>
@@ -75,10 +76,10 @@ __global__ void __launch_bounds__(256) from_one_kernel(ConvolveArguments<T> a, i
   }
 }
 
-// To one channel. A lane reads all channels of one pixel of a row and makes nine products of them, one for each place in
-// the kernel; those along the row come from the neighbouring lanes, those of three rows roll through registers. A warp
-// so makes 30 pixels of each row that it passes. Two rows together share the reads of the weights, which are as many as
-// the products by fours. Bytes: 4 C read (1.2 times, with the borders), 4 written.
+// To one channel. A lane reads all channels of one pixel of a row and makes nine products of them, one for each place
+// in the kernel; those along the row come from the neighbouring lanes, those of three rows roll through registers. A
+// warp so makes 30 pixels of each row that it passes. Two rows together share the reads of the weights, which are as
+// many as the products by fours. Bytes: 4 C read (1.2 times, with the borders), 4 written.
 constexpr int kRowsTogether = 2;
 
 template <typename T, bool kSigns>

@@ -3,8 +3,8 @@
 //
 // Thread map: one thread for eight channels of a pixel (32 bytes in float32, 16 in bfloat16), and so for one byte of
 // signs; sums in float32. The adjoint gathers: no atomics, the same bits in every run.
-// Bytes per element (float32): activation 4 read + 4 written + 1/8, its gradient the same; enlarging writes 4 for each of
-// the large map and reads the small one once, through the caches; its adjoint the other way round.
+// Bytes per element (float32): activation 4 read + 4 written + 1/8, its gradient the same; enlarging writes 4 for each
+// of the large map and reads the small one once, through the caches; its adjoint the other way round.
 #include <torch/csrc/stable/library.h>
 
 #include "maps/maps_cuda.cuh"

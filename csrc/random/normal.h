@@ -1,9 +1,10 @@
 // Counter-based standard normal numbers (Philox and Box-Muller), the formulas that the CPU and the CUDA kernel share.
 //
-// Number i of a stream's call is a function of (seed, call, i) alone, so it does not matter which thread draws it, where
-// and when. Philox4x32-10 (Salmon et al., SC 2011) makes 128 random bits of a key, the seed, and a counter; Box and
-// Muller's transform (1958) makes four normal numbers of them. It is computed in double and rounded once, because the
-// logarithms and sines of CPU and CUDA differ in their last bits, and the rounding nearly always removes the difference.
+// Number i of a stream's call is a function of (seed, call, i) alone, so it does not matter which thread draws it,
+// where and when. Philox4x32-10 (Salmon et al., SC 2011) makes 128 random bits of a key, the seed, and a counter; Box
+// and Muller's transform (1958) makes four normal numbers of them. It is computed in double and rounded once, because
+// the logarithms and sines of CPU and CUDA differ in their last bits, and the rounding nearly always removes the
+// difference.
 #pragma once
 
 #include <cmath>
@@ -59,8 +60,8 @@ static LC_INLINE Normals normals(Counter bits) {
   return found;
 }
 
-// Writes the numbers of counter `index` of a stream's call; the last counter of a call writes fewer than four if `count`
-// is no multiple of four.
+// Writes the numbers of counter `index` of a stream's call; the last counter of a call writes fewer than four if
+// `count` is no multiple of four.
 static LC_INLINE void draw_counter(const int64_t* stream,  // [2]: seed, number of the call
                                    int64_t index, int64_t count,
                                    float* out) {  // [count]

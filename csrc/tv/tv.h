@@ -81,8 +81,8 @@ static LC_INLINE T adjoint(Triple<T> before, Triple<T> here, T depth_weight) {
   return sum;
 }
 
-// x + step_size * mask * clamp(elbo_gradient - tv_weight * tv_gradient, +-clip). The mask selects and does not multiply,
-// so that a pixel outside it keeps its bits whatever the gradient holds.
+// x + step_size * mask * clamp(elbo_gradient - tv_weight * tv_gradient, +-clip). The mask selects and does not
+// multiply, so that a pixel outside it keeps its bits whatever the gradient holds.
 template <typename T>
 static LC_INLINE T restore_pixel(T x, T elbo_gradient, T tv_gradient, bool inside, T step_size, T tv_weight, T clip) {
   T updated = x + step_size * clamp(elbo_gradient - tv_weight * tv_gradient, clip);

@@ -1,9 +1,9 @@
 // tv_gradient: out = K^T f(K (x - y)); tv_value: out[n] = sum over stack n of tv_term(K (x - y)). Formulas in tv.h.
 //
 // Boundary: differences across the far edge of an axis are zero, no wrap-around.
-// Thread map: for the gradient see sweep_cpu.h. For the value, threads take contiguous ranges of rows; each row is summed
-// on its own and the rows of a stack are added in order afterwards, so that the result has the same bits whatever the
-// number of threads.
+// Thread map: for the gradient see sweep_cpu.h. For the value, threads take contiguous ranges of rows; each row is
+// summed on its own and the rows of a stack are added in order afterwards, so that the result has the same bits
+// whatever the number of threads.
 // Bytes per pixel (float32): gradient 8 read + 4 written; value 8 read.
 #include <torch/csrc/stable/library.h>
 

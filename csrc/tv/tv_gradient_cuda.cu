@@ -2,8 +2,8 @@
 // CPU twin is tv_gradient_cpu.cpp.
 //
 // Boundary: differences across the far edge of an axis are zero, no wrap-around.
-// Thread map: the gradient has one thread per pixel in tiles of 32 x 8, which read their neighbours through L1. The value
-// has one warp per row, and sums in double by a fixed tree within a block and over the blocks of a stack, without
+// Thread map: the gradient has one thread per pixel in tiles of 32 x 8, which read their neighbours through L1. The
+// value has one warp per row, and sums in double by a fixed tree within a block and over the blocks of a stack, without
 // atomics, so that every run gives the same bits.
 // Bytes per pixel: gradient 8 read + 4 written; value 8 read.
 #include <torch/csrc/stable/library.h>

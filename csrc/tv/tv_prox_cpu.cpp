@@ -7,8 +7,8 @@
 // places. q is formed on the fly. `out` holds D(q) and, after the last iteration, D(p).
 // Thread map: a task is one stack, and runs all its iterations one after another so that the stack stays in cache; the
 // row of D below (of the slice behind) is computed just before the row of p that needs it. If there are fewer stacks
-// than threads and they are big, threads share a stack: they compute all rows of D, then all rows of p. Both orders, and
-// any number of threads, give the same bits.
+// than threads and they are big, threads share a stack: they compute all rows of D, then all rows of p. Both orders,
+// and any number of threads, give the same bits.
 // Bytes per pixel and iteration (float32, 2-D), from cache: 29 read + 12 written.
 #include <torch/csrc/stable/library.h>
 

@@ -5,8 +5,8 @@
 //
 // Boundary: differences across the far edge of an axis are zero, no wrap-around; the dual is zero there.
 // Kernels: a launch computes several iterations of uncoupled slices (tv_prox_tile.h) or one of coupled slices
-// (tv_prox_march.h), and a last launch the result (tv_prox_problem.h). Their headers have thread map, bytes per pixel and
-// reasons. tv_prox_schedule.h decides on launches and buffers.
+// (tv_prox_march.h), and a last launch the result (tv_prox_problem.h). Their headers have thread map, bytes per pixel
+// and reasons. tv_prox_schedule.h decides on launches and buffers.
 // A weight that is negative or NaN gives NaN in the mask, because checking it here would cost a synchronisation.
 #include <torch/csrc/stable/library.h>
 

@@ -1,5 +1,5 @@
-// March kernel of the CUDA tv_prox_, for coupled slices: one dual iteration per launch, in which a block passes a column
-// of 64 x 8 pixels through `planes` slices. Equations: tv_prox_cuda.cu; phases and barriers: tv_prox_problem.h.
+// March kernel of the CUDA tv_prox_, for coupled slices: one dual iteration per launch, in which a block passes a
+// column of 64 x 8 pixels through `planes` slices. Equations: tv_prox_cuda.cu; phases and barriers: tv_prox_problem.h.
 //
 // Thread map: thread = 64 y + x has one pixel per slice. The first 72 threads also compute D beyond the column, to the
 // right and below, which the differences there need:
@@ -13,8 +13,9 @@
 //         8 |  0  1  2  ...        63  |  threads 0 to 63
 //           +--------------------------+
 //
-// A thread first computes D in the slice behind, then p' in this one. In phase k, p, the previous p, and D of its pixel
-// are in its registers; D of the neighbours is in shared memory, which has room for three slices:
+// p' in a slice needs D there and in the slice behind. In phase k a thread writes p' of slice k - 1 and then computes D
+// of slice k + 1. It keeps p, the previous p, and D of its pixel in registers from one slice to the next, and reads D
+// of its neighbours in shared memory, which has room for three slices:
 //
 //        slice k - 1             slice k                 slice k + 1
 //     +------------------+    +------------------+    +------------------+
@@ -23,19 +24,19 @@
 //     +------------------+    +------------------+    +------------------+
 //
 // No slice that is written is read in the same phase, so one barrier per slice is enough.
-// Idle blocks are those with nothing in the mask in the block and next to it, and with a p of zero: their values stay as
-// they are. The first launch finds them and clears their part of all three buffers, and later launches return at once. A
-// brain fills a third of its box.
+// Idle blocks are those with nothing in the mask in the block and next to it, and with a p of zero: their values stay
+// as they are. The first launch finds them and clears their part of all three buffers, and later launches return at
+// once. A brain fills a third of its box.
 // Bytes per pixel of the other blocks and iteration: 29 read (p, previous p, v, mask), 12 written: 41; and of the 29,
 // 1 / planes again for D behind the block's last slice. What neighbouring columns read twice comes from L2.
 //
-// Why one iteration: in 3-D the halo costs what blocking in time saves. A tile that holds T iterations keeps 9 values per
-// pixel and iteration while it marches (p, previous p, D, K^T p, v), so that registers and shared memory of an SM hold
-// about 6000 pixels * T of them. T = 2: 60 x 28 of 64 x 32, (29 * 1.22 + 24) / 2 = 30 bytes and 1.22 times the work;
-// T = 3: 42 x 26 of 48 x 32, 22 bytes and 1.4 times; T = 4: 24 x 24 of 32 x 32, 19 bytes and 1.8 times, with 2 T barriers
-// per slice at 16 warps per SM; and such tiles are too large to pass over the background (one in two is idle where two
-// in three of these columns are), too few for volumes of a million pixels, which lie in an H100's L2 anyhow. Cubes that
-// do not march (20^3 for 16^3 at T = 2) move 40.
+// Why one iteration: in 3-D the halo costs what blocking in time saves. A tile that holds T iterations keeps 9 values
+// per pixel and iteration while it marches (p, previous p, D, K^T p, v), so that registers and shared memory of an SM
+// hold about 6000 pixels * T of them. T = 2: 60 x 28 of 64 x 32, (29 * 1.22 + 24) / 2 = 30 bytes and 1.22 times the
+// work; T = 3: 42 x 26 of 48 x 32, 22 bytes and 1.4 times; T = 4: 24 x 24 of 32 x 32, 19 bytes and 1.8 times, with 2 T
+// barriers per slice at 16 warps per SM; and such tiles are too large to pass over the background (one in two is idle
+// where two in three of these columns are), too few for volumes of a million pixels, which lie in an H100's L2 anyhow.
+// Cubes that do not march (20^3 for 16^3 at T = 2) move 40.
 #pragma once
 
 #include "tv/tv_prox_problem.h"
@@ -67,8 +68,8 @@ struct MarchPass {
 
 // The registers of one thread: its pixel in this slice, and in the slice behind.
 struct MarchPixel {
-  // Offset of the pixel behind in the volume, which has fewer than 2^31 pixels: 64-bit addresses would cost more than all
-  // the rest.
+  // Offset of the pixel behind in the volume, which has fewer than 2^31 pixels: 64-bit addresses would cost more than
+  // all the rest.
   int behind;
   unsigned flags;  // whether the pixel and its neighbours in the slice exist, and whether D or p was nonzero anywhere
   Triple<float> p, before, p_behind, before_behind;

@@ -1,7 +1,7 @@
 // Schedule of a call of the CUDA tv_prox_: its launches, their geometry, and the buffers that they read and write.
 //
-// A launcher has the functions tile(pass, blocks), march(pass, blocks) and result(field). The momentum is a sequence that
-// the host knows, and no launch depends on values on the device, so a captured graph replays exactly.
+// A launcher has the functions tile(pass, blocks), march(pass, blocks) and result(field). The momentum is a sequence
+// that the host knows, and no launch depends on values on the device, so a captured graph replays exactly.
 #pragma once
 
 #include <algorithm>

@@ -1,10 +1,10 @@
-// Tile kernel of the CUDA tv_prox_, for uncoupled slices: each block computes several dual iterations of one tile of one
-// slice in registers and shared memory (temporal blocking). Equations: tv_prox_cuda.cu; phases and barriers:
+// Tile kernel of the CUDA tv_prox_, for uncoupled slices: each block computes several dual iterations of one tile of
+// one slice in registers and shared memory (temporal blocking). Equations: tv_prox_cuda.cu; phases and barriers:
 // tv_prox_problem.h.
 //
-// Tile: `width` x 8 `strips` pixels, of which the launch writes the inner ones. p'(i, j) depends on p within one pixel on
-// each side, so after T iterations the T outer pixels on each side are wrong, except at the edges of the slice. Tiles
-// therefore overlap by 2 T, and neighbours compute each other's outer pixels again. Along one axis:
+// Tile: `width` x 8 `strips` pixels, of which the launch writes the inner ones. p'(i, j) depends on p within one pixel
+// on each side, so after T iterations the T outer pixels on each side are wrong, except at the edges of the slice.
+// Tiles therefore overlap by 2 T, and neighbours compute each other's outer pixels again. Along one axis:
 //
 //     edge of the slice
 //     |<------------ tile 0 ------------->|
@@ -21,15 +21,16 @@
 //     strip 1    |  width   | width + 1|...|           |
 //                +----------+----------+---+-----------+
 //
-// Registers hold p, the previous p, v, and K^T p_before, which is the sum that the iteration before had as its K^T p and
-// so has the same bits. Threads exchange D and p.x of each pixel and p.y of the last row of each strip through shared
-// memory.
-// Idle threads are those that have nothing in the mask at their pixels and the next ones, and whose p and previous p are
-// zero: their values stay as they are, so warps of them take no time. A tile of idle threads returns at once in later
-// launches, since its part of every buffer is zero.
-// Bytes: per pixel of the tile and launch 21 read, per pixel of the slice 16 written, 8 in the last launch. 200 x 200 by
-// 3 launches of 3 x 3 tiles of 80 x 80, T = 10 (1.44 pixels of tiles per pixel): (1.44 * (13 + 21 + 21) + 40 + result 25)
-// / 30 = 4.8 bytes per pixel and iteration; one launch per iteration moved 29. Whole slices up to 80 x 80: one launch.
+// Registers hold p, the previous p, v, and K^T p_before, which is the sum that the iteration before had as its K^T p
+// and so has the same bits. Threads exchange D and p.x of each pixel and p.y of the last row of each strip through
+// shared memory.
+// Idle threads are those that have nothing in the mask at their pixels and the next ones, and whose p and previous p
+// are zero: their values stay as they are, so warps of them take no time. A tile of idle threads returns at once in
+// later launches, since its part of every buffer is zero.
+// Bytes: per pixel of the tile and launch 21 read, per pixel of the slice 16 written, 8 in the last launch. 200 x 200
+// by 3 launches of 3 x 3 tiles of 80 x 80, T = 10 (1.44 pixels of tiles per pixel): (1.44 * (13 + 21 + 21) + 40 +
+// result 25) / 30 = 4.8 bytes per pixel and iteration; one launch per iteration moved 29. Whole slices up to 80 x 80:
+// one launch.
 #pragma once
 
 #include "tv/tv_prox_problem.h"
@@ -79,8 +80,8 @@ struct Strip {
   float v[kStripRows], adjoint_before[kStripRows];
 
   // Bit r says that pixel r is in the mask, bit 8 + r that it has a pixel below. The next bits say that the pixels have
-  // neighbours to the right, to the left, that the first has one above (all within the tile), and that the thread is not
-  // idle.
+  // neighbours to the right, to the left, that the first has one above (all within the tile), and that the thread is
+  // not idle.
   static constexpr unsigned kRight = 1u << 16, kLeft = 1u << 17, kAbove = 1u << 18, kBusy = 1u << 19;
   LC_INLINE bool inside(int r) const { return (flags >> r & 1u) != 0; }
   LC_INLINE bool lower(int r) const { return (flags >> (8 + r) & 1u) != 0; }
@@ -175,8 +176,8 @@ static LC_INLINE void primal_strip(int width, const TileShared& shared, int thre
   for (int r = 0; r < kStripRows; ++r) {
     const int here = s.first + r * width;
     // The value is loaded in any case and chosen afterwards, because ptxas 13.0 for sm_90 compiles
-    // `kLeft ? shared.x[here - 1] : 0` to code that takes 0 for some pixels after one outside the mask (seen on an H200;
-    // not with -Xptxas -O0).
+    // `kLeft ? shared.x[here - 1] : 0` to code that takes 0 for some pixels after one outside the mask (seen on an
+    // H200; not with -Xptxas -O0).
     const float left_or_own = shared.x[here - (s.has(Strip::kLeft) ? 1 : 0)];
     const float left = s.has(Strip::kLeft) ? left_or_own : 0.0f;
     const float a = adjoint<false>(Triple<float>{left, above, 0.0f}, s.p[r], 0.0f);
