@@ -1,6 +1,8 @@
-// convolve: a 3 x 3 convolution with what surrounds it in a residual block; convolve_down_adjoint: the gradient of the
-// input of one of stride 2. The CUDA twin is convolve_cuda.cu. Direct sums for any number of channels: on the CPU they
-// say what the operators mean; networks there use oneDNN, which is faster.
+// convolve, a 3 x 3 convolution with what surrounds it in a residual block, and convolve_down_adjoint, the gradient of
+// the input of one of stride 2, on the CPU. The CUDA twin is convolve_cuda.cu.
+//
+// They are direct sums for any number of channels, which define what the operators mean; networks on the CPU use
+// oneDNN, which is faster.
 #include <torch/csrc/stable/library.h>
 
 #include <memory>
@@ -10,19 +12,23 @@
 namespace lesioncore {
 namespace {
 
-// A 3 x 3 convolution with what surrounds it.
+// The arguments of a convolution, I channels to O, and how one row of the result is computed.
 template <typename T>
 struct Convolution {
-  const T *x, *weight, *bias, *skip;
-  const uint8_t* signs;
+  const T* x;            // [N, H, W, I] as in call.x
+  const T* weight;       // [O, 3, 3, I]
+  const T* bias;         // [O] or null
+  const T* skip;         // [N, H, W, O] as in call.skip, or null
+  const uint8_t* signs;  // [N, H, W, I / 8] as in call.x, one bit per channel, or null
   T slope;
-  T* out;
-  uint8_t* out_signs;
+  T* out;              // [N, H, W, O] as in call.out
+  uint8_t* out_signs;  // [N, H, W, O / 8] as in call.out, one bit per channel, or null
   ConvolveCall call;
   int64_t stride;
 
-  // The input's row, enlarged or behind an activation, as the kernel sees it.
-  void read_row(int64_t slice, int64_t row, T* to) const {
+  // Reads a row of the input, which is enlarged or taken through an activation's gradient first.
+  void read_row(int64_t slice, int64_t row,
+                T* to) const {  // [width, I]
     const MapShape &s = call.x, &o = call.out;
     if (call.enlarges) {
       const EnlargedRow<T> enlarged(x, s, o, slice, row);

@@ -1,4 +1,4 @@
-// Checks of the operators on feature maps, each called by the CPU and the CUDA half.
+// Argument checks of the operators on feature maps, one function for each operator; its CPU and its CUDA half call it.
 #pragma once
 
 #include <cmath>
@@ -14,7 +14,7 @@ class MapChecks : public Checks {
  public:
   using Checks::Checks;
 
-  // The reference map of a call.
+  // The reference map of a call, with whose device, dtype and number of slices the other arguments must agree.
   MapShape map(Argument a) const {
     const ScalarType type = a.tensor.scalar_type();
     if (type != ScalarType::Float && type != (a.tensor.is_cpu() ? ScalarType::Double : ScalarType::BFloat16))
@@ -42,7 +42,7 @@ class MapChecks : public Checks {
       fail(a.name, "has shape ", shape(a.tensor), ", expected [", count, "], one value for each channel");
   }
 
-  // Signs of a map.
+  // The signs of a map `of` that shape.
   void signs(Argument a, Argument reference, const MapShape& of) const {
     same_device(a, reference);
     if (of.channels % 8 != 0)
@@ -65,7 +65,7 @@ class MapChecks : public Checks {
     contiguous(a);
   }
 
-  // What is enlarged must be no larger than what it becomes, and may be empty only with it.
+  // A map that is enlarged must be no larger than the result, and may be empty only if that is.
   void enlarges(Argument a, const MapShape& small, const MapShape& large) const {
     const bool empty = small.height == 0 || small.width == 0;
     if (small.height > large.height || small.width > large.width || (empty && large.pixels() > 0))
@@ -73,7 +73,7 @@ class MapChecks : public Checks {
            large.width, " and none missing, since maps are enlarged only");
   }
 
-  // What a 3 x 3 convolution of stride 2 without a border makes of a map.
+  // `small` must have the size that a 3 x 3 convolution of stride 2 without a border makes of `large`.
   void halves(Argument a, const MapShape& small, const MapShape& large) const {
     auto half = [](int64_t size) { return size < 3 ? 0 : (size - 1) / 2; };
     if (small.height != half(large.height) || small.width != half(large.width))
@@ -92,7 +92,7 @@ class MapChecks : public Checks {
       fail(a.name, "has shape ", shape(a.tensor), ", expected 4 dimensions [N, H, W, C], channels last");
     contiguous(a);
     const MapShape found{a.tensor.size(0), a.tensor.size(1), a.tensor.size(2), a.tensor.size(3)};
-    // Within a slice, and along each axis, the kernels count in 32 bits.
+    // The kernels count in 32 bits within a slice and along each axis.
     if (found.height * found.width * found.channels > std::numeric_limits<int32_t>::max())
       fail(a.name, "has shape ", shape(a.tensor), ", expected slices of less than 2^31 elements");
     return found;

@@ -1,7 +1,7 @@
 // Formulas of the operators on feature maps, shared by the CPU and the CUDA kernels.
 //
-// A map is contiguous [N, H, W, C], channels last. What a leaky-ReLU made positive is remembered in `signs`
-// [N, H, W, C / 8]: bit c % 8 of byte c / 8 belongs to channel c. Its gradient needs nothing else of the activation.
+// A map is contiguous [N, H, W, C], channels last. `signs` [N, H, W, C / 8] say which values a leaky-ReLU found
+// positive: bit c % 8 of byte c / 8 belongs to channel c. Its gradient needs nothing else.
 //
 // Enlarging is bilinear, as torch.nn.functional.interpolate(align_corners=False) has it: output pixel i reads at
 // s(i) = max(0, (i + 1/2) * small / large - 1/2), between the pixels floor(s) and, if there is one, the next.
@@ -19,7 +19,7 @@ struct MapShape {
   LC_INLINE int64_t numel() const { return pixels() * channels; }
 };
 
-constexpr int kTaps = 9;  // of a 3 x 3 kernel: dy * 3 + dx for the neighbour (dy - 1, dx - 1)
+constexpr int kTaps = 9;  // of a 3 x 3 kernel: tap dy * 3 + dx belongs to the neighbour (dy - 1, dx - 1)
 
 template <typename T>
 static LC_INLINE T leaky(T x, T negative_slope) {
@@ -32,17 +32,19 @@ static LC_INLINE T leaky_gradient(T gradient, bool positive, T negative_slope) {
   return positive ? gradient : gradient * negative_slope;
 }
 
-// (1 - weight) * value[first] + weight * value[second]
+// A linear interpolation: (1 - weight) * value[first] + weight * value[second].
 template <typename T>
 struct Blend {
   int first, second;
   T weight;
+
+  // The weight of one pixel.
   LC_INLINE T of(int pixel) const {
     return (first == pixel ? T(1) - weight : T(0)) + (second == pixel ? weight : T(0));
   }
 };
 
-// How an axis of `small` pixels is enlarged.
+// How one axis, of `small` pixels, is enlarged.
 template <typename T>
 struct Axis {
   int small;
@@ -58,7 +60,7 @@ struct Axis {
     return {first, first < last ? first + 1 : last, position - static_cast<T>(first)};
   }
 
-  // The large map's pixels [begin, end) that may read pixel i of the small one: their source is within a pixel of it.
+  // The large map's pixels [begin, end) that may read pixel i of the small one: s of theirs is within 1 of i.
   LC_INLINE int readers_begin(int i) const {
     const int begin = static_cast<int>((static_cast<T>(i) - T(0.5)) / ratio - T(0.5));
     return begin > 0 ? begin : 0;

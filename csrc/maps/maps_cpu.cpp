@@ -1,7 +1,7 @@
-// Operators between the convolutions of a network: activation with bias and skip connection, its gradient, bilinear
-// enlargement and its adjoint. Formulas in maps.h; the CUDA twin is maps_cuda.cu.
+// activate_, activation_gradient, enlarge, enlarge_adjoint on the CPU: the operators between the convolutions of a
+// network. Formulas in maps.h; the CUDA twin is maps_cuda.cu.
 //
-// Thread map: ranges of rows of the map that is written; the channels of a pixel are the inner loop.
+// Thread map: threads take ranges of rows of the map that is written; the channels of a pixel are the inner loop.
 #include "maps/maps_cpu.h"
 
 #include <torch/csrc/stable/library.h>

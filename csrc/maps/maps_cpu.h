@@ -1,4 +1,4 @@
-// What the CPU operators on feature maps share: rows in parallel, an enlarged map row by row, signs.
+// Parallel loop over rows, enlarged rows and signs, for the CPU operators on feature maps.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -20,11 +20,12 @@ void for_rows(const MapShape& s, const F& f) {
   });
 }
 
-// One row of an enlarged map, without its copy in memory; without a map there is nothing to ask for.
+// One row of an enlarged map, whose values are computed when they are asked for. The map may be null if none are.
 template <typename T>
 class EnlargedRow {
  public:
-  EnlargedRow(const T* map, const MapShape& small, const MapShape& large, int64_t slice, int64_t row)
+  EnlargedRow(const T* map,  // [N, h, w, C], `small`, or null
+              const MapShape& small, const MapShape& large, int64_t slice, int64_t row)
       : columns_(small.width, large.width), channels_(small.channels) {
     if (map == nullptr) return;
     const Blend<T> rows = Axis<T>(small.height, large.height).at(static_cast<int>(row));
@@ -46,13 +47,15 @@ class EnlargedRow {
   Blend<T> columns(int64_t column) const { return columns_.at(static_cast<int>(column)); }
 
  private:
-  const T *first_ = nullptr, *second_ = nullptr;
+  const T *first_ = nullptr, *second_ = nullptr;  // [w, C]: the rows of the small map that are blended
   T weight_ = T(0);
   Axis<T> columns_;
   int64_t channels_;
 };
 
-inline bool positive(const uint8_t* signs, int64_t pixel, int64_t channel, int64_t channels) {
+// The bit of one channel.
+inline bool positive(const uint8_t* signs,  // [pixels, channels / 8]
+                     int64_t pixel, int64_t channel, int64_t channels) {
   return signs[pixel * (channels / 8) + channel / 8] >> (channel % 8) & 1;
 }
 

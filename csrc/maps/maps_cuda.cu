@@ -1,8 +1,10 @@
-// Operators between the convolutions of a network: activation with bias and skip connection, its gradient, bilinear
-// enlargement and its adjoint. Formulas in maps.h; the CPU twin is maps_cpu.cpp.
+// activate_, activation_gradient, enlarge, enlarge_adjoint on CUDA: the operators between the convolutions of a
+// network.
+// Formulas in maps.h; the CPU twin is maps_cpu.cpp.
 //
-// Thread map: one thread for eight channels of a pixel (32 bytes in float32, 16 in bfloat16), and so for one byte of
-// signs; sums in float32. The adjoint gathers: no atomics, the same bits in every run.
+// Thread map: one thread per eight channels of a pixel (32 bytes in float32, 16 in bfloat16), and so per byte of signs.
+// Sums are float32. The adjoint gathers what a pixel of the small map gave, without atomics, so that every run gives
+// the same bits.
 // Bytes per element (float32): activation 4 read + 4 written + 1/8, its gradient the same; enlarging writes 4 for each
 // of the large map and reads the small one once, through the caches; its adjoint the other way round.
 #include <torch/csrc/stable/library.h>
@@ -12,11 +14,15 @@
 namespace lesioncore {
 namespace {
 
-constexpr int kChannelsPerThread = 8;
+constexpr int kChannelsPerThread = 8;  // one byte of signs
 
 template <typename T, Skip kSkip>
-__global__ void __launch_bounds__(256) activate_kernel(MapShape s, MapShape small, Axes axes, T* x, const T* bias,
-                                                       const T* skip, float slope, uint8_t* signs) {
+__global__ void __launch_bounds__(256) activate_kernel(MapShape s, MapShape small, Axes axes,
+                                                       T* x,           // [N, H, W, C], `s`
+                                                       const T* bias,  // [C] or null
+                                                       const T* skip,  // [N, h, w, C], `small`, or null
+                                                       float slope,
+                                                       uint8_t* signs) {  // [N, H, W, C / 8], one bit per channel
   for_row_parts<kChannelsPerThread>(s, [&](int64_t slice, int row, int column, int channel) {
     const int64_t at = ((slice * s.height + row) * s.width + column) * s.channels + channel;
     Channels<kChannelsPerThread> c = load<kChannelsPerThread>(x + at);
@@ -48,8 +54,11 @@ __global__ void __launch_bounds__(256) activate_kernel(MapShape s, MapShape smal
 }
 
 template <typename T>
-__global__ void __launch_bounds__(256)
-    activation_gradient_kernel(int64_t bytes, const T* gradient, const uint8_t* signs, float slope, T* out) {
+__global__ void __launch_bounds__(256) activation_gradient_kernel(int64_t bytes,
+                                                                  const T* gradient,     // [bytes, 8]
+                                                                  const uint8_t* signs,  // [bytes], one bit per channel
+                                                                  float slope,
+                                                                  T* out) {  // [bytes, 8]
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < bytes;
        i += static_cast<int64_t>(gridDim.x) * blockDim.x) {
     Channels<kChannelsPerThread> c = load<kChannelsPerThread>(gradient + 8 * i);
@@ -59,7 +68,9 @@ __global__ void __launch_bounds__(256)
 }
 
 template <typename T, int kCount>
-__global__ void __launch_bounds__(256) enlarge_kernel(MapShape small, MapShape large, Axes axes, const T* x, T* out) {
+__global__ void __launch_bounds__(256) enlarge_kernel(MapShape small, MapShape large, Axes axes,
+                                                      const T* x,  // [N, h, w, C], `small`
+                                                      T* out) {    // [N, H, W, C], `large`
   for_row_parts<kCount>(large, [&](int64_t slice, int row, int column, int channel) {
     store<kCount>(out + ((slice * large.height + row) * large.width + column) * large.channels + channel,
                   enlarged<kCount>(x + slice * small.height * small.width * small.channels, small.width, small.channels,
@@ -67,10 +78,11 @@ __global__ void __launch_bounds__(256) enlarge_kernel(MapShape small, MapShape l
   });
 }
 
-// A thread takes some channels of a column downwards: what a row of the large map gives to the column is added up along
-// the row first, and then shared between the two rows of the small map that it lies between. Rows are so read once (and
-// about two more for each strip), and columns by the two or three threads that take part of them, through L1.
-constexpr int kAdjointStrip = 16;  // rows of the small map in turn
+// A thread takes some channels of a column of the small map downwards. It first adds up what a row of the large map
+// gives to the column, along that row, and then shares the sum between the two rows of the small map that the row lies
+// between. So each row is read once (and about two more for each strip), and a column by the two or three threads that
+// take part of it, through L1.
+constexpr int kAdjointStrip = 16;  // rows of the small map that a thread takes in turn
 
 __host__ __device__ MapShape strips_of(MapShape small) {
   small.height = (small.height + kAdjointStrip - 1) / kAdjointStrip;
@@ -79,8 +91,12 @@ __host__ __device__ MapShape strips_of(MapShape small) {
 
 template <typename T, int kCount, bool kSigns>
 __global__ void __launch_bounds__(256)
-    enlarge_adjoint_kernel(MapShape small, MapShape large, Axes axes, const T* gradient, const uint8_t* signs,
-                           const uint8_t* out_signs, float slope, T* out) {
+    enlarge_adjoint_kernel(MapShape small, MapShape large, Axes axes,
+                           const T* gradient,         // [N, H, W, C], `large`
+                           const uint8_t* signs,      // [N, H, W, C / 8], one bit per channel, or null
+                           const uint8_t* out_signs,  // [N, h, w, C / 8], one bit per channel, or null
+                           float slope,
+                           T* out) {  // [N, h, w, C], `small`
   for_row_parts<kCount>(strips_of(small), [&](int64_t slice, int strip, int column, int channel) {
     const int left = axes.columns.readers_begin(column), right = axes.columns.readers_end(column, large.width);
     const int bottom = min((strip + 1) * kAdjointStrip, static_cast<int>(small.height));
@@ -190,7 +206,7 @@ void enlarge_adjoint_cuda(const Tensor& gradient, std::optional<Tensor> signs, s
                    out_signs ? data<uint8_t>(*out_signs) : nullptr, static_cast<float>(negative_slope),
                    mutable_data<T>(out));
     };
-    if (call.small.channels % kChannelsPerThread != 0)  // and so without signs
+    if (call.small.channels % kChannelsPerThread != 0)  // there are no signs then
       launch(enlarge_adjoint_kernel<T, 1, false>, 1);
     else if (signs)
       launch(enlarge_adjoint_kernel<T, kChannelsPerThread, true>, kChannelsPerThread);
