@@ -156,6 +156,10 @@ inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, int
   std::memcpy(to, from, bytes);
   return 0;
 }
+inline cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t) {
+  std::memset(to, value, bytes);
+  return 0;
+}
 
 struct cudaLaunchConfig_t {
   dim3 gridDim, blockDim;
