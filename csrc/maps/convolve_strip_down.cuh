@@ -18,8 +18,10 @@ constexpr int kDownRows = 2;                    // of the result, in a batch
 constexpr int kDownInputRows = 2 * kDownRows;
 constexpr int kDownOdd = slots(kStripPixels + 1);  // where the odd columns begin in a row of the ring
 
+using DownRing = float4[2][kDownInputRows][2 * kDownOdd];
+
 struct DownMemory {
-  float4 ring[2][kDownInputRows][2 * kDownOdd];
+  DownRing ring;
   uint4 weights[kWeightSteps][32];
 };
 
@@ -28,10 +30,9 @@ struct DownMemory {
 template <typename T>
 class DownReader {
  public:
-  using Ring = float4[2][kDownInputRows][2 * kDownOdd];
-
   // `to` is where the thread's values lie in a row of the ring, `column` the even one of its columns.
-  __device__ __forceinline__ DownReader(const ConvolveArguments<T>& a, Ring& ring, int to, int64_t slice, int column)
+  __device__ __forceinline__ DownReader(const ConvolveArguments<T>& a, DownRing& ring, int to, int64_t slice,
+                                        int column)
       : ring_(ring),
         to_(to),
         evens_(a, slice, column, threadIdx.x % 4, a.x.height, a.x.width),
@@ -47,7 +48,7 @@ class DownReader {
  private:
   using Columns = ColumnReader<T, InputStage::kPlain, kDownInputRows>;
 
-  Ring& ring_;
+  DownRing& ring_;
   int to_;
   Columns evens_, odds_;
 };

@@ -98,7 +98,7 @@ __global__ void __launch_bounds__(kStripThreads, 2) down_adjoint_kernel(const Co
       const int bottom = min(top + rows, height);
       AdjointReader<T> reader(a, ring, slice, left);
       const AdjointWriter<T> writer(a, slice, left + warp * 8 + lane % 4, end);
-      AdjointSums sums = {};  // of the result's row 2 row
+      AdjointSums sums = {};  // of the result's row that is computed
       for_each_batch<kAdjointRows>(true, top - 1, bottom - 1, reader, [&](int half, int first) {
 #pragma unroll
         for (int k = 0; k < kAdjointRows; ++k) {

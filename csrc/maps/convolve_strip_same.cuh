@@ -15,11 +15,13 @@ namespace lesioncore {
 constexpr int kSameColumns = kStripPixels - 2;  // of the result: the strip has a border on both sides
 constexpr int kSameSlots = slots(kStripPixels + 2);
 
+template <int kInputs>
+using SameRing = float4[2][kInputs / kChannelBlock][kBatchRows][kSameSlots];
+
 template <int kInputs, int kOutputs>
 struct SameMemory {
-  static constexpr int kInputBlocks = kInputs / kChannelBlock;
-  float4 ring[2][kInputBlocks][kBatchRows][kSameSlots];
-  uint4 weights[kOutputs / kChannelBlock][kInputBlocks][kWeightSteps][32];
+  SameRing<kInputs> ring;
+  uint4 weights[kOutputs / kChannelBlock][kInputs / kChannelBlock][kWeightSteps][32];
   RowBlends blends, skip_blends;
 };
 
@@ -28,12 +30,11 @@ struct SameMemory {
 template <typename T, InputStage kInput, int kInputs>
 class SameReader {
  public:
-  using Ring = float4[2][kInputs / kChannelBlock][kBatchRows][kSameSlots];
-
   // `to` is where the thread's values lie in a row of the ring. It comes with height and width from the kernel, which
   // has them in registers anyhow.
-  __device__ __forceinline__ SameReader(const ConvolveArguments<T>& a, Ring& ring, int to, const RowBlends& blends,
-                                        int64_t slice, int left, int top, int height, int width)
+  __device__ __forceinline__ SameReader(const ConvolveArguments<T>& a, SameRing<kInputs>& ring, int to,
+                                        const RowBlends& blends, int64_t slice, int left, int top, int height,
+                                        int width)
       : ring_(ring),
         to_(to),
         first_(columns_of(a, blends, slice, left, top, 0, height, width)),
@@ -60,7 +61,7 @@ class SameReader {
                    &blends, top - 1);
   }
 
-  Ring& ring_;
+  SameRing<kInputs>& ring_;
   int to_;
   Columns first_, second_;  // of the first and of the last block of inputs, which may be the same
 };

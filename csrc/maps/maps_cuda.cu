@@ -1,6 +1,5 @@
 // activate_, activation_gradient, enlarge, enlarge_adjoint on CUDA: the operators between the convolutions of a
-// network.
-// Formulas in maps.h; the CPU twin is maps_cpu.cpp.
+// network. Formulas in maps.h; the CPU twin is maps_cpu.cpp.
 //
 // Thread map: one thread per eight channels of a pixel (32 bytes in float32, 16 in bfloat16), and so per byte of signs.
 // Sums are float32. The adjoint gathers what a pixel of the small map gave, without atomics, so that every run gives
