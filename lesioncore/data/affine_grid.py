@@ -96,13 +96,13 @@ class AffineGridPlan:
             If more than .2 % of the mask lies outside the slices: those voxels are not restored.
         """
         if len(volume_shape) != 3 or min(volume_shape) < 1:
-            raise ValueError(f"volume_shape must be [X, Y, Z] with voxels along each axis, got {volume_shape}")
+            raise ValueError(f"volume_shape: got {volume_shape}, expected [X, Y, Z] with voxels along each axis")
         matrix = np.asarray(voxel_to_template, dtype=np.float64)
         if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or not np.array_equal(matrix[3], [0, 0, 0, 1]):
-            raise ValueError(f"voxel_to_template must be an affine [4, 4] matrix, got {matrix.tolist()}")
+            raise ValueError(f"voxel_to_template: got {matrix.tolist()}, expected an affine [4, 4] matrix")
         sizes = np.linalg.norm(matrix[:3, :3], axis=0)
         if not abs(np.linalg.det(matrix[:3, :3])) > 1e-6 * sizes.prod():
-            raise ValueError(f"voxel_to_template must have an inverse, got {matrix[:3].tolist()}")
+            raise ValueError(f"voxel_to_template: got {matrix[:3].tolist()}, expected an affine that can be inverted")
         size = grid.voxel_size
         low, high = np.array(TEMPLATE_LOW), np.array(TEMPLATE_HIGH)
         count = math.ceil((high[2] - low[2] + 2 * _MARGIN) / size - _ROUNDING)
@@ -151,7 +151,7 @@ class AffineGridPlan:
         """
         check_tensor(volume, "volume", self.volume_shape, torch.float32, torch.float64)
         if not math.isfinite(fill):
-            raise ValueError(f"fill must be finite, got {fill}")
+            raise ValueError(f"fill: got {fill}, expected a finite number")
         seen = torch.ones_like(volume, dtype=torch.bool) if mask is None else mask
         check_tensor(seen, "mask", self.volume_shape, torch.bool)
         (values, weight), reached = self._means_on_grid([volume], seen)
@@ -237,8 +237,8 @@ class AffineGridPlan:
         """Warn or raise where the brain reaches beyond the slices."""
         if brain.dtype != np.bool_ or brain.shape != self.volume_shape or not brain.any():
             raise ValueError(
-                f"mask must be bool of shape {self.volume_shape} with a brain in it, got {brain.dtype} of shape "
-                f"{brain.shape} with {np.count_nonzero(brain)} voxels"
+                f"mask: got {brain.dtype} of shape {brain.shape} with {np.count_nonzero(brain)} voxels, expected bool "
+                f"of shape {self.volume_shape} with a brain in it"
             )
         matrix = np.linalg.inv(self.grid_to_voxel)
         places = np.argwhere(brain) @ matrix[:3, :3].T + matrix[:3, 3]

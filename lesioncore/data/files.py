@@ -38,9 +38,9 @@ def replace_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     if path.is_dir():
-        raise IsADirectoryError(f"path is a folder: {path}; give the name of a file to write")
+        raise IsADirectoryError(f"path: got the folder {path}, expected the name of a file to write")
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"the folder of path does not exist: {path.parent}; create it first")
+        raise FileNotFoundError(f"path: got {path}, expected one in a folder that exists; create it first")
     temporary = path.with_name(f".{uuid.uuid4().hex[:12]}{''.join(path.suffixes[-2:])}")
     try:
         yield temporary

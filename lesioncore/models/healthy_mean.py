@@ -39,7 +39,7 @@ class HealthyMeanConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "image_shape", tuple(self.image_shape))
         if len(self.image_shape) != 2 or min(*self.image_shape, self.slices) < 1 or not self.spacing > 0:
-            raise ValueError(f"image_shape, slices, spacing: expected positive sizes, got {self}")
+            raise ValueError(f"image_shape, slices, spacing: got {self}, expected positive sizes")
 
 
 class HealthyMean(nn.Module):

@@ -118,7 +118,7 @@ def load_model(name: str | os.PathLike[str]) -> nn.Module:
         raise ValueError(f"name: {directory} is the folder of a training run; its model is in {directory / 'model'}")
     if values.get("format") != FORMAT:
         raise ValueError(
-            f"{directory / CONFIG}: format {values.get('format')!r}, expected {FORMAT}; a newer lesioncore may be"
+            f"{directory / CONFIG}: got format {values.get('format')!r}, expected {FORMAT}; a newer lesioncore may be"
             " needed"
         )
     try:
@@ -287,7 +287,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{path}: is no valid JSON: {error}") from error
     if not isinstance(values, dict):
-        raise ValueError(f"{path}: holds {type(values).__name__}, expected an object")
+        raise ValueError(f"{path}: got {type(values).__name__}, expected an object")
     return values
 
 

@@ -121,7 +121,7 @@ def write_dataset(
     seed = check_index("seed", seed)
     for name, value in (("subjects", subjects), ("workers", workers)):
         if value < 1:
-            raise ValueError(f"{name}: expected a whole number of at least 1, got {value}")
+            raise ValueError(f"{name}: got {value}, expected a whole number of at least 1")
     check_arguments(split, contrast, lesion, voxel_size)
     target = Path(os.path.abspath(out_dir))
     _check_target(target, overwrite)

@@ -72,9 +72,9 @@ def correct_bias(
     values = np.asarray(volume, dtype=np.float32)
     inside = values[brain]
     if not np.isfinite(inside).all():
-        raise ValueError("volume: has values in the brain that are NaN or infinite; clean the scan first")
+        raise ValueError("volume: got NaN or infinite values in the brain, expected none; clean the scan first")
     if not (inside > 0).any():
-        raise ValueError("volume: has no positive value in the brain; a multiplicative field needs them")
+        raise ValueError("volume: got no positive value in the brain, expected some for a multiplicative field")
     usable = brain & (values > _SMALLEST * np.median(inside[inside > 0]))
     sizes = np.linalg.norm(np.asarray(affine, dtype=np.float64)[:3, :3], axis=0)
     low, means, share, factor = _coarse(values, usable, sizes)

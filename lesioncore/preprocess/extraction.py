@@ -87,7 +87,7 @@ def extract_brain(
     orientation = Orientation.from_affine(affine, volume.shape)
     ras = torch.from_numpy(orientation.to_ras(volume).astype(np.float32, copy=False))
     if float(ras.min()) == float(ras.max()):
-        raise ValueError("volume: is constant; expected a scan")
+        raise ValueError(f"volume: got the constant {float(ras.min()):g}, expected a scan")
     network, target = load_network(weights, str(device)), torch.device(device)
     masks, confidence = _look(network, ras, orientation.voxel_size, target)
     millilitres = math.prod(orientation.voxel_size) / 1000
@@ -99,7 +99,7 @@ def extract_brain(
         if certainty > confidence:
             masks, confidence = others, certainty
     if not masks[0].any():
-        raise ValueError("volume: no brain was found; check orientation and contrast, or give a mask")
+        raise ValueError("volume: got no brain, expected one; check orientation and contrast, or give a mask")
     mask, core = (orientation.from_ras(part.numpy()) for part in (masks[0], masks[1] & masks[0]))
     return Brain(mask, core, float(mask.sum() * millilitres), float(core.sum() * millilitres), confidence)
 

@@ -46,27 +46,27 @@ def brain_mask(volume: ArrayT) -> ArrayT:
     """
     data = to_numpy(volume, "volume")
     if data.ndim != 3 or data.size == 0:
-        raise ValueError(f"volume must be [X, Y, Z] with voxels, got shape {data.shape}")
+        raise ValueError(f"volume: got shape {data.shape}, expected [X, Y, Z] with voxels")
     bad = data.size - int(np.count_nonzero(np.isfinite(data)))
     if bad:
-        raise ValueError(f"volume must be finite, got {bad} NaN or infinite voxels of {data.size}; set them to 0")
+        raise ValueError(f"volume: got {bad} NaN or infinite voxels of {data.size}, expected none; set them to 0")
     edges = _box_edges(data.shape)
     values, counts = np.unique(data[edges], return_counts=True)
     background = values[counts.argmax()]
     share = counts.max() / counts.sum()
     if share < _LEAST_BACKGROUND:
         raise ValueError(
-            f"volume has no constant background: its commonest value along the box's edges, {background:g}, fills "
+            f"volume: got no constant background: its commonest value along the box's edges, {background:g}, fills "
             f"{100 * share:.0f} % of them, expected at least {100 * _LEAST_BACKGROUND:.0f} %; {_WAY_OUT}"
         )
     empty = data == background
     mask = ~flood(edges & empty, empty)
     filled = np.count_nonzero(mask) / mask.size
     if filled == 0:
-        raise ValueError(f"volume holds nothing but its background {background:g}: there is no brain in it")
+        raise ValueError(f"volume: got nothing but its background {background:g}, expected a brain")
     if filled > _LARGEST_BRAIN:
         raise ValueError(
-            f"volume is {100 * filled:.1f} % brain by its background value {background:g}, expected at most "
+            f"volume: got {100 * filled:.1f} % brain by its background value {background:g}, expected at most "
             f"{100 * _LARGEST_BRAIN:.0f} %: the scan is not skull-stripped, or is cropped into the brain; {_WAY_OUT}"
         )
     return torch.from_numpy(mask).to(volume.device) if isinstance(volume, torch.Tensor) else mask

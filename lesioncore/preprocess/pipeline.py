@@ -244,7 +244,7 @@ def background_brain(values: npt.NDArray[np.float32], affine: npt.NDArray[np.flo
         If the scan is empty.
     """
     if values.min() == values.max():
-        raise ValueError(f"volume: is constant ({values.flat[0]:g}): there is no brain in it; expected a scan")
+        raise ValueError(f"volume: got the constant {values.flat[0]:g}, expected a scan")
     try:
         brain = brain_mask(values)
     except ValueError:  # no background of one value, or hardly any: air and skull are there

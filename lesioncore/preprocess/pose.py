@@ -54,7 +54,7 @@ class CoarseBrain:
         inside = inside[box]
         values: Volume = np.where(inside, orientation.to_ras(volume)[box], 0).astype(np.float32)
         if not np.isfinite(values).all():
-            raise ValueError("volume: has values in the brain that are NaN or infinite; clean the scan first")
+            raise ValueError("volume: got NaN or infinite values in the brain, expected none; clean the scan first")
         share = inside.astype(np.float32)
         cut = []
         for axis in range(3):
@@ -66,7 +66,7 @@ class CoarseBrain:
         share = _block_means(share, factor)
         values = np.asarray(_block_means(values, factor) / np.maximum(share, 1e-3), dtype=np.float32)
         if np.ptp(values[share > 0.5]) == 0:
-            raise ValueError("volume: has the same value all over the brain; give the scan, not a mask")
+            raise ValueError("volume: got the same value all over the brain, expected a scan, not a mask")
         evened = _evened(values, share, size * factor)
         # Where the scan ends within the brain nothing is known beyond; elsewhere there is background.
         ends = [(0 if first else _MARGIN, 0 if last else _MARGIN) for first, last in cut]

@@ -43,7 +43,7 @@ class RegionHistograms:
         sample, labels = sample.reshape(-1).astype(np.float64), labels.reshape(-1).astype(np.int64)
         bad = sample.size - int(np.count_nonzero(np.isfinite(sample)))
         if bad:
-            raise ValueError(f"values: got {bad} NaN or infinite of {sample.size}; clean the scan first")
+            raise ValueError(f"values: got {bad} NaN or infinite of {sample.size}, expected none; clean the scan first")
         known = int(np.count_nonzero(labels))
         if known < _FEWEST_VOXELS or labels.min() < 0:
             raise ValueError(

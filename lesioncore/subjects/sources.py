@@ -83,7 +83,7 @@ def _phantoms(text: str, split: str) -> list[Subject]:
     found = _PHANTOM.fullmatch(text)
     if found is None:
         raise ValueError(
-            f"{text}: expected phantom:CONTRAST:FIRST-LAST or phantom:CONTRAST:COUNT, and :LESION after it"
+            f"inputs: got {text}, expected phantom:CONTRAST:FIRST-LAST or phantom:CONTRAST:COUNT, and :LESION after it"
         )
     try:
         check_arguments(split, found["contrast"], found["lesion"], 1.0)
@@ -92,7 +92,7 @@ def _phantoms(text: str, split: str) -> list[Subject]:
     first = int(found["first"] or 0)
     end = int(found["last"]) + (found["first"] is not None)
     if end <= first:
-        raise ValueError(f"{text}: holds no subject; the first number is to be at most the last")
+        raise ValueError(f"{text}: got no subject, expected a first number of at most the last")
     return [PhantomSubject.of(found["contrast"], number, split, found["lesion"]) for number in range(first, end)]
 
 
@@ -107,7 +107,7 @@ def _files(path: Path, modality: str | None) -> list[FileSubject]:
     if NIFTI.search(path.name):
         return _with_masks([_subject(path)])
     if path.suffix not in (".txt", ".csv", ".tsv"):
-        raise ValueError(f"{path}: cannot be read as a data set; expected {_KINDS}")
+        raise ValueError(f"inputs: got {path}, expected {_KINDS}")
     try:
         subjects = _list(path) if path.suffix == ".txt" else _table(path)
     except (UnicodeDecodeError, csv.Error) as error:
@@ -154,7 +154,7 @@ def _named(name: str, table: Path, line: int) -> Path:
     """A NIfTI file that a line of a file names."""
     path = table.parent / name
     if not NIFTI.search(path.name):
-        raise ValueError(f"{table}, line {line}: {name} is no NIfTI file (.nii, .nii.gz)")
+        raise ValueError(f"{table}, line {line}: got {name}, expected a NIfTI file (.nii, .nii.gz)")
     try:
         _check_file(path)
     except OSError as error:
@@ -183,7 +183,7 @@ def _with_masks(subjects: list[FileSubject], named: Sequence[str] = ()) -> list[
 
 def _check_file(path: Path) -> None:
     if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder, expected a file")
+        raise IsADirectoryError(f"{path}: got a folder, expected a file")
     if not path.exists():
         raise FileNotFoundError(f"no such file: {path}")
 

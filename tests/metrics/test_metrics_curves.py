@@ -162,5 +162,5 @@ def test_errors():
     with pytest.raises(UndefinedMetricError, match="the best Dice needs lesion voxels"):
         healthy.best_dice()
     assert lesion.average_precision() == lesion.best_dice()[0] == 1
-    with pytest.raises(ValueError, match="threshold must be a number, got NaN"):
+    with pytest.raises(ValueError, match="threshold: got NaN, expected a number"):
         healthy.confusion(float("nan"))

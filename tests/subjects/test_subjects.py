@@ -109,10 +109,10 @@ def test_several_inputs_keep_their_order(dataset, tmp_path):
         ("t.csv", 'image\n"plain.nii\n', "no table"),
         ("t.csv", "image\n\n", "names no scan"),
         ("t.txt", "# none\n", "names no scan"),
-        ("t.txt", "plain.nii\nnotes.docx\n", r"line 2: notes\.docx is no NIfTI file"),
-        ("t.txt", "sub\n", "line 1: sub is no NIfTI file"),
+        ("t.txt", "plain.nii\nnotes.docx\n", r"line 2: got notes\.docx, expected a NIfTI file"),
+        ("t.txt", "sub\n", "line 1: got sub, expected a NIfTI file"),
         ("t.txt", "caf\udce9.nii", "UTF-8"),
-        ("t.xlsx", "PK", "cannot be read as a data set"),
+        ("t.xlsx", "PK", r"inputs: got .*t\.xlsx, expected a folder"),
     ],
 )
 def test_bad_lists_say_where(tmp_path, name, text, message):
@@ -254,13 +254,13 @@ def test_ranges_of_phantoms():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("phantom:FLAIR:3", "phantom:FLAIR:3: contrast: expected one of T1w, T2w"),
-        ("phantom:T2w:3:cyst", "lesion: expected None or one of glioma, stroke"),
+        ("phantom:FLAIR:3", "phantom:FLAIR:3: contrast: got 'FLAIR', expected one of T1w, T2w"),
+        ("phantom:T2w:3:cyst", "lesion: got 'cyst', expected None or one of glioma, stroke"),
         ("phantom:T2w", "expected phantom:CONTRAST:FIRST-LAST"),
         ("phantom:T2w:a-b", "expected phantom:CONTRAST:FIRST-LAST"),
         ("phantom:T2w:-3", "expected phantom:CONTRAST:FIRST-LAST"),
-        ("phantom:T2w:5-3", "holds no subject"),
-        ("phantom:T2w:0", "holds no subject"),
+        ("phantom:T2w:5-3", "got no subject"),
+        ("phantom:T2w:0", "got no subject"),
     ],
 )
 def test_bad_phantoms_are_named(text, message):
