@@ -212,7 +212,7 @@ def _kept(head: Head, draws: Draws) -> Tensor:
 
 
 def _moved(channels: Tensor, shape: tuple[int, int, int], head: Head, draws: Draws) -> Tensor:
-    """Tilted, turned, scaled, sheared, shifted and bent; what comes from beyond the scan is 0."""
+    """Tilt, turn, scale, shear, shift and bend a head; what comes from beyond the scan is 0."""
     tilt = 40.0 if draws.chance(0.4) else 12.0
     turn = torch.eye(3)
     for axis in range(3):
@@ -249,7 +249,7 @@ def _quarter_turn(draws: Draws) -> Tensor:
 
 
 def _acquired(image: Tensor, draws: Draws) -> Tensor:
-    """A coil's bias, resolution, a ghost, noise; ``[1, X, Y, Z]``."""
+    """Apply a coil's bias, resolution, a ghost and noise to ``[1, X, Y, Z]``."""
     shape = image.shape[1:]
     if draws.chance(0.8):
         image = image * torch.exp(draws.uniform(0, 0.6) * draws.field(shape, draws.uniform(30, 80)))

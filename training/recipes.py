@@ -1,4 +1,4 @@
-"""What can be trained: a model's shape with its objective."""
+"""Training recipes: a model's shape with its objective."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the package takes as an array: NumPy arrays and torch tensors, by the same functions."""
+"""Array types that the package takes: NumPy arrays and torch tensors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The grid of slices that a prior was trained on, and the way of a scan onto it and back."""
+"""The grid of slices that a prior was trained on, and resampling of a scan onto it and back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LARGEST_LOSS = 0.05
 
 @dataclass(frozen=True)
 class SliceGrid:
-    """Transversal slices of a fixed size: what a prior takes.
+    """Transversal slices of a fixed size, as a prior takes them.
 
     A slice tensor is `volume[:, :, k]` of a volume in RAS+ order, so its height H runs from left to right and its
     width W from posterior to anterior.
@@ -168,7 +168,7 @@ class SliceGrid:
 
 @dataclass(frozen=True, eq=False)
 class GridPlan:
-    """One scan's way onto a `SliceGrid` and back; made by `SliceGrid.plan`.
+    """Resampling of one scan onto a `SliceGrid` and back; made by `SliceGrid.plan`.
 
     Attributes
     ----------
@@ -305,7 +305,7 @@ _Box = tuple[slice, slice, slice]
 
 
 def box_of(mask: torch.Tensor) -> _Box:
-    """The smallest box that holds a mask `[X, Y, Z]`: what is outside need not be looked at."""
+    """The smallest box that holds a mask `[X, Y, Z]`."""
     occupied = to_numpy(mask, "mask")
     ends = []
     for others in ((1, 2), (0, 2), (0, 1)):
@@ -345,7 +345,7 @@ def as_volume(slices: torch.Tensor) -> torch.Tensor:
 
 def check_finite(tensor: torch.Tensor, name: str) -> None:
     """Raise ``ValueError`` if a value is NaN or infinite."""
-    if math.isfinite(float(tensor.sum())):  # then every value is; faster than asking each
+    if math.isfinite(float(tensor.sum())):  # then every value is finite; faster than a test of each
         return
     bad = tensor.numel() - int(tensor.isfinite().sum())
     if bad:

@@ -1,4 +1,4 @@
-"""Reading and writing brain images, with every reason for which one cannot be used said at the door."""
+"""Reading and writing of brain images; validates on load, and errors say why."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def save_image(
     header: Any = None,
     dtype: np.dtype[Any] | type[np.generic] | None = None,
 ) -> None:
-    """Write a volume as NIfTI: whole or not at all, and the same bytes every time.
+    """Write a volume as NIfTI, atomically and with the same bytes every time.
 
     Parameters
     ----------
@@ -185,7 +185,7 @@ def make_image(
     header: Any = None,
     dtype: np.dtype[Any] | type[np.generic] | None = None,
 ) -> nib.Nifti1Image:
-    """Make the image that `save_image` writes; arguments and errors are its own."""
+    """Make the image that `save_image` writes; arguments and errors as there."""
     affine = np.asarray(affine, dtype=np.float64)
     _check_affine(affine, "affine")
     voxels = _to_disk_dtype(to_numpy(data, "data"), dtype)
@@ -197,7 +197,7 @@ def _damaged(name: str, error: Exception) -> ValueError:
 
 
 def _check_gzip(path: Path) -> None:
-    """Read a compressed file to its checksum, which nibabel, stopping at the last voxel, never does."""
+    """Read a compressed file to its checksum; nibabel stops at the last voxel."""
     if path.suffix.lower() not in (".gz", ".mgz"):
         return
     try:

@@ -1,4 +1,4 @@
-"""The way from an image's storage order to right-anterior-superior axes, and back."""
+"""Reordering of images from storage order to right-anterior-superior axes, and back."""
 
 from __future__ import annotations
 

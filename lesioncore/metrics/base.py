@@ -1,4 +1,4 @@
-"""What the metrics share: their error, and labels that are checked before they are counted."""
+"""Types, error and checks of arguments that all metrics share."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def as_bool(array: Array, name: str) -> Bools:
 
 
 def shared_mask(mask: Array | None, **arrays: NumpyArray) -> Bools:
-    """Check that the arrays and the mask share a shape; the mask as bool, true everywhere where there is none."""
+    """Check that the arrays and the mask share a shape; return the mask as bool, all true when absent."""
     (first_name, first), *others = arrays.items()
     inside = np.broadcast_to(True, first.shape) if mask is None else as_bool(mask, "mask")
-    for name, other in [*others, ("mask", inside)]:
-        if other.shape != first.shape:
-            raise ValueError(f"{name}: got shape {other.shape}, expected that of {first_name}, {first.shape}")
+    for name, array in [*others, ("mask", inside)]:
+        if array.shape != first.shape:
+            raise ValueError(f"{name}: got shape {array.shape}, expected that of {first_name}, {first.shape}")
     return inside
 
 

@@ -84,10 +84,10 @@ def bootstrap_interval(
             for resample, (lesion, healthy) in zip(pooled, draw, strict=True):
                 resample.lesion, resample.healthy = lesion, healthy
             try:
-                found = [statistic(resample) for resample in pooled]
+                statistics = [statistic(resample) for resample in pooled]
             except UndefinedMetricError:
                 continue
-            values.append(found[0] if versus is None else found[0] - found[1])
+            values.append(statistics[0] if versus is None else statistics[0] - statistics[1])
     if n - len(values) > _MOST_UNDEFINED * n:
         raise UndefinedMetricError(
             f"the statistic is undefined on {n - len(values)} of {n} resamples of {number} people: too few of them "
@@ -139,10 +139,10 @@ def bootstrap_mean(
     _check(n, level)
     scores = _finite_or_nan(values, "values")
     if versus is not None:
-        others = _finite_or_nan(versus, "versus")
-        if others.size != scores.size:
-            raise ValueError(f"versus: got {others.size}, expected one for each of {scores.size} scans")
-        scores = scores - others
+        baseline = _finite_or_nan(versus, "versus")
+        if baseline.size != scores.size:
+            raise ValueError(f"versus: got {baseline.size}, expected one for each of {scores.size} scans")
+        scores = scores - baseline
     member, number = _numbers(people, scores.size)
     defined = ~np.isnan(scores)
     known, left = _numbers(member[defined].tolist(), int(defined.sum()))
@@ -185,7 +185,7 @@ def _check(n: int, level: float) -> None:
 
 
 def _draw(people: int, n: int, seed: int) -> Counts:
-    """How often each person is drawn, `[n, people]`."""
+    """Draw how often each person is in each resample, `[n, people]`."""
     return np.random.default_rng(seed).multinomial(people, np.full(people, 1 / people), size=n)
 
 

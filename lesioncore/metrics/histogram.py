@@ -1,4 +1,4 @@
-"""Scores of any number of subjects, counted by lesion and healthy: streaming, mergeable, and enough for every curve."""
+"""Mergeable histograms of lesion and healthy scores, and the curves of any number of subjects."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class ScoreHistogram:
         missing = int(np.count_nonzero(np.isnan(scores)))
         if missing:
             raise ValueError(f"score: got {missing} NaN of {scores.size} counted voxels, expected numbers")
-        # Compared with the very edges, which arithmetic would miss by a rounding: thresholds at them are exact.
+        # A search among the edges themselves, since arithmetic would round: thresholds at them are exact.
         index = np.minimum(np.searchsorted(self.edges, scores), self.bins)
         in_lesion = np.bincount(index[lesions], minlength=self.bins + 1)
         self.lesion += in_lesion

@@ -1,4 +1,4 @@
-"""How many lesions are found, and how many detections are lesions: connected components instead of voxels.
+"""Lesion-wise counts by connected components: lesions that are found, and detections that are lesions.
 
 A true lesion is found if the detection covers a share of at least `overlap` of its volume, and one voxel at least; a
 detected component is true if a share of at least `overlap` of its own volume lies in lesions, and one voxel at least.

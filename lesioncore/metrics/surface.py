@@ -1,4 +1,4 @@
-"""How far the surface of a detection lies from that of the lesions."""
+"""Hausdorff distance between the surfaces of a detection and of the lesions."""
 
 from __future__ import annotations
 

@@ -84,10 +84,10 @@ class HealthyMean(nn.Module):
         start = self.config.slices - 1 - top_of(stack) * step
         along = AxisResampler.overlap(len(stack.slices), start, step, self.config.slices, strict=True)
         known = along(torch.ones(self.config.slices, 1, 1, 1), 0)
-        found = []
+        images = []
         for image, elsewhere in zip((self.mean, self.deviation), self.overall, strict=True):
-            found.append(torch.where(known > 0, along(image.cpu(), 0) / known, elsewhere.cpu()))
-        return found[0], found[1]
+            images.append(torch.where(known > 0, along(image.cpu(), 0) / known, elsewhere.cpu()))
+        return images[0], images[1]
 
 
 register_model("healthy-mean", HealthyMean, HealthyMeanConfig)

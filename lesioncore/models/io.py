@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from lesioncore.calibration.record import Calibration
-from lesioncore.data.files import replace_atomically, replace_directory
+from lesioncore.data.files import replace_directory, write_json
 from lesioncore.data.grid import SliceGrid
 from lesioncore.models.plugins import load_plugin, plugin_priors
 from lesioncore.models.prior import Prior, PriorMetadata
@@ -31,8 +30,6 @@ EMBEDDED = Path(__file__).parent / "embedded"
 """Where the priors that come with the package lie."""
 
 MODEL, CONFIG, CALIBRATION, CARD = "model.safetensors", "config.json", "calibration.json", "README.md"
-
-_NUMBERS = re.compile(r'\[\n([^"\[\]{}]*)\]')
 
 
 def embedded_priors() -> list[str]:
@@ -209,9 +206,9 @@ def save_model(
     with replace_directory(target) as folder:
         weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
         save_file(weights, folder / MODEL)
-        _write_json(values, folder / CONFIG)
+        write_json(folder / CONFIG, values, indent=1, number_rows=True)
         if metadata.calibration is not None:
-            _write_json(metadata.calibration.to_dict(), folder / CALIBRATION)
+            write_json(folder / CALIBRATION, metadata.calibration.to_dict(), indent=1, number_rows=True)
         (folder / CARD).write_text(card)
     return target
 
@@ -258,8 +255,7 @@ def save_calibration(
     if directory is None:
         if source.parent == EMBEDDED:
             raise ValueError(f"directory: {source.name} is part of lesioncore and stays; name a folder for a copy")
-        with replace_atomically(source / CALIBRATION) as temporary:
-            _write_json(calibration.to_dict(), temporary)
+        write_json(source / CALIBRATION, calibration.to_dict(), indent=1, number_rows=True)
         return source
     target = Path(directory)
     if target.exists():
@@ -269,7 +265,7 @@ def save_calibration(
             shutil.copyfile(source / file, folder / file)
         with (folder / CARD).open("a") as card:
             card.write(_RECALIBRATED.format(subjects=calibration.subjects))
-        _write_json(calibration.to_dict(), folder / CALIBRATION)
+        write_json(folder / CALIBRATION, calibration.to_dict(), indent=1, number_rows=True)
     return target
 
 
@@ -289,10 +285,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ValueError(f"{path}: got {type(values).__name__}, expected an object")
     return values
-
-
-def _write_json(values: dict[str, Any], path: Path) -> None:
-    text = json.dumps(values, indent=1)
-    # A list of numbers is a line and not a column. A line break cannot be part of a JSON string.
-    text = _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text)
-    path.write_text(text + "\n")

@@ -1,4 +1,4 @@
-"""Bringing a scan to what a prior was trained on, one step per module."""
+"""Preprocessing of a scan for a prior, one step per module."""
 
 from lesioncore.preprocess.intensity import IntensityMap, IntensityScale
 from lesioncore.preprocess.mask import brain_mask

@@ -94,7 +94,7 @@ def correct_bias(
 def _coarse(
     values: Volume, usable: npt.NDArray[np.bool_], sizes: Array
 ) -> tuple[npt.NDArray[np.int64], Volume, Volume, npt.NDArray[np.int64]]:
-    """Where blocks of about 4 mm begin, the means of their usable voxels, the usable share, and voxels in a block."""
+    """First voxel of blocks of about 4 mm, means of their usable voxels, usable share, and voxels in a block."""
     places = [np.flatnonzero(usable.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
     box = tuple(slice(int(place[0]), int(place[-1]) + 1) for place in places)
     factor = np.maximum(1, np.rint(_VOXEL_SIZE / sizes)).astype(np.int64)

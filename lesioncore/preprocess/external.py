@@ -44,7 +44,7 @@ class Tool:
 
     def command(self) -> str | None:
         """Whole path of the program, which is run in another folder; None where it is not installed."""
-        return next((str(Path(found).absolute()) for name in self.commands if (found := shutil.which(name))), None)
+        return next((str(Path(path).absolute()) for name in self.commands if (path := shutil.which(name))), None)
 
 
 TOOLS = {

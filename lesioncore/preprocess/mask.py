@@ -86,7 +86,7 @@ def _box_edges(shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
 
 
 def flood(seeds: NumpyArray, passable: NumpyArray) -> npt.NDArray[np.bool_]:
-    """Everything that `seeds` reach through `passable`: sweeps along the axes in turn, until none changes anything."""
+    """Voxels that `seeds` reach through `passable`: sweeps along the axes in turn, until none changes anything."""
     reached = torch.from_numpy(seeds).clone()
     allowed = [torch.from_numpy(passable)]
     allowed += [_turned(allowed[0]), _turned(_turned(allowed[0]))]
@@ -106,5 +106,5 @@ def flood(seeds: NumpyArray, passable: NumpyArray) -> npt.NDArray[np.bool_]:
 
 
 def _turned(volume: torch.Tensor) -> torch.Tensor:
-    """The next axis first, in memory as well: sweeps along the last one would touch every cache line at each step."""
+    """Bring the next axis first, in memory too: sweeps along the last would touch every cache line at each step."""
     return volume.permute(1, 2, 0).contiguous()

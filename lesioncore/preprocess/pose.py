@@ -1,4 +1,4 @@
-"""A brain at 2 mm, and a search of all poses for those in which it resembles the template."""
+"""A brain at 2 mm, and a search for the poses in which it resembles the template."""
 
 from __future__ import annotations
 
@@ -131,15 +131,15 @@ def likely_poses(moving: CoarseBrain, fixed: CoarseBrain, count: int) -> list[Ma
     sigmas = [4.0 / size for size in sizes]
     own = blur(torch.from_numpy(moving.shaded())[None], sigmas)
     to_voxels = np.linalg.inv(moving.affine)
-    found = []
+    scored = []
     for rotation in [np.eye(3), *_rotations(_POSES)]:
         matrix = np.eye(4)
         matrix[:3, :3] = scale * rotation
         matrix[:3, 3] = own_centre - scale * rotation @ centre
         seen = levels(sample(own, apply(to_voxels @ matrix, target))[0])
-        found.append((mutual_information(expected, seen)[0], matrix))
-    poses = [found[0][1]]
-    for _, matrix in sorted(found[1:], key=lambda pose: -pose[0]):
+        scored.append((mutual_information(expected, seen)[0], matrix))
+    poses = [scored[0][1]]
+    for _, matrix in sorted(scored[1:], key=lambda pose: -pose[0]):
         # The best pose of all is refined even near the header's.
         if len(poses) == 1 or all(turn_between(matrix, other) > _APART for other in poses):
             poses.append(matrix)
@@ -157,8 +157,8 @@ def turn_between(first: Matrix, second: Matrix) -> float:
 def mutual_information(first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]) -> tuple[float, float]:
     """Mutual information (nats) of two arrays of levels, and the entropy of the first."""
     joint = np.bincount(first * _BINS + second, minlength=_BINS**2).reshape(_BINS, _BINS) / max(1, len(first))
-    one, other = joint.sum(axis=1), joint.sum(axis=0)
-    entropies = [-float((p[p > 0] * np.log(p[p > 0])).sum()) for p in (one, other, joint)]
+    marginals = joint.sum(axis=1), joint.sum(axis=0)
+    entropies = [-float((p[p > 0] * np.log(p[p > 0])).sum()) for p in (*marginals, joint)]
     return entropies[0] + entropies[1] - entropies[2], entropies[0]
 
 
@@ -169,7 +169,7 @@ def apply(matrix: Matrix, points: npt.NDArray[np.float64]) -> npt.NDArray[np.flo
 
 
 def every_voxel(shape: tuple[int, ...], stride: int) -> npt.NDArray[np.float64]:
-    """Indices of every so many voxels of a shape. ``[..., 3]``"""
+    """Indices of every `stride`-th voxel along each axis. ``[..., 3]``"""
     axes = np.meshgrid(*(np.arange(0.0, length, stride) for length in shape), indexing="ij")
     return np.stack(axes, axis=-1)
 

@@ -1,4 +1,4 @@
-"""Histograms of a scan's intensities in the template's tissue regions: all that its standardisation looks at."""
+"""Histograms of a scan's intensities in the template's tissue regions, for its standardisation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BINS = 160
 
 @dataclass(frozen=True, eq=False)
 class RegionHistograms:
-    """All that is looked at of a scan: how the intensities of each parcel are distributed over common bins."""
+    """Histograms of a scan's intensities in each parcel and in the whole brain, over common bins."""
 
     centres: Floats  # [B], intensities
     brain: Floats  # [B], of the whole brain

@@ -1,4 +1,4 @@
-"""The ICBM152 2009a template at 2 mm: what a brain is registered to."""
+"""The ICBM152 2009a template at 2 mm, to which brains are registered."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def brain_template() -> BrainTemplate:
 
 
 def template_depth(shape: tuple[int, ...], voxel_to_template: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
-    """Where the voxels of a registered scan lie relative to the template's brain.
+    """Depth of a registered scan's voxels in the template's brain, by three levels.
 
     Healthy brains are nowhere 12 mm larger than the template's after an affine registration, and what lies 4 mm within
     it is theirs but for .3 % (at most .9 %) of their volume.
@@ -99,7 +99,7 @@ def template_depth(shape: tuple[int, ...], voxel_to_template: npt.NDArray[np.flo
 
 @lru_cache(maxsize=1)
 def _levels() -> npt.NDArray[np.uint8]:
-    """What :func:`template_depth` gives, on the template's grid with `_PAD` voxels around it."""
+    """Levels of :func:`template_depth` on the template's grid with `_PAD` voxels around it."""
     from lesioncore.preprocess.extraction import dilate
 
     brain = torch.from_numpy(np.pad(brain_template().brain, _PAD))

@@ -1,17 +1,19 @@
-"""Options of scoring, together: how a residual becomes a detection map."""
+"""Options by which a residual becomes a detection map."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from lesioncore.scoring.asymmetry import check_asymmetry
+
+Sign = Literal[1, -1, 0]
 
 
 @dataclass(frozen=True)
 class Scoring:
-    """How a residual becomes a detection map (:func:`lesioncore.scoring.deviation.deviation`).
+    """Options by which a residual becomes a detection map (:func:`lesioncore.scoring.deviation.deviation`).
 
     Parameters
     ----------
@@ -44,13 +46,13 @@ class Scoring:
     spread_map: bool = False
     asymmetry: float = 0.0
     edge_preserving: bool = False
-    sign: Literal[1, -1, 0] = 0
+    sign: Sign = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.smoothing < math.inf:
             raise ValueError(f"smoothing: got {self.smoothing}, expected a standard deviation of at least 0 mm")
         check_asymmetry(self.asymmetry)
-        if self.sign not in (1, -1, 0):
+        if self.sign not in get_args(Sign):
             raise ValueError(f"sign: got {self.sign!r}, expected 1 (bright lesions), -1 (dark lesions) or 0 (either)")
 
     @property
