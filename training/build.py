@@ -105,7 +105,7 @@ def _add(
 
 
 def _header(grid: SliceGrid, intensity: Scale, steps: tuple[Step, ...]) -> dict[str, Any]:
-    """What all slices of a store have in common, as JSON types."""
+    """Facts that all slices of a store share, as JSON types."""
     package = Path(lesioncore.__file__).parent
     code = [package / part for part in PREPARING]
     return {

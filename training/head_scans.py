@@ -195,7 +195,7 @@ def _lesioned(image: Tensor, where: Tensor, head: Head, draws: Draws) -> Tensor:
 
 
 def _kept(head: Head, draws: Draws) -> Tensor:
-    """What stripping or defacing leaves of the head, 0 or 1."""
+    """Part of the head that stripping or defacing leaves, 0 or 1."""
     kept = torch.ones(head.t1.shape)
     away = head.distance.float()
     if draws.chance(0.3):
@@ -271,7 +271,7 @@ def _acquired(image: Tensor, draws: Draws) -> Tensor:
 
 
 def _field_of_view(brain: Tensor, draws: Draws) -> Tensor:
-    """What lies in the field of view, bool ``[1, X, Y, Z]``: all, or cut through the head at either or both ends."""
+    """Voxels in the field of view, bool ``[1, X, Y, Z]``: all, or cut through the head at either or both ends."""
     seen = torch.ones_like(brain, dtype=torch.bool)
     if draws.chance(0.3):
         axis = draws.integer(0, 3) if draws.chance(0.5) else 2

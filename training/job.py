@@ -22,7 +22,7 @@ MODEL, CONFIG = "model", "config.json"
 
 @dataclass(frozen=True)
 class Job:
-    """What to train, on what, and where it goes.
+    """Options of a training run: model, data and output.
 
     Parameters
     ----------

@@ -44,7 +44,7 @@ _NEW_SCANNERS = 1000  # numbers of scanners that no training scan has
 RESTORE = RestoreConfig(
     EMSolver(steps=8, outlier=3.0), tv_weight=0.5, smoothing=4.0, asymmetry=0.5, edge_preserving=True
 )
-"""How the priors restore. The search for the weight would go beyond 1, where the residual of healthy people is 0 nearly
+"""Options of restoration. The search for the weight would go beyond 1, where the residual of healthy people is 0 nearly
 everywhere: its spread, the score's unit, is no measure of a scan then (1 % of healthy voxels exceed 14 to 20 of it).
 The search for the smoothing finds 4 mm for T2w, and for T1w what is within .001 of its best AUC. On real heads the
 deviation at a place is predicted by that of its mirror image with a coefficient of .8 to 1.4, on these simulated
@@ -158,7 +158,7 @@ def calibration_people(options: Build, contrast: Contrast) -> list[Subject]:
     if contrast != "T1w":
         return held_out
     learning = rendered_subjects(options.folder, contrast, 1, _registrations(options))
-    own = [FileSubject(f"{other.person}_T1w", other.person, contrast, other.scan) for other in learning[3::6]]
+    own = [FileSubject(f"{subject.person}_T1w", subject.person, contrast, subject.scan) for subject in learning[3::6]]
     return own + held_out
 
 

@@ -13,7 +13,7 @@ NIFTI = re.compile(r"\.nii(\.gz)?$")
 SAVED = re.compile(
     r"_(desc-(restored|residual|score|figure)_(?P<contrast>[^_]+)|desc-brain_mask|label-L_(probseg|desc-fpr\d\d_mask))$"
 )
-"""What :meth:`lesioncore.Restoration.save` adds to a scan's name, without the ending."""
+"""Parts that :meth:`lesioncore.Restoration.save` adds to a scan's name, without the ending."""
 
 _LABELS = re.compile(r"(^|_)(mask|[ad]?seg|probseg|roi|labels?)$")
 _CONTRAST = re.compile(

@@ -189,7 +189,7 @@ def adjoint_of_enlarged(
     if signs is not None and signs.dtype != torch.uint8:
         gradient, signs = through_activation(gradient, signs, negative_slope), None
     behind = out_signs if out_signs is not None and out_signs.dtype != torch.uint8 else None
-    if _has_native(gradient):  # PyTorch's sums in an order that changes from run to run
+    if _has_native(gradient):  # PyTorch's adds up in an order that changes from run to run
         bits = None if behind is not None else out_signs
         result = maps.enlarge_adjoint(gradient, size, signs=signs, out_signs=bits, negative_slope=negative_slope)
     else:

@@ -27,7 +27,7 @@ FORMAT = 1
 """Version of the directory's layout."""
 
 EMBEDDED = Path(__file__).parent / "embedded"
-"""Where the priors that come with the package lie."""
+"""Folder of the priors that come with the package."""
 
 MODEL, CONFIG, CALIBRATION, CARD = "model.safetensors", "config.json", "calibration.json", "README.md"
 

@@ -138,7 +138,7 @@ class FusedUpBlock(Fused):
     def differentiate(self, gradient: Tensor, signs: tuple[Tensor, ...], shape: torch.Size) -> Tensor:
         inner_signs, out_signs, slope, size = *signs, self.up.negative_slope, (shape[2], shape[3])
         behind: Tensor | None = out_signs
-        if out_signs.dtype != torch.uint8:  # both calls below take bits, but no values, of the activation
+        if out_signs.dtype != torch.uint8:  # once for both calls below; bits they take themselves
             gradient, behind = through_activation(gradient, out_signs, slope), None
         inner = self.up.input_gradient(gradient, gradient.shape, signs=behind)
         inner = adjoint_of_enlarged(inner, size, slope, out_signs=inner_signs)

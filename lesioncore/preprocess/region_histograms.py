@@ -16,7 +16,7 @@ Floats = npt.NDArray[np.float64]
 
 # Fluid counts half: affine registration leaves tissue in its places, and young people have little of it.
 TISSUE_WEIGHTS = np.array([0.2, 0.4, 0.4])
-"""How much fluid, grey and white matter count."""
+"""Weights of fluid, grey and white matter."""
 
 _FEWEST_VOXELS = 1000
 _BINS = 160

@@ -203,7 +203,7 @@ class TissueScale:
 
     @property
     def _modes(self) -> Floats:
-        """Where a tissue is densest, weighted by its share of what lies there: regions of fluid hold tissue as well."""
+        """Z-score where each tissue is densest, weighted by its share there: regions of fluid hold tissue as well."""
         table = self._table
         return self._points[(np.square(table) / np.maximum(table.sum(axis=0), 1e-9)).argmax(axis=1)]
 

@@ -185,7 +185,7 @@ class TestInterpolation:
         assert np.mean(errors) == pytest.approx(0, abs=0.01)
 
     def test_a_finer_scan_is_averaged_over_the_pixels(self):
-        """As a scanner of the grid's resolution does it; a smoother image would not look like one of its scans."""
+        """A mean, as a scanner of the grid's resolution takes it; a smoother image would look unlike its scans."""
         volume = noise((48, 40, 12))
         plan = SliceGrid(2.0, (24, 20)).plan((48, 40, 12), (1.0, 1.0, 2.0), torch.ones(48, 40, 12, dtype=torch.bool))
         blocks = volume.view(24, 2, 20, 2, 12).mean(dim=(1, 3)).permute(2, 0, 1)

@@ -1,4 +1,4 @@
-"""Images come in checked and oriented, and go out whole, on their own geometry."""
+"""Reading, checks, orientation and writing of images."""
 
 import gzip
 import itertools

@@ -1,4 +1,4 @@
-"""What a histogram says of every threshold agrees with scikit-learn where bins hold one value each."""
+"""Curves of a histogram over every threshold agree with scikit-learn where bins hold one value each."""
 
 import numpy as np
 import pytest

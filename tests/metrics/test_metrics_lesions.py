@@ -1,4 +1,4 @@
-"""Lesion by lesion and surface by surface: against flood fill and all pairs of voxels on small volumes."""
+"""Lesion-wise counts and surface distances against flood fill and all pairs of voxels on small volumes."""
 
 import itertools
 import sys

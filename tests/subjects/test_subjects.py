@@ -1,4 +1,4 @@
-"""What a user names as training data: folders, files, tables and phantoms, and what goes wrong with them."""
+"""Subjects from folders, files, tables and phantoms, and the errors of bad ones."""
 
 from __future__ import annotations
 
