@@ -72,7 +72,7 @@ def load_prior(name: str | os.PathLike[str]) -> Prior:
         if name in plugin_priors():
             return load_plugin(str(name))
         raise FileNotFoundError(
-            f"name: no prior {os.fspath(name)!r}; expected one of {sorted(available_priors())} or a directory with"
+            f"name: got {os.fspath(name)!r}, expected a prior: one of {sorted(available_priors())} or a directory with"
             f" {CONFIG} and {MODEL}"
         )
     model = load_model(name)
@@ -107,7 +107,7 @@ def load_model(name: str | os.PathLike[str]) -> nn.Module:
     directory = _directory(name)
     if directory is None:
         raise FileNotFoundError(
-            f"name: no model {os.fspath(name)!r}; expected a directory with {CONFIG} and {MODEL}, or one of"
+            f"name: got {os.fspath(name)!r}, expected a model: a directory with {CONFIG} and {MODEL}, or one of"
             f" {embedded_priors()}"
         )
     values = _read_json(directory / CONFIG)
@@ -251,7 +251,7 @@ def save_calibration(
     """
     source = _directory(name)
     if source is None or not (source / CONFIG).is_file():
-        raise FileNotFoundError(f"name: no model {os.fspath(name)!r}; expected its name or directory")
+        raise FileNotFoundError(f"name: got {os.fspath(name)!r}, expected the name or directory of a model")
     if directory is None:
         if source.parent == EMBEDDED:
             raise ValueError(f"directory: {source.name} is part of lesioncore and stays; name a folder for a copy")

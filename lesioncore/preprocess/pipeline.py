@@ -191,7 +191,7 @@ def _register(
     if limit is not None:
         depth = template_depth(brain.shape, registration.matrix @ affine)
         near = brain & (depth > 0)
-        if np.count_nonzero(near) < (1 - _LEAK) * np.count_nonzero(brain):  # the rest distorted the registration
+        if np.count_nonzero(near) < (1 - _LEAK) * np.count_nonzero(brain):  # what lies beyond distorted it
             registration = register(values, affine, near)
             depth = template_depth(brain.shape, registration.matrix @ affine)
         deep = (depth == 2) & limit & ~brain

@@ -176,9 +176,9 @@ def test_failed_overwrite_keeps_the_old_model(saved, monkeypatch):
 
 
 def test_unknown_name_lists_what_there_is():
-    with pytest.raises(FileNotFoundError, match=r"no prior 'phantom-t9'.*'phantom-t1', 'phantom-t2'"):
+    with pytest.raises(FileNotFoundError, match=r"got 'phantom-t9', expected a prior: .*'phantom-t1', 'phantom-t2'"):
         lc.load_prior("phantom-t9")
-    with pytest.raises(FileNotFoundError, match="no model 'phantom-t9'"):
+    with pytest.raises(FileNotFoundError, match="got 'phantom-t9', expected a model"):
         lc.load_model("phantom-t9")
 
 
