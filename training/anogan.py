@@ -83,7 +83,7 @@ class AnoGANLearner(Learner):
 
     def _encoder_step(self, encoder: nn.Module, real: Tensor, context: UpdateContext) -> dict[str, Tensor]:
         model = self.model
-        # As in detection; and latents of real slices stay out of the generator's running statistics.
+        # Evaluation mode as in detection: latents of real slices stay out of the generator's running statistics.
         model.generator.eval()
         generated = model.generator(encoder(real))
         model.generator.train()

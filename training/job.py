@@ -111,7 +111,7 @@ def check_output(job: Job) -> None:
             f"output: {job.output} holds an unfinished run; give --resume to go on with it, or choose another folder"
         )
     record = job.output / CONFIG
-    # The cache is there before anything else is.
+    # The cache is written before anything else.
     if job.output.exists() and not record.exists() and {path.name for path in job.output.iterdir()} - {"cache"}:
         raise FileExistsError(f"output: {job.output} holds other files; choose a new folder for the run")
     if job.resume and (job.output / CHECKPOINT).exists() and record.exists():

@@ -288,7 +288,7 @@ class GridPlan:
         mask = as_volume(slice_mask)
         box = box_of(mask)
         reached, axes = _reached_from(box, self._from_grid)
-        # The axis that is fastest in memory first, while there is least to gather.
+        # Start with the axis that is fastest in memory, while there is least to gather.
         values = _resample(as_volume(slices)[box].where(mask[box], 0), axes, order=(2, 1, 0))
         weight = _resample(mask[box].to(slices.dtype), axes, order=(2, 1, 0))
         result = slices.new_zeros(self.volume_shape)

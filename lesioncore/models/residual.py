@@ -23,7 +23,7 @@ def inference_copy(model: ModuleT) -> ModuleT:
     passes give the gradient of the input alone. They can be differentiated once.
     """
     metadata = getattr(model, "metadata", None)
-    # Shared and then let go: another thread may be using it, which would change it under a copy.
+    # The metadata is shared, then dropped: another thread may use it, which would change it during a copy.
     copy = deepcopy(model, {id(metadata): metadata})
     if metadata is not None:
         copy.metadata = None  # type: ignore[assignment]

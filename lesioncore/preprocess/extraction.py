@@ -25,7 +25,7 @@ from lesioncore.preprocess.mask import flood
 
 VOXEL_SIZE = 2.0
 """Size (mm) of the network's voxels."""
-_SIGNAL = 0.15  # of what `normalize` makes 1
+_SIGNAL = 0.15  # share of the intensity that `normalize` brings to 1
 _LARGEST, _MARGIN = 96, 6  # voxels: of a box that holds any brain; around the brain that the network is to see
 _RIM = 12.0  # mm, the widest rim of CSF
 _SHELL = (8.0, 20.0)  # mm from the brain, where a head has skull, fat and muscle

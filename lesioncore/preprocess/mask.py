@@ -91,7 +91,7 @@ def flood(seeds: NumpyArray, passable: NumpyArray) -> npt.NDArray[np.bool_]:
     allowed = [torch.from_numpy(passable)]
     allowed += [_turned(allowed[0]), _turned(_turned(allowed[0]))]
     count, turn, settled = -1, 0, 0
-    while settled < 3:  # axes in a row; the one that has just been swept is one
+    while settled < 3:  # axes in a row without a change, counting the one just swept
         front, way = reached.numpy(), allowed[turn].numpy()
         for step in range(1, len(front)):
             front[step] |= front[step - 1] & way[step]

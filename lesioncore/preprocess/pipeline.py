@@ -224,7 +224,7 @@ def _extract(
         extracted = extract_brain(stripped, affine, device=device)
         kind, share, stripped_to = "mask", 0.0, mask
     brain = extracted.core if stripped_to is None else core_within(stripped_to, affine, extracted)
-    limit = values > values.min() if stripped_to is None else stripped_to  # what was cut or turned away is no brain
+    limit = values > values.min() if stripped_to is None else stripped_to  # what was cut off or padded is no brain
     figures = {
         "input": kind,
         "signal_around": round(share, 3),

@@ -17,7 +17,7 @@ VOXEL_SIZE = 2.0
 """Voxel size of the packaged maps, mm."""
 
 _MARGIN = 4  # voxels around the brain
-_BEYOND, _WITHIN = 12.0, 4.0  # mm: farthest from the template's brain that a brain is; as deep in it all is brain
+_BEYOND, _WITHIN = 12.0, 4.0  # mm: no brain lies farther beyond the template's; so deep in it, all is brain
 _PAD = round(_BEYOND / VOXEL_SIZE) + 1  # voxels around the stored maps that such a brain may reach into
 # Steps of the stored bytes: with every one of 256 levels the files are twice as large, and noise is all that they add.
 _STEPS = {"T1w": 4, "brain_mask": 1, "grey_probseg": 8, "white_probseg": 8}

@@ -15,7 +15,7 @@ TISSUES = ("fluid", "grey matter", "white matter")
 _BOX = 40.0  # mm, of a parcel; one is centred on the template's origin
 _FEWEST_VOXELS = 60  # of a parcel
 _FLUID, _GREY, _WHITE = 0.7, 0.7, 0.9  # least probability
-_DEEP = 10.0  # mm below the surface, of fluid: no brain mask is so tight that it is without
+_DEEP = 10.0  # mm below the surface, of fluid: even the tightest brain masks hold it
 
 
 @lru_cache(maxsize=1)

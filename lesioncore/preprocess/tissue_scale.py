@@ -18,7 +18,7 @@ _STEP = 0.05  # z-scores between the densities' support points
 _REACH = 6.0  # z-scores that the densities extend over, either way
 _SMOOTHING = 0.1  # z-scores, of the densities
 _ROUNDS = 5  # in which the reference people are brought to each other
-# What is no healthy tissue: its share of the voxels, and its density per z-score, alike for all intensities.
+# Outliers, which are no healthy tissue: their share of the voxels, and their density per z-score at any intensity.
 _OUTLIERS, _OUTLIER_DENSITY = 0.3, 0.1
 # A parcel whose mean log-likelihood falls below the floor is given up, however badly it fits: a tumour fills parcels.
 _FLOOR, _SHARPNESS = math.log(0.12), 8.0
