@@ -1,4 +1,4 @@
-"""Intensity standardisations that `bench/intensity.py` compares.
+"""Intensity standardisations that `bench/quality/intensity_standardization.py` compares.
 
 Each takes reference people and returns a function that makes a map of one person's scan. A person has `values`, `brain`
 and `regions` on the template's grid.

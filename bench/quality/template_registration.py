@@ -1,6 +1,6 @@
-"""Registration to the template, measured on real heads.
+"""Accuracy and refusals of the registration to the template, on real heads.
 
-    python bench/registration.py DATA [--people 24]
+    python bench/quality/template_registration.py DATA [--people 24]
 
 DATA is a folder with ``ixi/`` (T1w heads with brain masks in ``derivatives/muse``) and ``openms/`` (stripped T1w, T2w
 and FLAIR of the same people), both in BIDS. Writes ``registration.json``: figures, nothing of a scan.
@@ -14,7 +14,7 @@ of brains and brains of noise, whose figures must lie outside the limits.
 
 from __future__ import annotations
 
-import argparse
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,8 +22,13 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from _bench import RESULTS, environment, write_json
 from scipy.ndimage import affine_transform, binary_dilation, binary_erosion, binary_fill_holes, gaussian_filter
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for bench/common
+from common.machine import environment
+from common.options import parser
+from common.poses import turned
+from common.results import write_json
 
 from lesioncore.preprocess import registration
 from lesioncore.preprocess.pose import CoarseBrain, apply, coarse_template
@@ -39,18 +44,6 @@ def displacement(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
     points = apply(template.affine, np.argwhere(template.brain)[::37].astype(np.float64))
     distance = np.linalg.norm(apply(second @ np.linalg.inv(first), points) - points, axis=1)
     return float(distance.mean()), float(distance.max())
-
-
-def turned(rng: np.random.Generator, degrees: float, shift: float = 30.0) -> np.ndarray:
-    """A rotation about any axis through a brain's middle, and a shift of a length in any direction."""
-    axis, way = (part / np.linalg.norm(part) for part in rng.normal(size=(2, 3)))
-    x, y, z = axis
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    angle = np.deg2rad(degrees)
-    matrix = np.eye(4)
-    matrix[:3, :3] = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
-    matrix[:3, 3] = shift * way
-    return matrix
 
 
 def resampled(case: Case, sizes: np.ndarray, world: np.ndarray) -> Case:
@@ -127,11 +120,11 @@ def wrong(case: Case, right: Registration, rng: np.random.Generator) -> Iterator
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--people", type=int, default=24)
-    parser.add_argument("--wrong", type=int, default=6, help="people whose wrong registrations are made")
-    arguments = parser.parse_args()
+    arguments = parser(__doc__, writes="registration.json")
+    arguments.add_argument("data", type=Path)
+    arguments.add_argument("--people", type=int, default=24)
+    arguments.add_argument("--wrong", type=int, default=6, help="people whose wrong registrations are made")
+    options = arguments.parse_args()
     rng = np.random.default_rng(0)
     rows: list[dict[str, Any]] = []
 
@@ -151,14 +144,14 @@ def main() -> None:
         rows.append(row)
         print(row, flush=True)
 
-    for folder in sorted((data := arguments.data).glob("openms/sub-*")):
+    for folder in sorted(options.data.glob("openms/sub-*")):
         found = {}
         for path in sorted(folder.glob("anat/*.nii.gz")):
             contrast = path.name.split("_")[-1].removesuffix(".nii.gz")
             found[contrast] = register(*read(path), check=False)
         for contrast, one in found.items():
             note("contrasts", f"{folder.name} {contrast}", one, found["T1w"].matrix)
-    for number, (name, case) in enumerate(heads(data, arguments.people)):
+    for number, (name, case) in enumerate(heads(options.data, options.people)):
         started = time.process_time()
         right = register(*case, check=False)
         note("heads", name, right, seconds=round(time.process_time() - started, 2))
@@ -179,10 +172,10 @@ def main() -> None:
         else:
             for change, mask in (("tighter", binary_erosion(brain)), ("looser", binary_dilation(brain))):
                 note("masks", f"{name} {change}", register(values, affine, mask, check=False), right.matrix)
-        if number < arguments.wrong:
+        if number < options.wrong:
             for kind, one in wrong(case, right, rng):
                 note("wrong", f"{name} {kind}", one)
-    write_json(RESULTS / "registration.json", {"environment": environment("cpu"), "rows": rows})
+    write_json(options.out / "registration.json", {"environment": environment("cpu"), "rows": rows})
 
 
 if __name__ == "__main__":

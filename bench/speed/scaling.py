@@ -1,6 +1,6 @@
 """Time and peak memory of a restoration against slices, resolution, width of the network and number of volumes.
 
-    python bench/scaling.py [--device cuda] [--threads N] [--quick]
+    python bench/speed/scaling.py [--device cuda] [--threads N] [--quick]
 
 The paper's network with random weights and the default solver, each point in a process of its own, all of an axis
 in turn, median of three rounds. Writes ``scaling_<device>.json`` with the fitted exponent of each axis, and
@@ -20,8 +20,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from _bench import RESULTS, environment, write_json
-from restore_speed import WEIGHT, peak_gb
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for bench/common
+from common.options import parser, started
+from common.paper_network import TV_WEIGHT
+from common.results import write_json
+from common.timing import peak_gb
 
 import lesioncore as lc
 
@@ -54,7 +58,7 @@ def measure(point: Point, device: str) -> dict[str, Any]:
     shape = (point.slices, 1, point.pixels, point.pixels)
     scans = [torch.randn(shape) for _ in range(point.volumes)]
     masks = [torch.ones(shape, dtype=torch.bool) for _ in scans]
-    config = lc.RestoreConfig(tv_weight=WEIGHT, normalized=True)
+    config = lc.RestoreConfig(tv_weight=TV_WEIGHT, normalized=True)
     for _ in range(2):
         start = time.perf_counter()
         lc.restore(scans, prior, mask=masks, config=config, device=device)
@@ -95,20 +99,21 @@ def plot(axes: dict[str, Any], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of torch on the CPU")
-    parser.add_argument("--quick", action="store_true", help="few slices, one call each")
-    parser.add_argument("--point", help=argparse.SUPPRESS)
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for scaling_DEVICE.json and .png")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    arguments = parser(
+        __doc__,
+        writes="scaling_DEVICE.json and .png",
+        device="cpu",
+        threads=torch.get_num_threads(),
+        quick="few slices, one call each",
+    )
+    arguments.add_argument("--point", help=argparse.SUPPRESS)
+    options = arguments.parse_args()
     if options.point:
+        torch.set_num_threads(options.threads)
         point = Point(**json.loads(options.point))
         print(json.dumps(measure(point, options.device)))
         return
-    facts = environment(options.device)
-    print(", ".join(f"{name} {value}" for name, value in facts.items()))
+    facts = started(options)
     axes = {}
     for axis, points in AXES.items():
         if options.quick:
@@ -121,10 +126,9 @@ def main() -> None:
             print(f"{axis}: {rows[-1]}", flush=True)
         axes[axis] = {"rows": rows, **fit(axis, rows)}
         print(f"{axis}: exponent {axes[axis]['exponent']}, off the line {axes[axis]['off_the_line']}", flush=True)
-    name = f"scaling_{torch.device(options.device).type}{'_quick' * options.quick}"
+    name = f"scaling_{options.device}{'_quick' * options.quick}"
     write_json(options.out / f"{name}.json", {"environment": facts, "axes": axes})
     plot(axes, options.out / f"{name}.png")
-    print(f"written to {options.out / name}.json")
 
 
 if __name__ == "__main__":

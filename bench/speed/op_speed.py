@@ -1,134 +1,50 @@
-"""Each native operator: its error against the float64 reference, its time against eager torch and torch.compile.
+"""Time and error of the native TV operators, against eager PyTorch and torch.compile.
 
-    python bench/op_speed.py [--device cuda] [--threads N] [--quick]
+    python bench/speed/op_speed.py [--device cuda] [--threads N] [--quick]
 
-Opponents compute the same in float32: `eager`, differences written out by hand, in the faster of two ways; `autograd`,
-the gradient by torch's autograd of TV; `compiled`, torch.compile of either, the faster. All run interleaved. The
-table's bound is the bytes an operator must move (the step also: five float32 streams) at the copy bandwidth (its better
-quartile) of the same run.
+The error is against the float64 reference. Opponents compute the same in float32: `eager`, differences written out by
+hand, in the faster of two ways; `autograd`, the gradient by torch's autograd of TV; `compiled`, torch.compile of
+either, the faster. All run interleaved. The table's bound is the bytes an operator must move (the step also: five
+float32 streams) at the copy bandwidth (its better quartile) of the same run.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
+import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from _bench import RESULTS, Timing, copies, environment, repeated, time_interleaved, write_json
 from torch import Tensor
-from torch.nn.functional import pad
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for bench/common
+from common.options import parser, started
+from common.results import write_json
+from common.timing import Timing, copies, repeated, time_interleaved
+from common.torch_tv import (
+    CLIP,
+    EPS,
+    ITERATIONS,
+    PADDED,
+    SLICED,
+    autograd_gradient,
+    autograd_step,
+    prox_iteration,
+    torch_gradient,
+    torch_prox,
+    torch_step,
+    torch_value,
+)
 
 from lesioncore.ops import reference, tv
 
 SHAPES = [(150, 1, 200, 200), (52, 1, 100, 100)]
-EPS, CLIP, ITERATIONS = 1e-3, 50.0, 30
 ERROR_SLICES = 8
-Pair = tuple[Tensor, Tensor]
 BYTES = {"tv_gradient": 12, "tv_value": 8, "restore_step_": 17}  # per pixel, float32
-
-
-# ---- Opponents: 2-D TV per slice, by hand ---------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Form:
-    """K and K^T written in torch; which way is faster depends on who runs it."""
-
-    differences: Callable[[Tensor], tuple[Tensor, Tensor]]
-    adjoint: Callable[[Tensor, Tensor], Tensor]
-
-
-def sliced_differences(z: Tensor) -> tuple[Tensor, Tensor]:
-    dx, dy = torch.zeros_like(z), torch.zeros_like(z)
-    dx[..., :-1] = z[..., 1:] - z[..., :-1]
-    dy[..., :-1, :] = z[..., 1:, :] - z[..., :-1, :]
-    return dx, dy
-
-
-def sliced_adjoint(fx: Tensor, fy: Tensor) -> Tensor:
-    result = -fx - fy
-    result[..., 1:] += fx[..., :-1]
-    result[..., 1:, :] += fy[..., :-1, :]
-    return result
-
-
-def padded_differences(z: Tensor) -> tuple[Tensor, Tensor]:
-    return pad(z[..., 1:] - z[..., :-1], (0, 1)), pad(z[..., 1:, :] - z[..., :-1, :], (0, 0, 0, 1))
-
-
-def padded_adjoint(fx: Tensor, fy: Tensor) -> Tensor:
-    return pad(fx[..., :-1], (1, 0)) - fx + pad(fy[..., :-1, :], (0, 0, 1, 0)) - fy
-
-
-SLICED, PADDED = Form(sliced_differences, sliced_adjoint), Form(padded_differences, padded_adjoint)
-
-
-def torch_gradient(x: Tensor, y: Tensor, isotropic: bool, form: Form) -> Tensor:
-    dx, dy = form.differences(x - y)
-    if isotropic:
-        inverse = torch.rsqrt(dx * dx + dy * dy + EPS**2)
-        return form.adjoint(dx * inverse, dy * inverse)
-    return form.adjoint(dx.sign(), dy.sign())
-
-
-def torch_value(x: Tensor, y: Tensor, isotropic: bool, form: Form) -> Tensor:
-    dx, dy = form.differences(x - y)
-    terms = torch.sqrt(dx * dx + dy * dy + EPS**2) if isotropic else dx.abs() + dy.abs()
-    return terms.sum(dim=(1, 2, 3), dtype=torch.float64).float()
-
-
-def autograd_gradient(x: Tensor, y: Tensor, isotropic: bool) -> Tensor:
-    x = x.detach().requires_grad_()
-    dx, dy = padded_differences(x - y)
-    terms = torch.sqrt(dx * dx + dy * dy + EPS**2) if isotropic else dx.abs() + dy.abs()
-    return torch.autograd.grad(terms.sum(), x)[0]
-
-
-def update(
-    x: Tensor, gradient_of_tv: Tensor, elbo_gradient: Tensor, mask: Tensor, step_size: Tensor, tv_weight: Tensor
-) -> Tensor:
-    total = (elbo_gradient - tv_weight.reshape(-1, 1, 1, 1) * gradient_of_tv).clamp(-CLIP, CLIP)
-    return x + step_size * mask * total
-
-
-def torch_step(x: Tensor, y: Tensor, *rest: Tensor, isotropic: bool, form: Form) -> Tensor:
-    return update(x, torch_gradient(x, y, isotropic, form), *rest)
-
-
-def autograd_step(x: Tensor, y: Tensor, *rest: Tensor, isotropic: bool) -> Tensor:
-    return update(x, autograd_gradient(x, y, isotropic), *rest)
-
-
-def prox_iteration(
-    v: Tensor, mask: Tensor, w: Tensor, p: Pair, before: Pair, momentum: Tensor, isotropic: bool, form: Form
-) -> Pair:
-    qx, qy = (now + momentum * (now - then) for now, then in zip(p, before, strict=True))
-    kx, ky = form.differences(torch.where(mask, v - w * form.adjoint(qx, qy), 0))
-    tx, ty = qx + kx / (8 * w), qy + ky / (8 * w)
-    if isotropic:
-        norm = torch.sqrt(tx * tx + ty * ty).clamp_min(1)
-        return tx / norm, ty / norm
-    return tx.clamp(-1, 1), ty.clamp(-1, 1)
-
-
-def torch_prox(v: Tensor, mask: Tensor, w: Tensor, iteration: Callable[..., Pair]) -> Tensor:
-    p, t, momentum = (torch.zeros_like(v), torch.zeros_like(v)), 1.0, 0.0
-    before = (torch.zeros_like(v), torch.zeros_like(v))
-    for _ in range(ITERATIONS):
-        # The momentum travels as a tensor, so that torch.compile does not compile again for each of its values.
-        p, before = iteration(v, mask, w, p, before, torch.tensor(momentum, device=v.device)), p
-        following = (1 + (1 + 4 * t * t) ** 0.5) / 2
-        momentum, t = (t - 1) / following, following
-    return torch.where(mask, v - w * SLICED.adjoint(*p), 0)
-
-
-# ---- Cases ----------------------------------------------------------------------------------------------------------
 
 
 Call = Callable[[], Tensor]
@@ -273,22 +189,19 @@ def format_row(row: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of torch on the CPU")
-    parser.add_argument("--quick", action="store_true", help="small volume, no torch.compile, few rounds")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for op_speed_DEVICE.json")
-    arguments = parser.parse_args()
-    device = arguments.device
-    torch.set_num_threads(arguments.threads)
-    facts = environment(device)
-    print(", ".join(f"{name} {value}" for name, value in facts.items()))
-    shapes = SHAPES[1:] if arguments.quick else SHAPES
-    rounds = 5 if arguments.quick else 15
-    rows = [row for shape in shapes for row in measure(shape, device, rounds, not arguments.quick)]
-    path = arguments.out / f"op_speed_{torch.device(device).type}{'_quick' * arguments.quick}.json"
+    options = parser(
+        __doc__,
+        writes="op_speed_DEVICE.json",
+        device="cpu",
+        threads=torch.get_num_threads(),
+        quick="small volume, no torch.compile, few rounds",
+    ).parse_args()
+    facts = started(options)
+    shapes = SHAPES[1:] if options.quick else SHAPES
+    rounds = 5 if options.quick else 15
+    rows = [row for shape in shapes for row in measure(shape, options.device, rounds, not options.quick)]
+    path = options.out / f"op_speed_{options.device}{'_quick' * options.quick}.json"
     write_json(path, {"environment": facts, "iterations_of_prox": ITERATIONS, "rows": rows})
-    print(f"written to {path}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Gliomas of the phantom's kind implanted into healthy real heads: large, of two parts, partly of usual intensity.
 
-Strokes' shapes (``_real_data.py``) have one intensity that differs from the tissue. A glioma's oedema may look like
+Strokes' shapes (``real_data.py``) have one intensity that differs from the tissue. A glioma's oedema may look like
 grey matter on T1w, its core like anything, and it takes up to a seventh of the brain: what it does to the scan's own
 unit, to registration and to standardisation shows here.
 """
@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from _real_data import ImplantSubject, heads, prepared
 from scipy import ndimage
 
+from common.real_data import ImplantSubject, heads, prepared
 from lesioncore.data.grid import SliceGrid
 from lesioncore.data.nifti import load_image, make_image
 from lesioncore.phantom.anatomy import Anatomy, Tissue, grid_axes

@@ -1,6 +1,6 @@
-"""Objective and AUC against time: ladders of steps of every solver on the same slices of simulated patients.
+"""Objective and AUC of every solver against time and number of steps, on the same slices of simulated patients.
 
-    python bench/solvers.py [--device cuda] [--threads N] [--quick]
+    python bench/quality/solver_comparison.py [--device cuda] [--threads N] [--quick]
 
 Both embedded priors, slice by slice with ``|D|`` as the score, as the paper does, at one weight. The slices are solved
 in turns of a few patients, by all solvers in each turn, so that a slow moment of the machine falls on all of them; one
@@ -9,16 +9,20 @@ step of each comes before, unmeasured. Writes ``solvers_<contrast>.json`` and ``
 
 from __future__ import annotations
 
-import argparse
 import statistics
+import sys
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from _bench import RESULTS, environment, write_json
 from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for bench/common
+from common.options import parser, started
+from common.patients import HIGHEST, LESION
+from common.results import write_json
 
 import lesioncore as lc
 from lesioncore.data.stack import SliceStack
@@ -28,7 +32,6 @@ from lesioncore.restoration.scan import prepare
 from lesioncore.restoration.solve import solve_stacks
 from lesioncore.solvers import EMSolver, PaperSolver, ProxSolver, Solver
 
-LESION = {"T2w": "glioma", "T1w": "stroke"}
 LADDERS: dict[str, list[Solver]] = {
     "em": [EMSolver(steps=n) for n in (1, 2, 3, 5, 10, 20)],
     "prox": [ProxSolver(steps=n) for n in (3, 5, 10, 20, 40)],
@@ -36,7 +39,6 @@ LADDERS: dict[str, list[Solver]] = {
     "paper": [PaperSolver(steps=n) for n in (50, 150, 500)],
 }
 WEIGHT = 1.5
-HIGHEST = 12.0  # scores beyond count as this
 TURNS = 4
 
 
@@ -167,19 +169,20 @@ def plot(results: dict[str, dict[str, Any]], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of torch on the CPU")
-    parser.add_argument("--quick", action="store_true", help="few patients, short ladders")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for solvers_CONTRAST.json and solvers.png")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    options = parser(
+        __doc__,
+        writes="solvers_CONTRAST.json and solvers.png",
+        device="cpu",
+        threads=torch.get_num_threads(),
+        quick="few patients, short ladders",
+    ).parse_args()
+    facts = started(options)
     suffix = "_quick" * options.quick
     results = {}
     for contrast in LESION:
         print(contrast, flush=True)
         found = run(contrast, QUICK if options.quick else FULL, options.device)
-        results[contrast] = {**environment(options.device), **found}
+        results[contrast] = {**facts, **found}
         write_json(options.out / f"solvers_{contrast}{suffix}.json", results[contrast])
     plot(results, options.out / f"solvers{suffix}.png")
 

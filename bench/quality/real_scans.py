@@ -1,12 +1,12 @@
 """Detection on real heads: healthy people of unseen scanners, implanted strokes and gliomas, multiple sclerosis.
 
-    LESIONCORE_REAL_DATA=folder python bench/real.py --work runs               # the embedded priors
-    LESIONCORE_REAL_DATA=folder python bench/real.py --work runs --priors mine:T1w other:T2w:extract+register
+    LESIONCORE_REAL_DATA=folder python bench/quality/real_scans.py --work runs               # the embedded priors
+    LESIONCORE_REAL_DATA=folder python bench/quality/real_scans.py --work runs --priors mine:T1w own:T2w:extract
 
 A prior is NAME:CONTRAST[:STEPS], with other steps of preprocessing than its own behind the second colon.
 
 Writes ``real_<contrast>.json``, figures alone; rows of priors that are not measured stay there, each with its commit
-and date. What the folder holds is in ``_real_data.py``. Thresholds are those that
+and date. What the folder holds is in ``bench/common/real_data.py``. Thresholds are those that
 each prior carries. The comparisons, and a prior with other steps, are given theirs on the people by whom ``real-*`` are
 calibrated (``lesioncore.training.real.calibration_people``), with the same unit, spread map and asymmetry as MAP; the
 projection with smoothing that keeps edges, as MAP's does, and with plain. What is in the work folder is not scored
@@ -17,15 +17,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _bench import RESULTS, GridIntensity, SharedProjection, SharedRestoration, environment, write_json
-from _real_data import BRIGHT, PreprocessedOnce, heads, implants, multiple_sclerosis
-from _real_gliomas import gliomas
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for bench/common
+from common.machine import environment
+from common.options import parser
+from common.real_data import BRIGHT, PreprocessedOnce, heads, implants, multiple_sclerosis, real_data
+from common.real_gliomas import gliomas
+from common.results import write_json
+from common.shared_detectors import DeviationCache, GridIntensity, SharedProjection, SharedRestoration
 
 import lesioncore as lc
 from lesioncore.detectors import Detector
@@ -51,13 +56,18 @@ def detectors(
         "spread_map": bool(usual.spread_map),
         "asymmetry": usual.asymmetry,
     }
+    cache = DeviationCache()
+
+    def projection(**options: Any) -> Detector:
+        return SharedProjection(prior, cache=cache, sign=sign, **alike, **options)
+
     found: dict[str, Detector] = {
-        "MAP": SharedRestoration(prior),
-        "MAP, either sign": SharedRestoration(prior, replace(usual, sign=0)),
-        "MAP, signed": SharedRestoration(prior, replace(usual, sign=sign)),
-        "MAP, lesions of both sides": SharedRestoration(prior, replace(usual, asymmetry=0.0)),
-        "projection, smoothed, signed": SharedProjection(prior, sign=sign, **alike),
-        "projection, edge-preserving, signed": SharedProjection(prior, sign=sign, edge_preserving=True, **alike),
+        "MAP": SharedRestoration(prior, cache=cache),
+        "MAP, either sign": SharedRestoration(prior, replace(usual, sign=0), cache=cache),
+        "MAP, signed": SharedRestoration(prior, replace(usual, sign=sign), cache=cache),
+        "MAP, lesions of both sides": SharedRestoration(prior, replace(usual, asymmetry=0.0), cache=cache),
+        "projection, smoothed, signed": projection(),
+        "projection, edge-preserving, signed": projection(edge_preserving=True),
         "intensity, smoothed, signed": GridIntensity(prior.metadata, sign=sign, standardize=True, **alike),
     }
     del found["MAP, signed" if usual.sign else "MAP, either sign"]  # which "MAP" is
@@ -138,21 +148,15 @@ def run(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="folder that keeps the scores")
-    parser.add_argument("--priors", nargs="+", default=EMBEDDED, help="NAME:CONTRAST[:STEPS] of each prior")
-    parser.add_argument("--implants", type=int, default=2, help="lesions for each head")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    options = parser.parse_args()
-    data = os.environ.get("LESIONCORE_REAL_DATA")
-    if not data:
-        parser.error("LESIONCORE_REAL_DATA: not set; name the folder of the real scans")
+    arguments = parser(__doc__, writes="real_CONTRAST.json", work="folder that keeps the scores", device="cpu")
+    arguments.add_argument("--priors", nargs="+", default=EMBEDDED, help="NAME:CONTRAST[:STEPS] of each prior")
+    arguments.add_argument("--implants", type=int, default=2, help="lesions for each head")
+    options, data = arguments.parse_args(), real_data()
     found: dict[str, list[dict[str, Any]]] = {}
     for spec in options.priors:
         name, contrast, *steps = spec.split(":")
         other = parse_steps(steps[0].replace("+", ",")) if steps else None
-        found.setdefault(contrast, []).append(run(name, contrast, other, Path(data), options))
+        found.setdefault(contrast, []).append(run(name, contrast, other, data, options))
     for contrast, rows in found.items():
         file = options.out / f"real_{contrast}.json"
         measured = {(row["prior"], *row["preprocess"]) for row in rows}

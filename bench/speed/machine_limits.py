@@ -1,6 +1,6 @@
-"""How close the restoration loop comes to the machine's limits, and how steady it is.
+"""Roofline of the restoration loop on this machine, and percentiles of warm volumes.
 
-    python bench/limits.py [--device cuda] [--precision tf32] [--threads N] [--quick]
+    python bench/speed/machine_limits.py [--device cuda] [--precision tf32] [--threads N] [--quick]
 
 The machine's copy bandwidth and matrix rate are measured. The paper's network is counted: for each of its convolutions
 the multiplications of a step, forward and for the image's gradient, and the bytes that must at least be read and
@@ -11,17 +11,21 @@ whole volumes with warm caches: median and 99th percentile. Writes ``limits_<dev
 
 from __future__ import annotations
 
-import argparse
 import math
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from _bench import RESULTS, copies, environment, synchronize, time_interleaved, write_json
-from restore_speed import SHAPE, WEIGHT, paper_vae
 from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for bench/common
+from common.options import parser, started
+from common.paper_network import SHAPE, TV_WEIGHT, paper_vae
+from common.results import write_json
+from common.timing import copies, synchronize, time_interleaved
 
 import lesioncore as lc
 from lesioncore.engine.batches import computing
@@ -72,7 +76,7 @@ def loops(model: lc.VAE, device: str, slices: int) -> dict[str, Callable[[], obj
     y = torch.randn(slices, 1, *SHAPE, generator=generator).to(device)
     mask = torch.ones_like(y, dtype=torch.bool)
     x, out, d = y.clone(), torch.empty_like(y), torch.empty_like(y)
-    size, weight, dual = y.new_tensor([5e-3]), y.new_tensor([WEIGHT]), tv.dual_like(y)
+    size, weight, dual = y.new_tensor([5e-3]), y.new_tensor([TV_WEIGHT]), tv.dual_like(y)
     engine, held = ElboGradient(model), ElboGradient(model, hold_posterior=True)
 
     def prox() -> Tensor:
@@ -116,17 +120,17 @@ def warm(model: lc.VAE, device: str, config: lc.RestoreConfig, count: int) -> di
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--precision", choices=["float32", "tf32"], default="float32", help="of the network")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of torch on the CPU")
-    parser.add_argument("--quick", action="store_true", help="few rounds and volumes")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for limits_DEVICE.json")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    arguments = parser(
+        __doc__,
+        writes="limits_DEVICE.json",
+        device="cpu",
+        threads=torch.get_num_threads(),
+        quick="few rounds and volumes",
+    )
+    arguments.add_argument("--precision", choices=["float32", "tf32"], default="float32", help="of the network")
+    options = arguments.parse_args()
+    facts = started(options)
     device, on_cpu = torch.device(options.device), options.device == "cpu"
-    facts = environment(options.device)
-    print(", ".join(f"{name} {value}" for name, value in facts.items()), f"({options.precision})")
     slices = 8 if on_cpu else SLICES
     model = paper_vae()
     counted = layers(model, slices)
@@ -151,14 +155,13 @@ def main() -> None:
     for name, timing in times.items():
         print(f"{name:9} {timing} ms", flush=True)
     print(f"limit {limit:.2f} ms, {100 * found['share_of_limit']:.0f} % of it reached; prox {found['share_of_prox']}")
-    common: dict[str, Any] = {"tv_weight": WEIGHT, "normalized": True, "precision": options.precision}
+    common: dict[str, Any] = {"tv_weight": TV_WEIGHT, "normalized": True, "precision": options.precision}
     configs = [(lc.RestoreConfig(solver="em", **common), (3, 5) if on_cpu else (10, 100))]
     if not on_cpu:  # five hundred steps take half an hour on a CPU
         configs.append((lc.RestoreConfig(solver="paper", **common), (1, 5)))
     found["volumes"] = [warm(model, options.device, config, counts[not options.quick]) for config, counts in configs]
-    path = options.out / f"limits_{device.type}{'_quick' * options.quick}.json"
+    path = options.out / f"limits_{options.device}{'_quick' * options.quick}.json"
     write_json(path, found)
-    print(f"written to {path}")
 
 
 if __name__ == "__main__":

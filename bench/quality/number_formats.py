@@ -1,7 +1,7 @@
-"""What rounding in the prior's network costs detection: MAP with the embedded priors in four number formats.
+"""Effect of the network's number format on detection: float64, float32, TF32 and bfloat16 with the embedded priors.
 
-    python bench/precision.py                              # both priors; half an hour on a core without bfloat16
-    python bench/precision.py --device cuda
+    python bench/quality/number_formats.py                   # half an hour on a core without bfloat16 instructions
+    python bench/quality/number_formats.py --device cuda
 
 The same patients of the split "test" in each, with the prior's own weight, smoothing and thresholds, which were found
 in float32, and healthy people of the same split that no calibration has seen. float64 on the CPU is the reference.
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -22,12 +23,17 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from _bench import RESULTS, environment, write_json
-from quality import LESION
 from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for bench/common
+from common.machine import environment
+from common.options import parser
+from common.patients import LESION
+from common.results import write_json
 
 import lesioncore as lc
 from lesioncore.detectors import MAPDetector
+from lesioncore.evaluation import LIMITS
 from lesioncore.evaluation.scans import load
 from lesioncore.metrics import ScoreHistogram, bootstrap_interval
 from lesioncore.models.residual import FrozenConv
@@ -35,7 +41,7 @@ from lesioncore.restoration.scan import Scan
 from lesioncore.scoring.smoothing import smooth
 from lesioncore.subjects import Subject, find_subjects
 
-LIMITS, REFERENCE = (0.01, 0.05, 0.10), "float64"
+REFERENCE = "float64"
 Restore = Callable[[Scan], Tensor]
 
 
@@ -146,15 +152,17 @@ def run(contrast: str, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--contrasts", nargs="+", default=["T2w", "T1w"], choices=list(LESION))
-    parser.add_argument("--patients", type=int, default=8)
-    parser.add_argument("--healthy", type=int, default=6)
-    parser.add_argument("--voxel-size", type=float, default=2.0, help="of the simulated scans, mm")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    options = parser.parse_args()
+    arguments = parser(
+        __doc__,
+        writes="precision_DEVICE.json",
+        contrasts=list(LESION),
+        patients=8,
+        voxel_size=2.0,
+        threads=1,
+        device="cpu",
+    )
+    arguments.add_argument("--healthy", type=int, default=6, help="healthy people of each contrast")
+    options = arguments.parse_args()
     torch.set_num_threads(options.threads)
     facts = {
         **environment(options.device),

@@ -1,10 +1,11 @@
-"""Every model of the paper's Tables 1 and 2, and simpler detectors, on unseen phantom patients.
+"""Detection quality of every model of the paper's Tables 1 to 3, and of simpler detectors, on simulated patients.
 
-    python bench/models.py --work runs                     # all models, both contrasts, three seeds: hours on 2 cores
-    python bench/models.py --work runs --models VAE U-Net --seeds 0 --contrasts T2w --patients 20
-    python bench/models.py --work runs --table 3           # GMVAE over components and latent size
+    python bench/quality/model_comparison.py --work runs
+    python bench/quality/model_comparison.py --work runs --models VAE U-Net --seeds 0 --contrasts T2w --patients 20
+    python bench/quality/model_comparison.py --work runs --table 3           # GMVAE over components and latent size
 
-Trains what is not in the work folder yet, scores what is not scored yet, and writes ``models_<contrast>.json`` (or
+The first line is all models, both contrasts and three seeds, which takes hours on two cores. The script trains what is
+not in the work folder yet, scores what is not scored yet, and writes ``models_<contrast>.json`` (or
 ``table3_<contrast>.json``) of all that is there: a run that was stopped goes on. Training people are phantoms of the
 split "train", thresholds and weights come from healthy ones of "validation", patients are of "test".
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 import time
 from dataclasses import replace
 from functools import lru_cache
@@ -21,10 +23,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _bench import RESULTS, SharedRestoration, environment, write_json
 from scipy.special import logit
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for bench/common
+from common.machine import environment
+from common.options import parser
+from common.patients import HIGHEST, LESION, SIGN
+from common.results import write_json
+from common.shared_detectors import DeviationCache, SharedRestoration
+
 from lesioncore.detectors import Detector, make_detector
+from lesioncore.evaluation import LIMITS
 from lesioncore.metrics import ScoreHistogram, bootstrap_interval, dice
 from lesioncore.models import AAEConfig, AnoGANConfig, GMVAEConfig, LatentSearch, UNetConfig, VAEConfig, load_model
 from lesioncore.phantom import simulate, write_dataset
@@ -36,10 +45,6 @@ from lesioncore.training.job import Job
 from lesioncore.training.recipes import AAERecipe, AnoGANRecipe, GMVAERecipe, Recipe, UNetRecipe, VAERecipe
 from lesioncore.training.train import train
 
-LESION = {"T2w": "glioma", "T1w": "stroke"}
-SIGN = {"T2w": 1, "T1w": -1}  # gliomas are bright in T2w, old strokes dark in T1w
-LIMITS = (0.01, 0.05, 0.10)
-HIGHEST = 12.0  # scores beyond count as this
 FIELD_OF_VIEW = 200.0  # mm, as the paper's slices
 SUBJECTS, HEALTHY = 100, 12
 ADVERSARIAL_SHARE = 4  # of the others' slices: each takes an AnoGAN some seven times longer
@@ -143,13 +148,14 @@ def detectors(name: str, recipe: Recipe, run: Path, contrast: str) -> dict[str, 
     if name in PROJECTING:
         return {name: make_detector(model, "projection")}
     model.metadata = model.metadata.with_calibration(calibrate(model, healthy(model, contrast), config=SLICEWISE))
+    cache = DeviationCache()
     if name not in MODELS:
-        return {name: SharedRestoration(model, SLICEWISE)}
-    found: dict[str, Detector] = {f"{name} (TV)": SharedRestoration(model, SLICEWISE)}
+        return {name: SharedRestoration(model, SLICEWISE, cache=cache)}
+    found: dict[str, Detector] = {f"{name} (TV)": SharedRestoration(model, SLICEWISE, cache=cache)}
     sign = SIGN[contrast]
     if name in ("VAE", "multiscale VAE"):
         found |= {
-            f"{name} (TV), signed": SharedRestoration(model, replace(SLICEWISE, sign=sign)),
+            f"{name} (TV), signed": SharedRestoration(model, replace(SLICEWISE, sign=sign), cache=cache),
             f"{name}, projection": make_detector(model, "projection"),
             f"{name}, smoothed projection": make_detector(model, "projection", smoothing=SMOOTHING),
         }
@@ -247,22 +253,24 @@ def collect(contrast: str, known: dict[str, Recipe], options: argparse.Namespace
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="folder for trained models and scores")
-    parser.add_argument("--table", type=int, default=1, choices=[1, 3])
-    parser.add_argument("--models", nargs="+", help="some of them")
-    parser.add_argument("--rows", nargs="+", help="some of their detectors, by the names in the tables")
-    parser.add_argument("--name", help="of the result, 'models' or 'table3' when absent")
-    parser.add_argument("--contrasts", nargs="+", default=["T2w", "T1w"], choices=list(LESION))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--patients", type=int, default=24)
-    parser.add_argument("--slices", type=int, default=28_000, help="slices that each model sees in training")
-    parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"], help="of the training")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    options = parser.parse_args()
+    arguments = parser(
+        __doc__,
+        writes="models_CONTRAST.json",
+        work="folder for trained models and scores",
+        contrasts=list(LESION),
+        patients=24,
+        device="cpu",
+    )
+    arguments.add_argument("--table", type=int, default=1, choices=[1, 3])
+    arguments.add_argument("--models", nargs="+", help="some of them")
+    arguments.add_argument("--rows", nargs="+", help="some of their detectors, by the names in the tables")
+    arguments.add_argument("--name", help="of the result, 'models' or 'table3' when absent")
+    arguments.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    arguments.add_argument("--slices", type=int, default=28_000, help="slices that each model sees in training")
+    arguments.add_argument("--precision", default="float32", choices=["float32", "bfloat16"], help="of the training")
+    options = arguments.parse_args()
     if options.patients < 2:
-        parser.error("--patients: the interval over patients needs at least two")
+        arguments.error("--patients: the interval over patients needs at least two")
     known = MODELS if options.table == 1 else TABLE_3
     for contrast in options.contrasts:
         for seed in options.seeds:

@@ -1,7 +1,7 @@
-"""Detection quality on unseen phantom patients: MAP restoration against simple detectors, all tuned on healthy people.
+"""Detection quality on simulated patients: MAP restoration against simple detectors, all tuned on healthy people.
 
-    python bench/quality.py --work runs                    # both embedded priors, 24 patients each
-    python bench/quality.py --work runs --quick            # 8 patients: some ten minutes on 2 cores
+    python bench/quality/detection.py --work runs                    # both embedded priors, 24 patients each
+    python bench/quality/detection.py --work runs --quick            # 8 patients: some ten minutes on 2 cores
 
 Writes ``quality_<contrast>.json``. Weight, smoothing and thresholds come from the same healthy phantoms of the split
 "validation" for every method; patients, and healthy people on whom the limits are checked, are of "test". What is in
@@ -11,27 +11,31 @@ the work folder is not scored again.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from _bench import RESULTS, SharedRestoration, environment, write_json
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for bench/common
+from common.machine import environment
+from common.options import parser
+from common.patients import LESION, SIGN
+from common.results import write_json
+from common.shared_detectors import DeviationCache, SharedRestoration
 
 import lesioncore as lc
 from lesioncore.calibration.record import Calibration
 from lesioncore.data.grid import SliceGrid
 from lesioncore.detectors import Detector, IntensityThreshold, MeanDistance, ProjectionDetector
-from lesioncore.detectors.base import Sign
 from lesioncore.evaluation import evaluate
 from lesioncore.restoration.scan import Scan, prepare
 from lesioncore.restoration.search import choose, search
 from lesioncore.solvers import Solution
 from lesioncore.subjects import Subject, find_subjects
 
-LESION = {"T2w": "glioma", "T1w": "stroke"}
-SIGN: dict[str, Sign] = {"T2w": 1, "T1w": -1}  # gliomas are bright in T2w, old strokes dark in T1w
 HEALTHY, NEW_HEALTHY, MEAN_OF = 20, 12, 30
 
 
@@ -66,6 +70,7 @@ def detectors(contrast: str, options: argparse.Namespace) -> dict[str, Detector]
     healthy = scans(people, metadata, options.voxel_size)
     sign = SIGN[contrast]
     found: dict[str, Detector] = {}
+    cache = DeviationCache()
 
     def add(name: str, make: Callable[..., Detector], **fixed: Any) -> None:
         found[name], found[f"{name}, signed"] = make(**fixed), make(sign=sign, **fixed)
@@ -73,9 +78,9 @@ def detectors(contrast: str, options: argparse.Namespace) -> dict[str, Detector]
     def restored(config: lc.RestoreConfig) -> Callable[..., Detector]:
         other = lc.load_prior(f"phantom-{contrast[:2].lower()}")
         other.metadata = metadata.with_calibration(map_calibration(prior, healthy, config))  # type: ignore[attr-defined]
-        return lambda sign=None: SharedRestoration(other, replace(config, sign=sign))
+        return lambda sign=None: SharedRestoration(other, replace(config, sign=sign), cache=cache)
 
-    add("MAP", lambda sign=None: SharedRestoration(prior, lc.RestoreConfig(sign=sign)))
+    add("MAP", lambda sign=None: SharedRestoration(prior, lc.RestoreConfig(sign=sign), cache=cache))
     add("MAP, each slice alone, no smoothing", restored(lc.RestoreConfig(tv_dimensions=2, smoothing=0.0)))
     add("projection, one TV prox", restored(lc.RestoreConfig(lc.EMSolver(steps=1))))
 
@@ -135,15 +140,16 @@ def run(contrast: str, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="folder that keeps the scores")
-    parser.add_argument("--contrasts", nargs="+", default=["T2w", "T1w"], choices=list(LESION))
-    parser.add_argument("--patients", type=int, default=24)
-    parser.add_argument("--quick", action="store_true", help="8 patients")
-    parser.add_argument("--voxel-size", type=float, default=2.0, help="of the simulated scans, mm")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    options = parser.parse_args()
+    options = parser(
+        __doc__,
+        writes="quality_CONTRAST.json",
+        work="folder that keeps the scores",
+        contrasts=list(LESION),
+        patients=24,
+        quick="8 patients",
+        voxel_size=2.0,
+        device="cpu",
+    ).parse_args()
     if options.quick:
         options.patients = 8
     for contrast in options.contrasts:

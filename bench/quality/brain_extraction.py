@@ -1,18 +1,19 @@
-"""How well the brain is found: Dice, volume and seconds for heads with masks, upright, tilted, on a side, stripped.
+"""Dice, volume and seconds of brain extraction, of heads with masks, upright, tilted, on a side and stripped.
 
 Where there are MUSE regions, the same anatomy is also rendered in other contrasts, and the core is judged as well.
 
-    python bench/extraction.py IXI_FOLDER --every 10 --offset 9     # the people whom training holds out
-    python bench/extraction.py IXI_FOLDER --every 10 --offset 9 --tool deepbet    # the same by an installed tool
-    python bench/extraction.py FOLDER --only-upright                # any BIDS folder; Dice where it has masks
+    python bench/quality/brain_extraction.py IXI_FOLDER --every 10 --offset 9                   # lesioncore
+    python bench/quality/brain_extraction.py IXI_FOLDER --every 10 --offset 9 --tool deepbet    # an installed tool
+    python bench/quality/brain_extraction.py FOLDER --only-upright                              # any BIDS folder
 
+Every tenth person of IXI is one whom training holds out. There is a Dice for the scans that have masks.
 Masks are looked for as ``derivatives/*/sub-*/anat/*_desc-brain_mask.nii.gz``, MUSE regions beside them. Prints a line
 for each scan and writes ``extraction.json``, or ``extraction_TOOL.json``.
 """
 
 from __future__ import annotations
 
-import argparse
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,8 +22,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from _bench import RESULTS, environment, write_json
 from scipy import ndimage
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for bench/common
+from common.machine import environment
+from common.options import parser
+from common.results import write_json
 
 from lesioncore.data.nifti import load_image
 from lesioncore.data.orientation import Orientation
@@ -117,17 +122,15 @@ def masks_of(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", type=Path, nargs="+")
-    parser.add_argument("--every", type=int, default=1, help="take every n-th scan")
-    parser.add_argument("--offset", type=int, default=0, help="from this one on")
-    parser.add_argument("--weights", type=Path, default=WEIGHTS)
-    parser.add_argument("--tool", choices=sorted(TOOLS), help="measure this program in place of ours")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only-upright", action="store_true")
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
-    out = options.out or RESULTS / ("extraction.json" if options.tool is None else f"extraction_{options.tool}.json")
+    arguments = parser(__doc__, writes="extraction.json or extraction_TOOL.json", threads=2)
+    arguments.add_argument("folders", type=Path, nargs="+")
+    arguments.add_argument("--every", type=int, default=1, help="take every n-th scan")
+    arguments.add_argument("--offset", type=int, default=0, help="from this one on")
+    arguments.add_argument("--weights", type=Path, default=WEIGHTS)
+    arguments.add_argument("--tool", choices=sorted(TOOLS), help="measure this program in place of ours")
+    arguments.add_argument("--only-upright", action="store_true")
+    options = arguments.parse_args()
+    out = options.out / ("extraction.json" if options.tool is None else f"extraction_{options.tool}.json")
     torch.set_num_threads(options.threads)
     rows: dict[str, list[dict[str, Any]]] = {}
     for folder in options.folders:

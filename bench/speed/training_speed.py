@@ -1,19 +1,23 @@
 """Training throughput at the paper's full size (200 x 200, six blocks of 16 to 512 filters), slices per second.
 
-    python bench/training_speed.py                          # CPU, some minutes
-    python bench/training_speed.py --device cuda --batch-size 64 --updates 100
+    python bench/speed/training_speed.py                          # CPU, some minutes
+    python bench/speed/training_speed.py --device cuda --batch-size 64 --updates 100
 
 Random slices: what is learnt does not matter here. Configurations take turns, each in a few rounds.
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
+import sys
 from pathlib import Path
 
 import torch
-from _bench import RESULTS, environment, write_json
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for bench/common
+from common.machine import environment
+from common.options import parser
+from common.results import write_json
 
 from lesioncore.training import TensorSlices, TrainingConfig, fit
 from lesioncore.training.recipes import GMVAERecipe, MultiscaleVAERecipe, VAERecipe
@@ -22,13 +26,11 @@ RECIPES = {"vae": VAERecipe(), "gmvae, c = 9": GMVAERecipe(), "multiscale-vae": 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--updates", type=int, default=5, help="in each round")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    options = parser.parse_args()
+    arguments = parser(__doc__, writes="training_speed_DEVICE.json", device="cpu")
+    arguments.add_argument("--batch-size", type=int, default=16)
+    arguments.add_argument("--updates", type=int, default=5, help="in each round")
+    arguments.add_argument("--rounds", type=int, default=3)
+    options = arguments.parse_args()
     generator = torch.Generator().manual_seed(0)
     data = TensorSlices(torch.randn(4 * options.batch_size, 1, 200, 200, generator=generator))
     rates: dict[str, list[float]] = {}
@@ -60,7 +62,7 @@ def main() -> None:
         "rounds": options.rounds,
         "slices_per_second": rows,
     }
-    write_json(options.out / f"training_speed_{torch.device(options.device).type}.json", found)
+    write_json(options.out / f"training_speed_{options.device}.json", found)
 
 
 if __name__ == "__main__":

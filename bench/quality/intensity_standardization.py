@@ -1,16 +1,17 @@
-"""Which intensity standardisation stays put: percentiles, tissue modes, registered tissue, a second pass.
+"""Stability of intensity standardisations: percentiles, tissue modes, registered tissue, a second pass.
 
 Healthy people are brought to the template; some give each method its reference, the others are disturbed by a tumour, a
 looser or tighter mask, a bias field, another scanner, a wrong registration. What counts is how far the z-scores of the
 voxels that were not touched move, how alike people are, and how much of a lesion's contrast is left.
 
-    LESIONCORE_REAL_DATA=... python bench/intensity.py ixi-T1w phantom-T2w --output bench/results/intensity.json
+    LESIONCORE_REAL_DATA=folder python bench/quality/intensity_standardization.py ixi-T1w phantom-T2w
+
+Prints a table for each source and writes ``intensity.json``.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
+import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -20,10 +21,15 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from _bench import environment, write_json
 from intensity_methods import METHODS
 from numpy.typing import NDArray
 from scipy import ndimage
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for bench/common
+from common.machine import environment
+from common.options import parser
+from common.real_data import real_data
+from common.results import write_json
 
 from lesioncore.phantom import simulate
 from lesioncore.preprocess.pipeline import preprocess
@@ -59,13 +65,6 @@ class Person:
     tissues: NDArray[np.uint8]
     regions: NDArray[np.int16]
     head: bool = False  # whether there are intensities around the brain
-
-
-def real_data() -> Path:
-    folder = os.environ.get("LESIONCORE_REAL_DATA")
-    if not folder:
-        raise SystemExit("LESIONCORE_REAL_DATA: not set, expected the folder with ixi/ and openms/")
-    return Path(folder)
 
 
 def to_template(volume: NDArray[Any], affine: NDArray[Any], order: int) -> NDArray[Any]:
@@ -296,19 +295,17 @@ def table(figures: dict[str, dict[str, float]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("sources", nargs="+", choices=SOURCES)
-    parser.add_argument("--references", type=int, default=10, help="people who make each method's reference")
-    parser.add_argument("--tests", type=int, default=12, help="people who are disturbed")
-    parser.add_argument("--output", type=Path)
-    options = parser.parse_args()
+    arguments = parser(__doc__, writes="intensity.json")
+    arguments.add_argument("sources", nargs="+", choices=SOURCES)
+    arguments.add_argument("--references", type=int, default=10, help="people who make each method's reference")
+    arguments.add_argument("--tests", type=int, default=12, help="people who are disturbed")
+    options = arguments.parse_args()
     warnings.simplefilter("ignore")
     results = {"environment": environment("cpu"), "references": options.references, "tests": options.tests}
     for source in options.sources:
         results[source] = measure(source, options.references, options.tests)
         print(f"\n{source}: mean change of z by disturbance, then the other figures\n\n{table(results[source])}\n")
-        if options.output is not None:
-            write_json(options.output, results)
+        write_json(options.out / "intensity.json", results)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Real scans for benchmarks: healthy heads by scanner, patients, and real lesion shapes implanted into healthy heads.
 
-The data lie in a folder of their own and are no part of the project. What is expected there:
+The data lie in a folder of their own, which LESIONCORE_REAL_DATA names, and are no part of the project. What is
+expected there:
 
 - ``ixi/``: IXI T1w heads (BIDS); every tenth person is left out of all training here and is the one that is judged;
 - ``ixi-t2/``: IXI T2w heads; ``heads/``: single heads ``*_T1w``, ``*_T2w``, ``*_FLAIR`` of other scanners;
@@ -11,6 +12,7 @@ The data lie in a folder of their own and are no part of the project. What is ex
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -29,6 +31,14 @@ BRIGHT = {"T1w": False, "T2w": True, "FLAIR": True}
 
 SMALLEST, LARGEST = 2.0, 150.0
 """Volumes of implanted lesions, ml."""
+
+
+def real_data() -> Path:
+    """The folder of the real scans."""
+    folder = os.environ.get("LESIONCORE_REAL_DATA")
+    if not folder:
+        raise SystemExit("LESIONCORE_REAL_DATA: not set; name the folder of the real scans")
+    return Path(folder)
 
 
 @dataclass(frozen=True)

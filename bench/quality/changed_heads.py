@@ -1,18 +1,17 @@
-"""Does a head give the same detections however it lies, in whatever voxels, under a coil's bias?
+"""Stability of detections when a head is turned, moved, resampled or scanned with a stronger bias field.
 
-    LESIONCORE_REAL_DATA=folder python bench/real_changes.py                  # three heads of each contrast
+    LESIONCORE_REAL_DATA=folder python bench/quality/changed_heads.py                  # three heads of each contrast
 
-Healthy heads with a real stroke's shape implanted (``_real_data.py``) are restored as they are, from the raw scan on
-with the embedded prior of their contrast, and changed: turned by 20 degrees about any axis, moved by 15 mm in any
-direction, resampled to voxels of .8 and of 3 mm, multiplied by a smooth field from .7 to 1.3. Writes
+Healthy heads with a real stroke's shape implanted (``bench/common/real_data.py``) are restored as they are, from the
+raw scan on with the embedded prior of their contrast, and changed: turned by 20 degrees about any axis, moved by 15 mm
+in any direction, resampled to voxels of .8 and of 3 mm, multiplied by a smooth field from .7 to 1.3. Writes
 ``real_changes.json``: for each change the volume detected at the 5 % limit relative to that of the unchanged scan, the
 Dice of both detections where they lie in the head, and the implant's Dice.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,10 +19,14 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from _bench import RESULTS, environment, write_json
-from _real_data import implants
-from registration import turned
 from scipy.ndimage import affine_transform, gaussian_filter, map_coordinates
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for bench/common
+from common.machine import environment
+from common.options import parser
+from common.poses import turned
+from common.real_data import implants, real_data
+from common.results import write_json
 
 import lesioncore as lc
 from lesioncore.data.grid import SliceGrid
@@ -110,17 +113,12 @@ def compared(subject: Any, contrast: str, number: int) -> dict[str, dict[str, fl
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--people", type=int, default=3, help="heads of each contrast")
-    parser.add_argument("--contrasts", nargs="+", default=list(PRIORS))
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    options = parser.parse_args()
-    data = os.environ.get("LESIONCORE_REAL_DATA")
-    if not data:
-        parser.error("LESIONCORE_REAL_DATA: not set; name the folder of the real scans")
+    arguments = parser(__doc__, writes="real_changes.json", contrasts=list(PRIORS))
+    arguments.add_argument("--people", type=int, default=3, help="heads of each contrast")
+    options, data = arguments.parse_args(), real_data()
     rows: dict[str, list[dict[str, dict[str, float]]]] = {}
     for contrast in options.contrasts:
-        everyone = implants(Path(data), contrast, 1)
+        everyone = implants(data, contrast, 1)
         # The last ones are heads of other scanners than IXI's.
         rows[contrast] = [compared(one, contrast, i) for i, one in enumerate(everyone[-options.people :])]
     found: dict[str, Any] = {}

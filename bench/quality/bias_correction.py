@@ -1,25 +1,25 @@
-"""What a bias correction takes off real heads: the coil's field, and how much of a large lesion.
+"""Bias correction of real heads, by lesioncore and N4: field removed, and contrast of large lesions lost with it.
 
-    LESIONCORE_REAL_DATA=folder python bench/bias.py
+    LESIONCORE_REAL_DATA=folder python bench/quality/bias_correction.py
 
-Healthy heads (``_real_data.py``), extracted and registered, are corrected by ``lesioncore.preprocess.bias`` and by N4
-(SimpleITK, its defaults: four levels of up to 50 iterations, on every fourth voxel). Three figures of each head:
+Healthy heads (``bench/common/real_data.py``), extracted and registered, are corrected by
+``lesioncore.preprocess.bias`` and by N4 (SimpleITK, its defaults: four levels of up to 50 iterations, on every fourth
+voxel). Four figures of each head:
 
 - ``white_matter``: standard deviation of the logarithm of white matter's median over 27 parts of the brain;
 - ``left``: how much of a known field's standard deviation (logarithm, in the brain) stays, less what is taken off the
   head without it;
 - ``lost``: how much of a ball's contrast (radius 38 mm, at two places, 1.6 times the intensity on T2w and FLAIR, .7
   times on T1w) is taken off with the field, the mean of both;
-- ``glioma``: the same of implanted gliomas (``_real_gliomas.py``) above 25 ml that change the intensity by a tenth or
-  more, their mean.
+- ``glioma``: the same of implanted gliomas (``bench/common/real_gliomas.py``) above 25 ml that change the intensity by
+  a tenth or more, their mean.
 
 Writes ``bias.json``.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,9 +27,13 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 import torch
-from _bench import RESULTS, environment, write_json
-from _real_data import BRIGHT, heads
-from _real_gliomas import GliomaSubject, gliomas
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for bench/common
+from common.machine import environment
+from common.options import parser
+from common.real_data import BRIGHT, heads, real_data
+from common.real_gliomas import GliomaSubject, gliomas
+from common.results import write_json
 
 from lesioncore.data.grid import SliceGrid
 from lesioncore.preprocess.bias import correct_bias
@@ -118,19 +122,15 @@ def spread_of_white_matter(values: np.ndarray, brain: np.ndarray, places: np.nda
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--people", type=int, default=3, help="heads of each contrast and group")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    options = parser.parse_args()
-    data = os.environ.get("LESIONCORE_REAL_DATA")
-    if not data:
-        parser.error("LESIONCORE_REAL_DATA: not set; name the folder of the real scans")
+    arguments = parser(__doc__, writes="bias.json")
+    arguments.add_argument("--people", type=int, default=3, help="heads of each contrast and group")
+    options, data = arguments.parse_args(), real_data()
     methods: dict[str, Correction] = {"none": lambda values, _: np.zeros_like(values), "lesioncore": ours, "N4": n4}
     found: dict[str, dict[str, dict[str, list[float]]]] = {}
     for contrast, bright in BRIGHT.items():
         rows: dict[str, dict[str, list[float]]] = {name: {} for name in methods}
-        everyone = gliomas(Path(data), contrast, 3)
-        for subject in [one for group in heads(Path(data), contrast).values() for one in group[: options.people]]:
+        everyone = gliomas(data, contrast, 3)
+        for subject in [one for group in heads(data, contrast).values() for one in group[: options.people]]:
             scan = subject.load(GRID).preprocess(("extract", "register"))
             ill = ill_heads(scan, [one for one in everyone if one.scan == subject.scan])
             for name, method in methods.items():

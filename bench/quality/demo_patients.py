@@ -1,28 +1,29 @@
-"""What ``lesioncore demo`` finds in its first patients, and in how long: a demo of one may be a lucky one.
+"""Detection and seconds of ``lesioncore demo`` in its first patients: one alone may be a lucky one.
 
-    python bench/demo.py                # 6 heads around the template's brain, 3 phantoms of each contrast
+    python bench/quality/demo_patients.py
 
-Writes ``demo.json``.
+Six heads are made around the template's brain, and three phantoms of each contrast. Writes ``demo.json``.
 """
 
 from __future__ import annotations
 
-import argparse
+import sys
 import tempfile
 from pathlib import Path
 
-from _bench import RESULTS, environment, write_json
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for bench/common
+from common.machine import environment
+from common.options import parser
+from common.results import write_json
 
 from lesioncore.demo import PATIENTS, demo
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--heads", type=int, default=6)
-    parser.add_argument("--phantoms", type=int, default=3)
-    parser.add_argument("--voxel-size", type=float, default=1.0, help="mm")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    options = parser.parse_args()
+    arguments = parser(__doc__, writes="demo.json", voxel_size=1.0)
+    arguments.add_argument("--heads", type=int, default=6, help="heads around the template's brain")
+    arguments.add_argument("--phantoms", type=int, default=3, help="phantoms of each contrast")
+    options = arguments.parse_args()
     rows = []
     for patient, contrasts in PATIENTS.items():
         for contrast in contrasts:
