@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
-
-from common.timing import Timing
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "bench" / "results"
@@ -24,6 +22,6 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def _encode(value: object) -> object:
-    if isinstance(value, Timing):
+    if is_dataclass(value) and not isinstance(value, type):
         return {name: round(number, 4) for name, number in asdict(value).items()}
     raise TypeError(f"cannot write {type(value).__name__} as JSON")
