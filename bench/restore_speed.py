@@ -108,7 +108,7 @@ def ported_em_step(model: lc.VAE, y: Tensor, mask: Tensor, batch: int) -> Step:
 
 
 def own_em_step(model: lc.VAE, y: Tensor, mask: Tensor, batch: int, dtype: torch.dtype = torch.float32) -> Step:
-    engine = ElboGradient(model, batch_size=batch, hold_posterior=True, dtype=dtype)
+    engine = ElboGradient(model, batch_size=batch, fix_posterior=True, dtype=dtype)
     weight, out = y.new_full((1,), 0.5 * TV_WEIGHT), torch.empty_like(y)
 
     def step(x: Tensor) -> Tensor:

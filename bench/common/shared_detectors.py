@@ -14,6 +14,8 @@ from torch import Tensor
 
 from lesioncore.data.stack import SliceStack
 from lesioncore.detectors import DeviationDetector, MAPDetector, ProjectionDetector
+from lesioncore.detectors.base import Sign
+from lesioncore.detectors.deviation import scoring_by
 from lesioncore.models import PriorMetadata
 from lesioncore.restoration.config import RestoreConfig
 
@@ -67,8 +69,8 @@ class GridIntensity(DeviationDetector):
 
     name = "intensity"
 
-    def __init__(self, metadata: PriorMetadata, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, metadata: PriorMetadata, sign: Sign, **options: Any) -> None:
+        super().__init__(scoring_by(sign, **options))
         self.metadata = metadata
 
     def deviation_stacks(self, stacks: Sequence[SliceStack], **_: Any) -> list[Tensor]:

@@ -27,7 +27,6 @@ from common.results import write_json
 from common.shared_detectors import DeviationCache, SharedRestoration
 
 import lesioncore as lc
-from lesioncore.calibration.record import Calibration
 from lesioncore.data.grid import SliceGrid
 from lesioncore.detectors import Detector, IntensityThreshold, MeanDistance, ProjectionDetector
 from lesioncore.evaluation import evaluate
@@ -58,10 +57,6 @@ def tuned_smoothing(detector: Callable[..., Any], healthy: Sequence[Scan]) -> fl
     return choose(curve, "implant")["smoothing"]
 
 
-def map_calibration(prior: Any, healthy: Sequence[Scan], config: lc.RestoreConfig) -> Calibration:
-    return lc.calibrate(prior, healthy, config=config, device="cpu")
-
-
 def detectors(contrast: str, options: argparse.Namespace) -> dict[str, Detector]:
     """Every method with weight, smoothing and thresholds from the same healthy people."""
     prior: Any = lc.load_prior(f"phantom-{contrast[:2].lower()}")
@@ -77,7 +72,8 @@ def detectors(contrast: str, options: argparse.Namespace) -> dict[str, Detector]
 
     def restored(config: lc.RestoreConfig) -> Callable[..., Detector]:
         other = lc.load_prior(f"phantom-{contrast[:2].lower()}")
-        other.metadata = metadata.with_calibration(map_calibration(prior, healthy, config))  # type: ignore[attr-defined]
+        calibration = lc.calibrate(prior, healthy, config=config, device="cpu")
+        other.metadata = metadata.with_calibration(calibration)  # type: ignore[attr-defined]
         return lambda sign=None: SharedRestoration(other, replace(config, sign=sign), cache=cache)
 
     add("MAP", lambda sign=None: SharedRestoration(prior, lc.RestoreConfig(sign=sign), cache=cache))

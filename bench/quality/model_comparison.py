@@ -33,8 +33,8 @@ from common.results import write_json
 from common.shared_detectors import DeviationCache, SharedRestoration
 
 from lesioncore.detectors import Detector, make_detector
-from lesioncore.evaluation import LIMITS
 from lesioncore.metrics import ScoreHistogram, bootstrap_interval, dice
+from lesioncore.metrics.limits import LIMITS
 from lesioncore.models import AAEConfig, AnoGANConfig, GMVAEConfig, LatentSearch, UNetConfig, VAEConfig, load_model
 from lesioncore.phantom import simulate, write_dataset
 from lesioncore.restoration.calibrate import calibrate

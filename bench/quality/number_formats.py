@@ -33,10 +33,10 @@ from common.results import write_json
 
 import lesioncore as lc
 from lesioncore.detectors import MAPDetector
-from lesioncore.evaluation import LIMITS
 from lesioncore.evaluation.scans import load
 from lesioncore.metrics import ScoreHistogram, bootstrap_interval
-from lesioncore.models.residual import FrozenConv
+from lesioncore.metrics.limits import LIMITS
+from lesioncore.models.convolution import FrozenConvolution
 from lesioncore.restoration.scan import Scan
 from lesioncore.scoring.smoothing import smooth
 from lesioncore.subjects import Subject, find_subjects
@@ -51,21 +51,21 @@ def to_tf32(x: Tensor) -> Tensor:
 
 
 def rounding(prior: Any) -> Any:
-    """A prior whose folded copy rounds the factors of each convolution to TF32 in its forward pass."""
+    """A prior whose copy for inference rounds the factors of each convolution to TF32 in its forward pass."""
 
-    def before(module: FrozenConv, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def before(module: FrozenConvolution, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         layout = torch.channels_last
         return (to_tf32(arguments[0]).contiguous(memory_format=layout), *arguments[1:])
 
-    def folded() -> Any:
-        copy = type(prior).folded(prior)
+    def for_inference() -> Any:
+        copy = type(prior).for_inference(prior)
         for module in copy.modules():
-            if isinstance(module, FrozenConv):
+            if isinstance(module, FrozenConvolution):
                 module.weight = to_tf32(module.weight).contiguous(memory_format=torch.channels_last)
                 module.register_forward_pre_hook(before)
         return copy
 
-    prior.folded = folded
+    prior.for_inference = for_inference
     return prior
 
 

@@ -28,6 +28,7 @@ import lesioncore as lc
 from lesioncore.data.stack import SliceStack
 from lesioncore.metrics import ScoreHistogram, bootstrap_interval
 from lesioncore.phantom import simulate
+from lesioncore.restoration.run import Run
 from lesioncore.restoration.scan import prepare
 from lesioncore.restoration.solve import solve_stacks
 from lesioncore.solvers import EMSolver, PaperSolver, ProxSolver, Solver
@@ -84,9 +85,9 @@ def slices_of(contrast: str, patients: int, count: int, metadata: lc.PriorMetada
 def measure(pairs: list[tuple[SliceStack, Tensor]], solver: Solver, prior: Any, device: str, found: Found) -> None:
     """Solve the slices of a turn and add what comes out."""
     stacks = [stack for stack, _ in pairs]
-    config = lc.RestoreConfig(solver, tv_dimensions=2)
+    run = Run.of(prior, lc.RestoreConfig(solver, tv_dimensions=2, tv_weight=WEIGHT), device)
     start = time.perf_counter()
-    solutions = solve_stacks(stacks, prior, config, WEIGHT, torch.device(device))
+    solutions = solve_stacks(stacks, prior, run)
     seconds = time.perf_counter() - start
     found.seconds.append(seconds)
     found.milliseconds_per_slice.append(1e3 * seconds / sum(len(stack.slices) for stack in stacks))

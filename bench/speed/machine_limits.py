@@ -77,7 +77,7 @@ def loops(model: lc.VAE, device: str, slices: int) -> dict[str, Callable[[], obj
     mask = torch.ones_like(y, dtype=torch.bool)
     x, out, d = y.clone(), torch.empty_like(y), torch.empty_like(y)
     size, weight, dual = y.new_tensor([5e-3]), y.new_tensor([TV_WEIGHT]), tv.dual_like(y)
-    engine, held = ElboGradient(model), ElboGradient(model, hold_posterior=True)
+    engine, held = ElboGradient(model), ElboGradient(model, fix_posterior=True)
 
     def prox() -> Tensor:
         return tv.tv_prox_(d, mask, weight, dual, out=out, iterations=30)

@@ -20,6 +20,8 @@ for script in sys.argv[1:]:
 """
 """Runs the scripts' --help in one process, so that torch is loaded once."""
 
+pytestmark = pytest.mark.skipif(not (BENCH / "results").exists(), reason="a source distribution has no results")
+
 
 def pages(*options: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(BENCH / "pages.py"), *map(str, options)]
