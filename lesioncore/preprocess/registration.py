@@ -24,9 +24,9 @@ from lesioncore.preprocess.pose import (
 )
 from lesioncore.preprocess.template import VOXEL_SIZE
 
-# Between right and wrong as bench/registration.py measures them: right ones have overlaps of .94 and more and
-# likenesses of .15 (T2w) to .66 (T1w); flips, halves, noise and whole heads have an overlap below .91 or a likeness
-# below .12. Right scales are .98 to 1.34; masks that miss a third of the brain reach 1.5.
+# Between right and wrong as bench/quality/template_registration.py measures them: right ones have overlaps of .94 and
+# more and likenesses of .15 (T2w) to .66 (T1w); flips, halves, noise and whole heads have an overlap below .91 or a
+# likeness below .12. Right scales are .98 to 1.34; masks that miss a third of the brain reach 1.5.
 LOWEST_OVERLAP = 0.91
 LOWEST_LIKENESS = 0.12
 SCALES = (0.7, 1.75)
