@@ -174,9 +174,7 @@ def test_blocks_that_are_not_run_parse(page, capsys):
 def anchors_of(page: Path) -> set[str]:
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
     titles = re.findall(r"^#+ (.+)$", text, re.M)
-    made = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
-    numbered = {re.sub(r"^\d+-", "", anchor) for anchor in made}
-    return made | numbered | set(re.findall(r"^\(([\w-]+)\)=$", text, re.M))
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
