@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import re
 import shlex
@@ -11,6 +12,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 from unittest import mock
 
 import nibabel as nib
@@ -85,7 +87,7 @@ def study(tmp_path_factory) -> Path:
     """The files that the pages speak of, small, and small priors under the embedded ones' names."""
     folder = tmp_path_factory.mktemp("study")
     people = [HealthyScores.of(torch.arange(1, 101) * 0.01 * scale) for scale in range(1, 21)]
-    settings = lc.RestoreConfig("em", tv_dimensions=3).settings() | {"standardize": True}
+    settings = lc.RestoreConfig("em", tv_dimensions=3, standardize=True).settings()
     calibration = lc.Calibration(settings, 1.0, merged(people), 2.0)
     for name in io.embedded_priors():
         contrast = {"t1": "T1w", "t2": "T2w", "flair": "FLAIR"}[name.split("-")[1]]
@@ -215,6 +217,26 @@ def test_names_are_those_of_the_package(page):
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
     names = set(re.findall(r"`(lesioncore(?:\.\w+)+)(?:\(\))?`", text))
     assert [name for name in sorted(names) if not resolves(name)] == []
+
+
+def constant(name: str) -> Any:
+    """A constant of docs/conf.py."""
+    tree = ast.parse((ROOT / "docs" / "conf.py").read_text())
+    (value,) = [node.value for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == name]
+    return ast.literal_eval(value)
+
+
+def test_the_reference_has_all_rooms():
+    package = Path(lc.__file__).parent
+    parts = {path.stem for path in package.iterdir() if path.suffix == ".py" or any(path.glob("*.py"))}
+    assert set(constant("ROOMS")) == (parts | {"training"}) - {"__init__", "__main__", "cli", "command_options"}
+
+
+def test_the_reference_has_all_commands(capsys):
+    for arguments, name in (([], "COMMANDS"), (["train"], "MODELS")):
+        cli.main([*arguments, "--help"])
+        (listed,) = re.findall(r"\{([\w,-]+)\}", capsys.readouterr().out.split("\n\n")[0])
+        assert set(constant(name)) == set(listed.split(","))
 
 
 def test_readme_is_short():
