@@ -22,9 +22,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from _bench import RESULTS, environment, write_json
-from lesioncore.training.head_scans import Draws
-from lesioncore.training.heads import Head, make_head
-from lesioncore.training.rendered import render_brain
 from scipy import ndimage
 
 from lesioncore.data.nifti import load_image
@@ -33,6 +30,9 @@ from lesioncore.preprocess.brain_network import WEIGHTS
 from lesioncore.preprocess.external import TOOLS, tool_mask
 from lesioncore.preprocess.extraction import extract_brain, head_or_brain
 from lesioncore.preprocess.pipeline import volume_ml
+from lesioncore.training.head_scans import Draws
+from lesioncore.training.heads import Head, make_head
+from lesioncore.training.rendered import render_brain
 
 Voxels = npt.NDArray[Any]
 

@@ -22,10 +22,6 @@ from typing import Any
 
 import numpy as np
 from _bench import RESULTS, SharedRestoration, environment, write_json
-from lesioncore.training import embedded
-from lesioncore.training.job import Job
-from lesioncore.training.recipes import AAERecipe, AnoGANRecipe, GMVAERecipe, Recipe, UNetRecipe, VAERecipe
-from lesioncore.training.train import train
 from scipy.special import logit
 
 from lesioncore.detectors import Detector, make_detector
@@ -35,6 +31,10 @@ from lesioncore.phantom import simulate, write_dataset
 from lesioncore.restoration.calibrate import calibrate
 from lesioncore.restoration.config import RestoreConfig
 from lesioncore.restoration.scan import Scan, prepare
+from lesioncore.training import embedded
+from lesioncore.training.job import Job
+from lesioncore.training.recipes import AAERecipe, AnoGANRecipe, GMVAERecipe, Recipe, UNetRecipe, VAERecipe
+from lesioncore.training.train import train
 
 LESION = {"T2w": "glioma", "T1w": "stroke"}
 SIGN = {"T2w": 1, "T1w": -1}  # gliomas are bright in T2w, old strokes dark in T1w

@@ -26,13 +26,13 @@ import numpy as np
 from _bench import RESULTS, GridIntensity, SharedProjection, SharedRestoration, environment, write_json
 from _real_data import BRIGHT, PreprocessedOnce, heads, implants, multiple_sclerosis
 from _real_gliomas import gliomas
-from lesioncore.training.real import Build, calibration_people
 
 import lesioncore as lc
 from lesioncore.detectors import Detector
 from lesioncore.evaluation import Evaluation, evaluate, thresholds_from
 from lesioncore.preprocess.pipeline import STEPS, Step, parse_steps
 from lesioncore.restoration.choice import PRIORS
+from lesioncore.training.real import Build, calibration_people
 
 EMBEDDED = [
     *(f"{name}:{contrast}" for contrast, name in PRIORS.items()),

@@ -19,12 +19,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from _bench import RESULTS, environment, write_json
-from lesioncore.training.cache import SliceCache
-from lesioncore.training.config import TrainingConfig
-from lesioncore.training.corruption import Corruption
-from lesioncore.training.job import Job
-from lesioncore.training.recipes import GMVAERecipe, MultiscaleVAERecipe, Recipe, VAERecipe
-from lesioncore.training.train import train
 
 from lesioncore.data.stack import SliceStack
 from lesioncore.detectors import ProjectionDetector
@@ -35,6 +29,12 @@ from lesioncore.restoration.config import RestoreConfig
 from lesioncore.restoration.solve import solve_stacks
 from lesioncore.solvers import EMSolver
 from lesioncore.subjects import find_subjects
+from lesioncore.training.cache import SliceCache
+from lesioncore.training.config import TrainingConfig
+from lesioncore.training.corruption import Corruption
+from lesioncore.training.job import Job
+from lesioncore.training.recipes import GMVAERecipe, MultiscaleVAERecipe, Recipe, VAERecipe
+from lesioncore.training.train import train
 
 LESION = {"T2w": "glioma", "T1w": "stroke"}
 SIGN = {"T2w": 1.0, "T1w": -1.0}

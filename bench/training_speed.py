@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from _bench import RESULTS, environment, write_json
+
 from lesioncore.training import TensorSlices, TrainingConfig, fit
 from lesioncore.training.recipes import GMVAERecipe, MultiscaleVAERecipe, VAERecipe
 

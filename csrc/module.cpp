@@ -2,8 +2,8 @@
 // and always imports.
 #include <pybind11/pybind11.h>
 
-#include "cpu_level.h"
-#include "host_memory.h"
+#include "host/cpu_level.h"
+#include "host/freed_memory.h"
 
 namespace py = pybind11;
 

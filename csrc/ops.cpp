@@ -1,4 +1,4 @@
-// Operator schemas, nothing else. Every volume is contiguous [N, D, H, W]: N independent stacks of D slices.
+// Operator schemas. Every volume is contiguous [N, D, H, W]: N independent stacks of D slices.
 #include <torch/csrc/stable/library.h>
 
 STABLE_TORCH_LIBRARY(lesioncore, m) {

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from lesioncore.data import save_image
-from lesioncore.figure import require_matplotlib, restoration_figure, save_figure
+from lesioncore.data.nifti import save_image
 from lesioncore.metrics import ScoreHistogram, dice
+from lesioncore.metrics.limits import LIMITS
 from lesioncore.models import Prior, load_prior
 from lesioncore.phantom import Phantom, simulate, template_head
+from lesioncore.restoration.figure import require_matplotlib, restoration_figure, save_figure
 from lesioncore.restoration.restore import restore
-from lesioncore.restoration.result import SAVED_FPR, Restoration
+from lesioncore.restoration.result import Restoration
 
 PATIENTS = {"template": {"T1w": "real-t1"}, "phantom": {"T2w": "phantom-t2", "T1w": "phantom-t1"}}
 """Contrasts of each patient, the default first, and the embedded prior of each."""
@@ -214,7 +215,7 @@ def _quality(result: Restoration, patient: Phantom) -> dict[str, Any]:
     histogram.add(score, lesion, brain)
     millilitres = abs(float(np.linalg.det(patient.affine[:3, :3]))) / 1000.0
     at_limit = {}
-    for fpr in SAVED_FPR:
+    for fpr in LIMITS:
         detected = np.asanyarray(result.mask(fpr).dataobj).astype(bool)
         at_limit[f"{fpr:g}"] = {
             "dice": dice(detected, lesion, brain),

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
-from lesioncore.training.learner import Batch, Learner, UpdateContext
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lesioncore.models.aae import AAE
+from lesioncore.training.learner import Batch, Learner, UpdateContext
 
 REFERENCES = 64
 """Fixed draws of ``N(0, I)`` that stand for the latents' distribution in validation figures."""

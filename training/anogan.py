@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
-from lesioncore.training.adversarial import check_counts, check_weights, critic_step, full_precision, reference_draws
-from lesioncore.training.learner import Batch, Learner, UpdateContext
 from torch import Tensor, nn
 
 from lesioncore.models.anogan import AnoGAN, LatentSearch
+from lesioncore.training.adversarial import check_counts, check_weights, critic_step, full_precision, reference_draws
+from lesioncore.training.learner import Batch, Learner, UpdateContext
 
 SHORT_SEARCH = LatentSearch(steps=50, step_size=0.1)
 """For pictures: rough, and ten times faster than the detector's."""

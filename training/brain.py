@@ -18,8 +18,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import tyro
-from lesioncore.training.head_scans import Draws, draw_anatomy, draw_scan
-from lesioncore.training.heads import VOXEL_SIZE, Head, make_head
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -27,6 +25,8 @@ from lesioncore.data.files import replace_atomically
 from lesioncore.data.nifti import load_image
 from lesioncore.data.orientation import Orientation
 from lesioncore.preprocess.brain_network import BrainNetwork, normalize
+from lesioncore.training.head_scans import Draws, draw_anatomy, draw_scan
+from lesioncore.training.heads import VOXEL_SIZE, Head, make_head
 
 SHAPES = ((80, 96, 80), (80, 96, 80), (80, 96, 80), (96, 112, 96), (80, 112, 96), (80, 112, 112))
 """Fields of view of the training scans, in voxels; each is turned at random among the axes."""

@@ -10,15 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from lesioncore.training import preparation
-from lesioncore.training.preparation import PreparationError, prepare_subjects
-from lesioncore.training.store import INDEX, Entry, SliceStore, locked
-
 import lesioncore
 from lesioncore.data.grid import SliceGrid
 from lesioncore.preprocess.pipeline import Step
 from lesioncore.preprocess.scale import Scale
 from lesioncore.subjects import Subject, source_hash
+from lesioncore.training import preparation
+from lesioncore.training.preparation import PreparationError, prepare_subjects
+from lesioncore.training.store import INDEX, Entry, SliceStore, locked
 
 _FORMAT = 3
 PREPARING = ("data", "preprocess", "subjects", "restoration/scan.py", "restoration/volumes.py")

@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from lesioncore.training.build import fill
-from lesioncore.training.store import Entry, SliceStore
 from torch import Tensor
 
 from lesioncore.data.grid import SliceGrid
@@ -23,6 +21,8 @@ from lesioncore.data.stack import SliceStack
 from lesioncore.preprocess.pipeline import Step
 from lesioncore.preprocess.scale import Scale, scale_from_dict
 from lesioncore.subjects import Subject
+from lesioncore.training.build import fill
+from lesioncore.training.store import Entry, SliceStore
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from lesioncore.training.augment import smooth
 from torch import Tensor
+
+from lesioncore.training.augment import smooth
 
 
 @dataclass(frozen=True)

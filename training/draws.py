@@ -6,8 +6,9 @@ import hashlib
 from functools import lru_cache
 
 import torch
-from lesioncore.training.distributed import ProcessGroup
 from torch import Tensor
+
+from lesioncore.training.distributed import ProcessGroup
 
 
 def generator(seed: int, purpose: str, index: int = 0) -> torch.Generator:

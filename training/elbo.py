@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
-from lesioncore.training.corruption import Corruption, corrupt
-from lesioncore.training.learner import Batch, Learner, UpdateContext
 from torch import Tensor
 
 from lesioncore.models.latent import LatentModel
 from lesioncore.models.prior import elbo_of_terms
+from lesioncore.training.corruption import Corruption, corrupt
+from lesioncore.training.learner import Batch, Learner, UpdateContext
 
 
 class ElboLearner(Learner):

@@ -19,13 +19,13 @@ from typing import Literal
 
 import torch
 import tyro
+
+from lesioncore.models import MultiscaleVAEConfig, load_model, save_model
 from lesioncore.training.config import TrainingConfig
 from lesioncore.training.corruption import Corruption
 from lesioncore.training.job import Job
 from lesioncore.training.recipes import MultiscaleVAERecipe
 from lesioncore.training.train import train
-
-from lesioncore.models import MultiscaleVAEConfig, load_model, save_model
 
 RECIPE = MultiscaleVAERecipe(
     MultiscaleVAEConfig(
@@ -59,7 +59,7 @@ class Build:
         Threads of each contrast's build; another number rounds differently.
     """
 
-    out: Path = Path("lesioncore/priors/embedded")
+    out: Path = Path("lesioncore/models/embedded")
     contrasts: tuple[Literal["T1w", "T2w"], ...] = ("T1w", "T2w")
     subjects: int = 100
     validation: int = 20

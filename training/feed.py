@@ -9,12 +9,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
 import torch
-from lesioncore.training.distributed import ProcessGroup
-from lesioncore.training.draws import order
-from lesioncore.training.learner import Batch
 from torch import Tensor
 
 from lesioncore.restoration.scan import BACKGROUND
+from lesioncore.training.distributed import ProcessGroup
+from lesioncore.training.draws import order
+from lesioncore.training.learner import Batch
 
 
 class SliceSource(Protocol):

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
+
 from lesioncore.training.augment import augment
 from lesioncore.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from lesioncore.training.config import TrainingConfig
@@ -21,7 +23,6 @@ from lesioncore.training.feed import Feed, SliceSource
 from lesioncore.training.learner import Batch, Learner, UpdateContext
 from lesioncore.training.record import Recorder
 from lesioncore.training.stop import stop_requests
-from torch import Tensor, nn
 
 CHECKPOINT = "checkpoint.safetensors"
 

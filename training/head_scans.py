@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from lesioncore.training.heads import GROUPS, Head
 from torch import Tensor
+
+from lesioncore.training.heads import GROUPS, Head
 
 # Knots of the curves that recolour what lies outside the brain, in T1w intensity: many where bone, eyes, muscle are.
 _KNOTS = (0.0, 0.06, 0.12, 0.18, 0.26, 0.36, 0.5, 0.7, 1.0, 1.5)

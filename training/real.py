@@ -19,14 +19,6 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 import tyro
-from lesioncore.training.augment import Augmentation
-from lesioncore.training.config import TrainingConfig
-from lesioncore.training.corruption import Corruption
-from lesioncore.training.heads import brain_core
-from lesioncore.training.job import Job
-from lesioncore.training.recipes import MultiscaleVAERecipe
-from lesioncore.training.rendered import Contrast, rendered_subjects
-from lesioncore.training.train import train
 
 from lesioncore.calibration.record import Calibration
 from lesioncore.data.grid import SliceGrid
@@ -37,6 +29,14 @@ from lesioncore.restoration.choice import PRIORS
 from lesioncore.restoration.config import RestoreConfig
 from lesioncore.solvers import EMSolver
 from lesioncore.subjects import FileSubject, Loaded, PhantomSubject, Subject
+from lesioncore.training.augment import Augmentation
+from lesioncore.training.config import TrainingConfig
+from lesioncore.training.corruption import Corruption
+from lesioncore.training.heads import brain_core
+from lesioncore.training.job import Job
+from lesioncore.training.recipes import MultiscaleVAERecipe
+from lesioncore.training.rendered import Contrast, rendered_subjects
+from lesioncore.training.train import train
 
 VOXEL_SIZE = 2.0
 _NEW_SCANNERS = 1000  # numbers of scanners that no training scan has

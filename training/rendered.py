@@ -13,8 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from lesioncore.training.head_scans import Draws, brain_share, curve, draw_surroundings
-from lesioncore.training.heads import GROUPS, VOXEL_SIZE, Head, make_head
 from torch import Tensor
 
 from lesioncore.data.files import file_digest, replace_atomically
@@ -26,6 +24,8 @@ from lesioncore.preprocess.registration import register
 from lesioncore.preprocess.template import template_depth
 from lesioncore.subjects import Loaded, Subject
 from lesioncore.subjects.subject import source_hash
+from lesioncore.training.head_scans import Draws, brain_share, curve, draw_surroundings
+from lesioncore.training.heads import GROUPS, VOXEL_SIZE, Head, make_head
 
 Contrast = Literal["T1w", "T2w", "FLAIR"]
 

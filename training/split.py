@@ -10,7 +10,7 @@ import numpy as np
 
 from lesioncore.data.grid import SliceGrid
 from lesioncore.models import PriorMetadata
-from lesioncore.preprocess import IntensityScale
+from lesioncore.preprocess.intensity import IntensityScale
 from lesioncore.preprocess.pipeline import Step
 from lesioncore.preprocess.scale import Scale
 from lesioncore.preprocess.tissue_scale import TissueScale

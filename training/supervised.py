@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping
 
 import torch
-from lesioncore.training.learner import Batch, Learner, UpdateContext
 from torch import Tensor
 from torch.nn import functional as F
 
 from lesioncore.models.unet import UNet
+from lesioncore.training.learner import Batch, Learner, UpdateContext
 
 
 class SupervisedLearner(Learner):

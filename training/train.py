@@ -12,11 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lesioncore.training.cache import SliceCache
-from lesioncore.training.distributed import ProcessGroup, process_group
-from lesioncore.training.fit import fit
-from lesioncore.training.job import CONFIG, MODEL, Job, check_output, describe
-from lesioncore.training.split import reference_intensity, split_subjects
 from torch import Tensor
 
 from lesioncore import __version__
@@ -26,6 +21,11 @@ from lesioncore.models import PriorMetadata, load_model, save_model
 from lesioncore.models.registry import kind_of
 from lesioncore.preprocess.scale import Scale
 from lesioncore.subjects import Subject, find_subjects
+from lesioncore.training.cache import SliceCache
+from lesioncore.training.distributed import ProcessGroup, process_group
+from lesioncore.training.fit import fit
+from lesioncore.training.job import CONFIG, MODEL, Job, check_output, describe
+from lesioncore.training.split import reference_intensity, split_subjects
 
 Progress = Callable[[str, int, int, Mapping[str, float]], None]
 """Called as ``progress(stage, done, all, figures)``; stages are "prepare", "train" and "calibrate"."""

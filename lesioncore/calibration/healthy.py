@@ -14,7 +14,7 @@ import numpy.typing as npt
 from lesioncore.data.arrays import Array, to_numpy
 from lesioncore.metrics import conformal_threshold, fpr_threshold
 
-LIMITS = tuple(np.unique(np.concatenate([np.geomspace(1e-4, 0.5, 60).round(6), [0.01, 0.05, 0.1]])).tolist())
+LEVELS = tuple(np.unique(np.concatenate([np.geomspace(1e-4, 0.5, 60).round(6), [0.01, 0.05, 0.1]])).tolist())
 """False-positive-rate limits at which each subject's own threshold is kept."""
 
 FEWEST_TO_COMPARE = 8
@@ -38,7 +38,7 @@ class HealthySubject:
     Attributes
     ----------
     thresholds : tuple of float
-        For each of `LIMITS`, the smallest threshold that at most this share of the person's brain voxels exceeds.
+        For each of `LEVELS`, the smallest threshold that at most this share of the person's brain voxels exceeds.
     bend : float or None
         How far the person's intensities had to be bent to fit the reference
         (:attr:`lesioncore.data.stack.SliceStack.bend`).
@@ -100,7 +100,7 @@ class HealthyScores:
             If there are no scores, or one is NaN.
         """
         values = np.sort(to_numpy(scores, "scores").reshape(-1))  # which makes the order statistics quick
-        subject = HealthySubject(tuple(fpr_threshold(values, limit) for limit in LIMITS), bend, extent, spread)
+        subject = HealthySubject(tuple(fpr_threshold(values, limit) for limit in LEVELS), bend, extent, spread)
         counts = np.bincount(np.searchsorted(_EDGES, values.astype(np.float32)), minlength=len(_EDGES) + 1)
         filled = np.flatnonzero(counts)
         return cls(int(filled[0]), tuple(counts[filled[0] : filled[-1] + 1].tolist()), (subject,))
@@ -139,7 +139,7 @@ class HealthyScores:
         Raises
         ------
         ValueError
-            If `limit` is not in [0, 1), or with `risk` below the strictest of `LIMITS`; if `risk` is out of its range
+            If `limit` is not in [0, 1), or with `risk` below the strictest of `LEVELS`; if `risk` is out of its range
             or there are too few people for it.
         """
         if not 0 <= limit < 1:
@@ -149,9 +149,9 @@ class HealthyScores:
             bin_ = int(np.argmax(above <= limit * self.pixels))
             return float(_EDGES[bin_]) if bin_ < len(_EDGES) else float("inf")
         # The small slack lets 0.05 find a stored 0.05 that took another way through arithmetic.
-        index = int(np.searchsorted(LIMITS, limit * (1 + 1e-9), side="right")) - 1
+        index = int(np.searchsorted(LEVELS, limit * (1 + 1e-9), side="right")) - 1
         if index < 0:
-            raise ValueError(f"fpr: got {limit}, expected at least {LIMITS[0]:g} where a risk is given")
+            raise ValueError(f"fpr: got {limit}, expected at least {LEVELS[0]:g} where a risk is given")
         needed, people = math.ceil(1 / risk - 1 - 1e-9) if 0 < risk < 1 else 0, len(self.subjects)
         if people < needed:
             raise ValueError(
@@ -193,7 +193,7 @@ class HealthyScores:
             See :class:`HealthySubject`.
         """
         people = self.subjects
-        median = fpr_threshold(scores, LIMITS[-1])
+        median = fpr_threshold(scores, LEVELS[-1])
         compared: list[tuple[float | None, list[float | None], str, float]] = [
             (median, [one.thresholds[-1] for one in people], "the median score of its brain is {}", 0.0),
             (spread, [one.spread for one in people], "the spread of its residual is {} z-scores", _SAME_SPREAD),
@@ -227,7 +227,7 @@ class HealthyScores:
             }
             for subject in self.subjects
         ]
-        return {"first": self.first, "counts": list(self.counts), "limits": list(LIMITS), "subjects": rows}
+        return {"first": self.first, "counts": list(self.counts), "limits": list(LEVELS), "subjects": rows}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> HealthyScores:
@@ -238,14 +238,14 @@ class HealthyScores:
         ValueError
             If the limits are not those of this version.
         """
-        if tuple(values["limits"]) != LIMITS:
+        if tuple(values["limits"]) != LEVELS:
             raise ValueError("limits: the file has others than this version of lesioncore; calibrate again")
         subjects = tuple(
             HealthySubject(
                 tuple(row["thresholds"]),
                 row["bend"],
-                None if row.get("extent") is None else tuple(row["extent"]),
-                row.get("spread"),
+                None if row["extent"] is None else tuple(row["extent"]),
+                row["spread"],
             )
             for row in values["subjects"]
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import reduce
 from operator import add
 
@@ -11,18 +12,12 @@ from torch import Tensor
 from lesioncore.calibration.healthy import HealthyScores, merged
 from lesioncore.data.stack import SliceStack
 from lesioncore.scoring.deviation import deviation, score_of
+from lesioncore.scoring.options import Scoring
 from lesioncore.scoring.spread_map import SpreadMap
 
 
 def healthy_scores(
-    residuals: Sequence[Tensor],
-    stacks: Sequence[SliceStack],
-    *,
-    smoothing: float,
-    standardize: bool,
-    spread_map: bool = False,
-    asymmetry: float = 0.0,
-    edge_preserving: bool = False,
+    residuals: Sequence[Tensor], stacks: Sequence[SliceStack], scoring: Scoring
 ) -> tuple[dict[tuple[int, float], HealthyScores], SpreadMap | None]:
     """Scores of healthy people by each sign, and the map of their spread by place if it is wanted.
 
@@ -34,12 +29,8 @@ def healthy_scores(
         ``[N, 1, H, W]``, signed, z-scores, of each person.
     stacks : sequence of SliceStack
         The scans that they belong to.
-    smoothing, standardize
-        As for :func:`lesioncore.scoring.deviation.deviation`.
-    spread_map : bool
-        Make a map.
-    asymmetry, edge_preserving
-        As for :func:`lesioncore.scoring.deviation.deviation`.
+    scoring : Scoring
+        How residuals are scored, whatever its sign; whether a map is made.
 
     Returns
     -------
@@ -54,31 +45,24 @@ def healthy_scores(
         If a map is wanted of stacks that are not all registered.
     """
     maps: list[SpreadMap] = []
-    if spread_map:
+    if scoring.spread_map:
         if not all(stack.registered for stack in stacks):
             raise ValueError(
                 "spread_map: not all healthy scans are registered; preprocess them with the step 'register', or set it"
                 " to False"
             )
         for residual, stack in zip(residuals, stacks, strict=True):
-            found = deviation(residual, stack, smoothing=smoothing, standardize=True)
+            found = deviation(residual, stack, Scoring(scoring.smoothing, standardize=True))
             maps.append(SpreadMap.of(found.values, stack.mask))
+    shares = sorted({0.0, scoring.asymmetry})
     of_all = reduce(add, maps) if maps else None
     summaries: dict[tuple[int, float], list[HealthyScores]] = {
-        (sign, share): [] for share in sorted({0.0, asymmetry}) for sign in (0, 1, -1)
+        (sign, share): [] for share in shares for sign in (0, 1, -1)
     }
     for number, (residual, stack) in enumerate(zip(residuals, stacks, strict=True)):
         others = None if of_all is None else of_all - maps[number]
-        for share in sorted({0.0, asymmetry}):
-            found = deviation(
-                residual,
-                stack,
-                smoothing=smoothing,
-                standardize=standardize,
-                spread_map=others,
-                asymmetry=share,
-                edge_preserving=edge_preserving,
-            )
+        for share in shares:
+            found = deviation(residual, stack, replace(scoring, asymmetry=share), others)
             values = stack.in_brain(found.values)
             for sign in (0, 1, -1):
                 scores = HealthyScores.of(score_of(values, sign), stack.bend, stack.extent, found.spread)

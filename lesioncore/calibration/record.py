@@ -11,12 +11,6 @@ import numpy as np
 from lesioncore.calibration.healthy import HealthyScores
 from lesioncore.scoring.spread_map import SpreadMap
 
-_LATER_SETTINGS = {"kl_weight": 1.0}
-"""Settings of restoration that files written before them lack, and the value that they had."""
-
-_LATER_OPTIONS = {"prox": {"tolerance": 0.0}}
-"""The same for options of the solvers."""
-
 
 @dataclass(frozen=True)
 class Calibration:
@@ -61,14 +55,16 @@ class Calibration:
     def __post_init__(self) -> None:
         object.__setattr__(self, "curve", tuple(self.curve))
 
-    def holds(self, settings: Mapping[str, Any], tv_weight: float | None, smoothing: float) -> bool:
+    def matches(self, settings: Mapping[str, Any], tv_weight: float | None, smoothing: float) -> bool:
         """Whether the thresholds are for these settings, weight and smoothing."""
         return (self.settings, self.tv_weight, self.smoothing) == (settings, tv_weight, smoothing)
 
-    def holding(self, settings: Mapping[str, Any], tv_weight: float | None, smoothing: float) -> Calibration | None:
+    def for_settings(
+        self, settings: Mapping[str, Any], tv_weight: float | None, smoothing: float
+    ) -> Calibration | None:
         """The calibration by sign and asymmetry of these settings if the thresholds are for them, else None."""
         found = self._by(*_scored_by(settings))
-        return found if found.holds(settings, tv_weight, smoothing) else None
+        return found if found.matches(settings, tv_weight, smoothing) else None
 
     def _by(self, sign: int, asymmetry: float) -> Calibration:
         """The calibration whose scores have a sign and an asymmetry; itself where that is not known."""
@@ -133,7 +129,7 @@ class Calibration:
         ValueError
             If the two are not of the same settings and weight.
         """
-        if not other.holds(self.settings, self.tv_weight, self.smoothing):
+        if not other.matches(self.settings, self.tv_weight, self.smoothing):
             raise ValueError(
                 f"other: got a calibration for {other.settings} with tv_weight {other.tv_weight} and smoothing"
                 f" {other.smoothing}, expected one for {self.settings} with tv_weight {self.tv_weight} and smoothing"
@@ -165,25 +161,11 @@ class Calibration:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Calibration:
-        """Inverse of :meth:`to_dict`; settings that an older version did not write get the value that they had.
-
-        Raises
-        ------
-        ValueError
-            If the thresholds are those of a version that kept no summary of the scores.
-        """
-        if "thresholds" in values:
-            raise ValueError("the calibration was made by an older version of lesioncore; calibrate the prior again")
-        settings = values["settings"]
-        if "solver" in settings:  # other detectors have settings of their own
-            solver = settings["solver"]
-            options = {**_LATER_OPTIONS.get(solver.get("name"), {}), **solver}
-            settings = {**_LATER_SETTINGS, **settings, "solver": options}
-        others, spread_map = values.get("others", []), values.get("spread_map")
+        """Inverse of :meth:`to_dict`."""
+        spread_map = values["spread_map"]
         parts = {
-            "settings": settings,
             "healthy": HealthyScores.from_dict(values["healthy"]),
-            "others": {_scored_by(one): HealthyScores.from_dict(one["healthy"]) for one in others},
+            "others": {_scored_by(one): HealthyScores.from_dict(one["healthy"]) for one in values["others"]},
             "spread_map": None if spread_map is None else SpreadMap.from_dict(spread_map),
         }
         return cls(**{**values, **parts})

@@ -8,36 +8,54 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import make_dataclass
+from functools import reduce
+from importlib import import_module
 from importlib.metadata import version
-from typing import Annotated
+from operator import or_
+from typing import Annotated, Any, Protocol
 
 import tyro
 
-from lesioncore.cli.calibrate import Calibrate
-from lesioncore.cli.demo import Demo
-from lesioncore.cli.evaluate import Evaluate
-from lesioncore.cli.info import Info
-from lesioncore.cli.output import CommandError, Output, UsageError
-from lesioncore.cli.phantom import PhantomDataset
-from lesioncore.cli.preprocess import Preprocess
-from lesioncore.cli.restore import Restore
-from lesioncore.cli.train import Train
+from lesioncore.cli.output import CommandError, Output, Report, UsageError
 
 _DESCRIPTION = (
     "Unsupervised lesion detection in brain MRI by image restoration with a normative prior. Research software, not a"
     " medical device. Try: lesioncore demo"
 )
 
-Command = (
-    Annotated[Restore, tyro.conf.subcommand("restore")]
-    | Annotated[Preprocess, tyro.conf.subcommand("preprocess")]
-    | Annotated[Train, tyro.conf.subcommand("train")]
-    | Annotated[Calibrate, tyro.conf.subcommand("calibrate")]
-    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
-    | Annotated[PhantomDataset, tyro.conf.subcommand("phantom")]
-    | Annotated[Info, tyro.conf.subcommand("info")]
-    | Annotated[Demo, tyro.conf.subcommand("demo")]
-)
+COMMANDS = {
+    "restore": "Restore scans and write the residuals, scores and lesion masks as NIfTI files.",
+    "preprocess": "Extract the brain, take off the bias field and register to the ICBM152 2009a template, as restore"
+    " does.",
+    "train": "Train a model on healthy scans (or a supervised one on patients), calibrate it, and write its directory.",
+    "calibrate": "Find a prior's data-consistency weight, smoothing and thresholds on healthy scans, and write them"
+    " with it.",
+    "evaluate": "Compare detectors on scans with known lesions, and write figures, tables and pictures.",
+    "phantom": "Simulate a population with ground truth and write it as a BIDS dataset of NIfTI files.",
+    "info": "Show versions, the backends that are built and loaded (or why not), processor, GPU and embedded priors.",
+    "demo": "Find a simulated lesion in a head or brain that no prior has seen, and show how well that went.",
+}
+"""What each command does: the first line of the docstring of its dataclass, ``Restore`` in ``restore.py``."""
+
+
+class Command(Protocol):
+    """A subcommand: its fields are its options."""
+
+    def run(self, output: Output) -> Report: ...
+
+
+def commands(chosen: str | None) -> Any:
+    """All subcommands for tyro; of those that are not chosen the description alone, so that no library is loaded."""
+    kinds = []
+    for name, description in COMMANDS.items():
+        kind = name.capitalize()
+        if name == chosen:
+            command = getattr(import_module(f"lesioncore.cli.{name}"), kind)
+            kinds.append(Annotated[command, tyro.conf.subcommand(name)])
+        else:
+            kinds.append(Annotated[make_dataclass(kind, ()), tyro.conf.subcommand(name, description=description)])
+    return reduce(or_, kinds)
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -68,7 +86,7 @@ def _run(arguments: list[str]) -> int:
         return 0
     try:
         command: Command = tyro.cli(
-            Command,
+            commands(arguments[0] if arguments and arguments[0] in COMMANDS else None),
             prog="lesioncore",
             description=_DESCRIPTION,
             args=arguments or ["--help"],

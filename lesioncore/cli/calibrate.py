@@ -12,11 +12,10 @@ import tyro
 from lesioncore.cli.options import RestoreOptions, open_prior
 from lesioncore.cli.output import CommandError, Output, Report, UsageError, bar, check_writable
 from lesioncore.command_options import Flat
+from lesioncore.metrics.limits import LIMITS
 
 if TYPE_CHECKING:
     from lesioncore.calibration.record import Calibration
-
-_LIMITS = (0.01, 0.05, 0.10)
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,6 @@ class Calibrate:
     def run(self, output: Output) -> Report:
         """Calibrate and write."""
         from lesioncore.calibration.healthy import FEWEST_TO_COMPARE
-        from lesioncore.engine.device import resolve_device
-        from lesioncore.engine.precision import precision_for
         from lesioncore.evaluation.scans import load
         from lesioncore.models import embedded_priors, save_calibration
         from lesioncore.models.prior import metadata_of
@@ -87,6 +84,7 @@ class Calibrate:
             )
         # Whether there is a spread map depends on the scans here, not on the calibration that is replaced.
         config = replace(self.options.config(prior), spread_map=self.options.spread_map)
+        precision = self.options.precision_of(config, prior)
         metadata = metadata_of(prior)
         subjects = find_subjects(self.data, modality=self.modality or metadata.modality, split="validation")
         size = self.voxel_size or (metadata.grid.voxel_size if metadata.grid else 1.0)
@@ -107,7 +105,6 @@ class Calibrate:
                 device=self.options.device,
                 progress=progress,
             )
-        precision = precision_for(config.precision, resolve_device(self.options.device), prior)
         found = replace(found, notes={"data": list(self.data), "precision": precision})
         directory = save_calibration(self.prior, found, self.output)
         for line in lines(found):
@@ -119,7 +116,7 @@ class Calibrate:
                 f" {FEWEST_TO_COMPARE} on, and a limit that a new person exceeds with a risk of 0.05"
                 " (mask(risk=0.05)) takes 19; give more"
             )
-        thresholds = {f"{limit:g}": found.threshold(limit) for limit in _LIMITS}
+        thresholds = {f"{limit:g}": found.threshold(limit) for limit in LIMITS}
         return Report(
             {
                 "directory": str(directory),
@@ -137,7 +134,7 @@ class Calibrate:
 
 def lines(found: Calibration) -> Sequence[str]:
     """A calibration for people."""
-    limits = ", ".join(f"{found.threshold(limit):.3g} at {100 * limit:g} %" for limit in _LIMITS)
+    limits = ", ".join(f"{found.threshold(limit):.3g} at {100 * limit:g} %" for limit in LIMITS)
     said = []
     if found.curve:
         key, what = (

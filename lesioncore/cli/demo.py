@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 
 import tyro
 
+from lesioncore.about import NOTE
 from lesioncore.cli.options import open_prior
-from lesioncore.cli.output import NOTE, Output, Report, UsageError
+from lesioncore.cli.output import Output, Report, UsageError
 
 
 @dataclass(frozen=True)

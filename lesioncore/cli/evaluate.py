@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from lesioncore.about import NOTE
 from lesioncore.cli.output import CommandError, Output, Report, UsageError, bar
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class Evaluate:
         """Score, compare, write."""
         from lesioncore.evaluation import write_report
         from lesioncore.evaluation.scans import check_patients
-        from lesioncore.evaluation.tables import NOTE, markdown
+        from lesioncore.evaluation.tables import markdown
 
         self._check()
         patients, healthy = self._read(self.data, "test"), self._read(self.healthy, "test")
@@ -106,8 +107,8 @@ class Evaluate:
 
     def _check(self) -> None:
         """What can be said before anything is read."""
-        from lesioncore.figure import require_matplotlib
         from lesioncore.preprocess.pipeline import parse_steps
+        from lesioncore.restoration.figure import require_matplotlib
 
         if not self.data and not self.healthy:
             raise UsageError("DATA: expected scans with lesion masks, or healthy ones with --healthy")

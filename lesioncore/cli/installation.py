@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from lesioncore import _C
+from lesioncore.models.io import embedded_priors
 from lesioncore.models.plugins import plugin_priors
 from lesioncore.ops import library
-
-EMBEDDED_PRIORS = Path(__file__).parent / "priors" / "embedded"
 
 
 def info() -> dict[str, Any]:
@@ -53,7 +51,7 @@ def info() -> dict[str, Any]:
             },
         },
         "build": build,
-        "embedded_priors": _embedded_priors(),
+        "embedded_priors": embedded_priors(),
         "plugin_priors": plugin_priors(),
     }
 
@@ -112,8 +110,3 @@ def _cuda_devices() -> list[dict[str, Any]]:
             {"name": p.name, "memory_gib": round(p.total_memory / 2**30, 1), "capability": f"{p.major}{p.minor}"}
         )
     return devices
-
-
-def _embedded_priors() -> list[str]:
-    """Names of the directories that hold a prior's configuration."""
-    return sorted(p.parent.name for p in EMBEDDED_PRIORS.glob("*/config.json"))

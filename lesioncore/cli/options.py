@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from lesioncore.choices import (
+    Latent,
+    Precision,
+    Protocol,
+    Sign,
+    SolverName,
+    TotalVariationDimensions,
+    TotalVariationForm,
+)
 from lesioncore.cli.output import CommandError, UsageError
 
 if TYPE_CHECKING:
@@ -71,8 +80,8 @@ class RestoreOptions:
         The values are the prior's z-scores already.
     """
 
-    protocol: Annotated[Literal["paper"] | None, tyro.conf.arg(metavar="{paper}", help_behavior_hint="")] = None
-    solver: Literal["auto", "em", "prox", "paper"] = "auto"
+    protocol: Annotated[Protocol | None, tyro.conf.arg(metavar="{paper}", help_behavior_hint="")] = None
+    solver: SolverName = "auto"
     steps: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
     tv_weight: Annotated[float | None, tyro.conf.arg(metavar="W", help_behavior_hint="")] = None
     smoothing: Annotated[float | None, tyro.conf.arg(metavar="MM", help_behavior_hint="")] = None
@@ -80,14 +89,16 @@ class RestoreOptions:
     spread_map: Annotated[bool | None, tyro.conf.arg(metavar="{True,False}", help_behavior_hint="")] = None
     asymmetry: Annotated[float | None, tyro.conf.arg(metavar="SHARE", help_behavior_hint="")] = None
     edge_preserving: Annotated[bool | None, tyro.conf.arg(metavar="{True,False}", help_behavior_hint="")] = None
-    sign: Annotated[Literal[1, -1, 0] | None, tyro.conf.arg(metavar="{1,-1,0}", help_behavior_hint="")] = None
-    tv: Literal["anisotropic", "isotropic"] = "anisotropic"
-    tv_dimensions: Annotated[Literal[2, 3] | None, tyro.conf.arg(metavar="{2,3}", help_behavior_hint="")] = None
-    latent: Literal["mean", "sample"] = "mean"
+    sign: Annotated[Sign | None, tyro.conf.arg(metavar="{1,-1,0}", help_behavior_hint="")] = None
+    tv: TotalVariationForm = "anisotropic"
+    tv_dimensions: Annotated[TotalVariationDimensions | None, tyro.conf.arg(metavar="{2,3}", help_behavior_hint="")] = (
+        None
+    )
+    latent: Latent = "mean"
     kl_weight: Annotated[float, tyro.conf.arg(metavar="W")] = 1.0
     seed: int = 0
     device: str = "auto"
-    precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
+    precision: Precision = "auto"
     preprocess: Annotated[str, tyro.conf.arg(metavar="STEPS")] = "auto"
     normalized: bool = False
 
@@ -98,11 +109,7 @@ class RestoreOptions:
         ------
         UsageError
             If an option is out of its range, or two do not fit.
-        CommandError
-            If there is no such device, or it or the prior has no such precision.
         """
-        from lesioncore.engine.device import resolve_device
-        from lesioncore.engine.precision import precision_for
         from lesioncore.preprocess.pipeline import parse_steps
         from lesioncore.restoration.config import RestoreConfig
 
@@ -137,11 +144,23 @@ class RestoreOptions:
                 config = replace(config, solver=solver)
         except ValueError as error:
             raise UsageError(str(error)) from error
+        return config
+
+    def precision_of(self, config: RestoreConfig, prior: Prior) -> str:
+        """What a prior's network multiplies in on the device.
+
+        Raises
+        ------
+        CommandError
+            If there is no such device, or it or the prior has no such precision.
+        """
+        from lesioncore.engine.device import resolve_device
+        from lesioncore.engine.precision import precision_for
+
         try:
-            precision_for(config.precision, resolve_device(self.device), prior)
+            return precision_for(config.precision, resolve_device(self.device), prior)
         except ValueError as error:
             raise CommandError(str(error)) from error
-        return config
 
 
 def open_prior(name: str) -> Prior:

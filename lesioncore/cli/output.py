@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-NOTE = "Research software, not a medical device."
-
 _about: ContextVar[str | None] = ContextVar("about", default=None)
 
 

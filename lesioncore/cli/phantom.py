@@ -13,7 +13,7 @@ from lesioncore.cli.output import CommandError, Output, Report, UsageError, bar
 
 
 @dataclass(frozen=True)
-class PhantomDataset:
+class Phantom:
     """Simulate a population with ground truth and write it as a BIDS dataset of NIfTI files.
 
     Parameters

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from lesioncore.cli.output import NOTE, CommandError, Output, Report, UsageError, check_writable
-from lesioncore.cli.scans import Job, select
+from lesioncore.about import NOTE
+from lesioncore.cli.output import CommandError, Output, Report, UsageError, check_writable
+from lesioncore.cli.scans import ScanJob, select
 
 if TYPE_CHECKING:
     from lesioncore.preprocess.pipeline import Step
@@ -88,7 +89,7 @@ class Preprocess:
         output.say(NOTE)
         return Report({"scans": done, "failed": failed, "note": NOTE}, complete=not failed)
 
-    def _preprocess(self, job: Job, steps: tuple[Step, ...]) -> dict[str, Any]:
+    def _preprocess(self, job: ScanJob, steps: tuple[Step, ...]) -> dict[str, Any]:
         import numpy as np
 
         from lesioncore import __version__

@@ -12,18 +12,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from lesioncore.about import NOTE
 from lesioncore.cli.options import RestoreOptions, open_prior
-from lesioncore.cli.output import NOTE, CommandError, Output, Report, UsageError, check_writable
+from lesioncore.cli.output import CommandError, Output, Report, UsageError, check_writable
 from lesioncore.cli.resume import decided, state_of
-from lesioncore.cli.scans import Job, other_results, results_of, select
+from lesioncore.cli.scans import ScanJob, other_results, results_of, select
 from lesioncore.command_options import Flat
 from lesioncore.data.bids import other_contrast
 from lesioncore.scoring.postprocess import PostProcessing
 
 if TYPE_CHECKING:
     from lesioncore.models import Prior
-    from lesioncore.restoration.config import RestoreConfig
     from lesioncore.restoration.result import Restoration
+    from lesioncore.restoration.run import Run
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,8 @@ class Restore:
 
     def run(self, output: Output) -> Report:
         """Restore all scans; a failure does not keep the rest from being done."""
-        from lesioncore.figure import require_matplotlib
-        from lesioncore.models.prior import metadata_of
+        from lesioncore.restoration.figure import require_matplotlib
+        from lesioncore.restoration.run import Run
 
         if self.workers < 0:
             raise UsageError(f"--workers: got {self.workers}, expected 0 or more")
@@ -87,22 +88,27 @@ class Restore:
         name = self._chosen(output)
         prior = open_prior(name)
         config = replace(self.options.config(prior), postprocessing=self.postprocessing)
-        modality = metadata_of(prior).modality
+        try:
+            run = Run.of(prior, config, self.options.device)
+        except ValueError as error:
+            raise CommandError(str(error)) from error
+        modality = run.metadata.modality
         selection = select(self.inputs, self.mask, modality)
         for reason, count in selection.skipped.items():
             output.note(f"{count} left out: {reason}")
         if self.output.exists() and not self.output.is_dir():
             raise CommandError(f"{self.output}: exists and is no folder; choose another --output")
         check_writable(self.output)
-        if config.solver_name == "paper":
+        if run.config.solver_name == "paper":
+            steps = run.config.decided_solver.steps
             output.note(
-                f"the paper's solver takes {config.decided_solver.steps} passes forward and backward for each slice;"
+                f"the paper's solver takes {steps} passes forward and backward for each slice;"
                 " 500 are minutes to tens of minutes for a scan on a CPU"
             )
         start = time.perf_counter()
-        wanted = decided(prior, config, self.options) if self.resume else None
+        wanted = decided(run, self.options) if self.resume else None
         done, failed = [], []
-        for number, (job, result) in enumerate(self._results(selection.jobs, prior, config, wanted, output), start=1):
+        for number, (job, result) in enumerate(self._results(selection.jobs, prior, run, wanted, output), start=1):
             output.say(f"[{number}/{len(selection.jobs)}] {job.scan}")
             contrast = other_contrast(job.scan, modality)
             if contrast is not None:
@@ -138,17 +144,17 @@ class Restore:
 
     def _results(
         self,
-        jobs: Sequence[Job],
+        jobs: Sequence[ScanJob],
         prior: Prior,
-        config: RestoreConfig,
+        run: Run,
         wanted: dict[str, Any] | None,
         output: Output,
-    ) -> Iterator[tuple[Job, Callable[[], dict[str, Any]]]]:
+    ) -> Iterator[tuple[ScanJob, Callable[[], dict[str, Any]]]]:
         """The jobs in their order, each with what waits for its facts while others are in work."""
 
-        def restore(job: Job) -> dict[str, Any]:
+        def restore(job: ScanJob) -> dict[str, Any]:
             with output.about(str(job.scan)):
-                return self._restore(job, prior, config, wanted)
+                return self._restore(job, prior, run, wanted)
 
         executor = ThreadPoolExecutor(self.workers or min(4, len(os.sched_getaffinity(0))))
         try:
@@ -157,10 +163,10 @@ class Restore:
         finally:
             executor.shutdown(cancel_futures=True)
 
-    def _restore(self, job: Job, prior: Prior, config: RestoreConfig, wanted: dict[str, Any] | None) -> dict[str, Any]:
+    def _restore(self, job: ScanJob, prior: Prior, run: Run, wanted: dict[str, Any] | None) -> dict[str, Any]:
         import torch
 
-        import lesioncore
+        from lesioncore.restoration.restore import restore_scans
 
         if not job.scan.exists():
             raise FileNotFoundError("no such file or folder")
@@ -180,12 +186,11 @@ class Restore:
             how = ", of another scan or mask or made otherwise" if self.resume else ""
             raise FileExistsError(f"results exist already{how} ({existing[0]}); give --overwrite or another --output")
         start = time.perf_counter()
-        result = lesioncore.restore(
+        result = restore_scans(
             job.scan,
             prior,
+            run,
             mask=job.mask,
-            config=config,
-            device=self.options.device,
             progress=True,
             generator=torch.Generator().manual_seed(self.options.seed),
         )
@@ -209,7 +214,7 @@ def volumes(result: Restoration) -> dict[str, Any]:
     """Volumes in ml of the brain and, where the thresholds hold, of what was detected at each FPR limit."""
     import numpy as np
 
-    from lesioncore.restoration.result import SAVED_FPR
+    from lesioncore.metrics.limits import LIMITS
 
     assert result.scan.affine is not None  # only volumes are saved
     millilitres = abs(float(np.linalg.det(result.scan.affine[:3, :3]))) / 1000.0
@@ -219,7 +224,7 @@ def volumes(result: Restoration) -> dict[str, Any]:
 
     detected = None
     if result.record.calibration is not None:
-        detected = {f"{fpr:g}": volume(result.mask(fpr)) for fpr in SAVED_FPR}
+        detected = {f"{fpr:g}": volume(result.mask(fpr)) for fpr in LIMITS}
     return {"brain_ml": volume(result.brain_mask), "detected_ml": detected}
 
 

@@ -9,36 +9,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from lesioncore.cli.options import RestoreOptions
 
 if TYPE_CHECKING:
-    from lesioncore.models import Prior
-    from lesioncore.restoration.config import RestoreConfig
+    from lesioncore.restoration.run import Run
 
 State = Literal["finished", "unfinished", "other"]
 
 
-def decided(prior: Prior, config: RestoreConfig, options: RestoreOptions) -> dict[str, Any]:
+def decided(run: Run, options: RestoreOptions) -> dict[str, Any]:
     """What a result's JSON will say of what decides it."""
-    from lesioncore.engine.device import resolve_device
-    from lesioncore.engine.precision import precision_for
-    from lesioncore.models.prior import metadata_of
-    from lesioncore.restoration.result import RunRecord
-    from lesioncore.restoration.run import holding, smoothing_of, spread_map_of, weight_of
-
-    metadata, config, device = metadata_of(prior), config.for_prior(prior), resolve_device(options.device)
-    weight, smoothing = weight_of(metadata, config), smoothing_of(metadata, config)
-    record = RunRecord(
-        metadata,
-        config,
-        weight,
-        smoothing,
-        spread_map_of(metadata, config.spread_map),
-        holding(metadata, config, weight, smoothing),
-        str(device),
-        None,
-        precision_for(config.precision, device, prior),
-        options.seed if config.latent == "sample" else None,
-        0.0,
-    )
-    return json.loads(json.dumps(record.decided()))
+    seed = options.seed if run.config.latent == "sample" else None
+    return json.loads(json.dumps(run.decided(seed)))
 
 
 def state_of(scan: Path, mask: Path | str | None, results: list[Path], wanted: dict[str, Any]) -> State:

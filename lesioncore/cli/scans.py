@@ -10,13 +10,12 @@ from pathlib import Path
 
 from lesioncore.cli.output import UsageError
 from lesioncore.data.bids import SAVED, scans_in, subject_of
-from lesioncore.preprocess.external import is_tool, require_tool
 
 _WRITTEN = re.compile(r"(\.nii\.gz|\.json|\.png)$")
 
 
 @dataclass(frozen=True)
-class Job:
+class ScanJob:
     """One scan to restore; its mask is a file or the name of a tool."""
 
     scan: Path
@@ -27,7 +26,7 @@ class Job:
 class Selection:
     """The scans that a command line means, and how many files in its folders were left out, by reason."""
 
-    jobs: list[Job]
+    jobs: list[ScanJob]
     skipped: Counter[str]
 
 
@@ -56,17 +55,17 @@ def select(inputs: Sequence[Path], masks: Sequence[Path], modality: str | None) 
     tool = _tool(masks)
     if masks and tool is None:
         return Selection(_pair(inputs, masks), Counter())
-    jobs: list[Job] = []
+    jobs: list[ScanJob] = []
     skipped: Counter[str] = Counter()
     for given in inputs:
         if not given.is_dir():
-            jobs.append(Job(given, tool))
+            jobs.append(ScanJob(given, tool))
             continue
         found, reasons = scans_in(given, modality)
         if not found:
             what = "".join(f"; {count} left out: {reason}" for reason, count in reasons.items())
             raise UsageError(f"{given}: no scan (.nii or .nii.gz) in this folder{what}")
-        jobs += [Job(path, tool) for path in found]
+        jobs += [ScanJob(path, tool) for path in found]
         skipped += reasons
     _refuse_clashes(jobs)
     return Selection(jobs, skipped)
@@ -103,6 +102,8 @@ def _stem_and_suffix(scan: Path) -> tuple[str, str]:
 
 def _tool(masks: Sequence[Path]) -> str | None:
     """The tool that is to make the masks, if one is named."""
+    from lesioncore.preprocess.external import is_tool, require_tool
+
     name = str(masks[0]) if len(masks) == 1 else None
     if not is_tool(name):
         return None
@@ -113,7 +114,7 @@ def _tool(masks: Sequence[Path]) -> str | None:
     return name
 
 
-def _pair(inputs: Sequence[Path], masks: Sequence[Path]) -> list[Job]:
+def _pair(inputs: Sequence[Path], masks: Sequence[Path]) -> list[ScanJob]:
     folders = [path for path in [*inputs, *masks] if path.is_dir()]
     if folders:
         raise UsageError(f"{folders[0]}: is a folder; with --mask, give each scan and its mask as files")
@@ -123,12 +124,12 @@ def _pair(inputs: Sequence[Path], masks: Sequence[Path]) -> list[Job]:
         subjects = {name for path in (scan, mask) if (name := subject_of(path))}
         if len(subjects) > 1:
             raise UsageError(f"--mask: {mask} stands in the place of {scan}; give the masks in the scans' order")
-    jobs = [Job(scan, mask) for scan, mask in zip(inputs, masks, strict=True)]
+    jobs = [ScanJob(scan, mask) for scan, mask in zip(inputs, masks, strict=True)]
     _refuse_clashes(jobs)
     return jobs
 
 
-def _refuse_clashes(jobs: Sequence[Job]) -> None:
+def _refuse_clashes(jobs: Sequence[ScanJob]) -> None:
     seen: dict[str, Path] = {}
     for job in jobs:
         stem, _ = _stem_and_suffix(job.scan)

@@ -21,7 +21,7 @@ class SliceStack:
         Size (mm) of the pixels (left-right, posterior-anterior) and the slices' spacing; None when unknown.
     bend : float or None
         How far the scan's intensities had to be bent to fit the prior's reference
-        (:attr:`lesioncore.preprocess.IntensityMap.bend`); None when unknown.
+        (:attr:`lesioncore.preprocess.intensity.IntensityMap.bend`); None when unknown.
     registered : bool
         The slices are those of the template (:meth:`lesioncore.data.affine_grid.AffineGridPlan.of`), so that a pixel is
         the same place of everyone's brain.

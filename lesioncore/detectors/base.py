@@ -22,7 +22,7 @@ from lesioncore.engine.device import resolve_device
 from lesioncore.engine.progress import progress_bar
 from lesioncore.models.prior import PriorMetadata
 from lesioncore.preprocess.pipeline import Step
-from lesioncore.restoration.run import warn_of_slices, warn_unusual
+from lesioncore.restoration.remarks import warn_of_slices, warn_unusual
 from lesioncore.restoration.scan import Scan, prepare, prepare_all
 from lesioncore.restoration.volumes import Volume, check_several, read_mask
 from lesioncore.scoring.postprocess import PostProcessing
@@ -254,7 +254,7 @@ class Detector(ABC):
     def calibration(self) -> Calibration | None:
         """The metadata's calibration, if it was made for these settings."""
         found = self.metadata.calibration
-        return None if found is None else found.holding(self.settings(), self.tv_weight, self.smoothing)
+        return None if found is None else found.for_settings(self.settings(), self.tv_weight, self.smoothing)
 
     def mask(
         self,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lesioncore.data.stack import SliceStack
 from lesioncore.detectors.base import Detector, Progress, Sign, check_sign
-from lesioncore.detectors.deviation import DeviationDetector
+from lesioncore.detectors.deviation import DeviationDetector, scoring_by
 from lesioncore.models.prior import PriorMetadata
 
 
@@ -26,7 +26,7 @@ class IntensityThreshold(DeviationDetector):
     sign : {1, -1}, optional
         Bright or dark lesions; when absent, the score is the distance to the reference's mean, ``|z|``.
     smoothing, standardize
-        As for :class:`~lesioncore.detectors.DeviationDetector`.
+        As for :class:`lesioncore.scoring.options.Scoring`.
     """
 
     name = "intensity"
@@ -39,7 +39,7 @@ class IntensityThreshold(DeviationDetector):
         smoothing: float = 0.0,
         standardize: bool = False,
     ) -> None:
-        super().__init__(sign, smoothing, standardize)
+        super().__init__(scoring_by(sign, smoothing=smoothing, standardize=standardize))
         self.metadata = _without_grid(metadata, self.name)
 
     def deviation_stacks(

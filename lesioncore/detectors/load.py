@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
 from typing import Any
 
 from lesioncore.detectors.base import Detector
@@ -17,6 +18,7 @@ from lesioncore.models.healthy_mean import HealthyMean
 from lesioncore.models.io import load_model, load_prior
 from lesioncore.models.prior import Prior
 from lesioncore.models.unet import UNet
+from lesioncore.scoring.options import Scoring
 
 METHODS = {
     "map": "MAP restoration under a prior (VAE, GMVAE and others with an ELBO)",
@@ -73,9 +75,19 @@ def make_detector(model: Any, method: str | None = None, **options: Any) -> Dete
         raise ValueError(
             f"method: got {method!r}, expected one that {type(model).__name__} offers: {', '.join(offered)}"
         )
-    check_options(method, options, list(inspect.signature(offered[method]).parameters)[1:])
+    check_options(method, options, options_of(offered[method]))
     what = getattr(model, "metadata", None) if method in ("intensity", "equalized") else model
     return offered[method](what, **options)
+
+
+def options_of(detector: Callable[..., Detector]) -> list[str]:
+    """Names of a detector's options, beside its model."""
+    parameters = list(inspect.signature(detector).parameters.values())[1:]
+    names = [parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
+    if len(names) < len(parameters):  # what is left goes on to a projection's and to its scoring
+        names += [*options_of(ProjectionDetector)] if detector is AnoGANDetector else []
+        names += [field.name for field in fields(Scoring)]
+    return list(dict.fromkeys(names))
 
 
 def check_options(method: str, options: Iterable[str], allowed: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from lesioncore.data.grid import SliceGrid
 from lesioncore.data.resample import AxisResampler
 from lesioncore.data.stack import SliceStack
 from lesioncore.detectors.base import Progress, Sign
-from lesioncore.detectors.deviation import DeviationDetector
+from lesioncore.detectors.deviation import DeviationDetector, scoring_by
 from lesioncore.models.healthy_mean import HealthyMean, HealthyMeanConfig, check_size, spacing_of
 from lesioncore.models.prior import PriorMetadata
 from lesioncore.restoration.scan import prepare
@@ -30,7 +30,7 @@ class MeanDistance(DeviationDetector):
     normalize : bool
         Divide by the healthy standard deviation at each place.
     sign, smoothing, standardize
-        As for :class:`~lesioncore.detectors.DeviationDetector`.
+        As for :class:`~lesioncore.detectors.ProjectionDetector`.
     """
 
     name = "mean-distance"
@@ -44,7 +44,7 @@ class MeanDistance(DeviationDetector):
         smoothing: float = 0.0,
         standardize: bool = True,
     ) -> None:
-        super().__init__(sign, smoothing, standardize)
+        super().__init__(scoring_by(sign, smoothing=smoothing, standardize=standardize))
         self.model = model
         self.normalize = bool(normalize)
         self.metadata = model.metadata or PriorMetadata(self.name)

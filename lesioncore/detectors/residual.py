@@ -11,15 +11,13 @@ from torch import Tensor, nn
 
 from lesioncore.data.stack import SliceStack
 from lesioncore.detectors.base import Progress, Sign
-from lesioncore.detectors.deviation import DeviationDetector
+from lesioncore.detectors.deviation import DeviationDetector, scoring_by
 from lesioncore.detectors.slices import map_slices
 from lesioncore.engine.batches import check_batch_size
-from lesioncore.engine.device import resolve_device
-from lesioncore.engine.precision import precision_for
 from lesioncore.models.anogan import AnoGAN, LatentSearch
-from lesioncore.models.prior import PriorMetadata, metadata_of
+from lesioncore.models.prior import PriorMetadata
 from lesioncore.restoration.config import RestoreConfig
-from lesioncore.restoration.run import smoothing_of, weight_of
+from lesioncore.restoration.run import Run
 from lesioncore.restoration.solve import solve_stacks
 
 
@@ -46,28 +44,18 @@ class MAPDetector(DeviationDetector):
 
     def __init__(self, prior: Any, config: RestoreConfig | None = None) -> None:
         self.prior = prior
-        self.metadata = metadata_of(prior)
-        self.config = (config or RestoreConfig()).for_prior(prior)
-        sign: Sign = self.config.sign or None
-        smoothing = smoothing_of(self.metadata, self.config)
-        super().__init__(
-            sign,
-            smoothing,
-            bool(self.config.standardize),
-            bool(self.config.spread_map),
-            self.config.asymmetry or 0.0,
-            bool(self.config.edge_preserving),
-        )
+        self.run = Run.of(prior, config)
+        super().__init__(self.run.scoring)
+        self.metadata, self.config, self.tv_weight = self.run.metadata, self.run.config, self.run.tv_weight
         self.normalized = self.config.normalized
         self.preprocess = self.config.preprocess
         self.postprocessing = self.config.postprocessing
-        self.tv_weight = weight_of(self.metadata, self.config)
 
     def settings(self) -> dict[str, Any]:
         return {**self.config.settings(), "preprocess": None if self.preprocess is None else list(self.preprocess)}
 
     def precision_on(self, device: torch.device) -> str:
-        return precision_for(self.config.precision, device, self.prior)
+        return self.run.on(device, self.prior).precision
 
     def _options(self) -> dict[str, Any]:
         options = {field.name: (getattr(self.config, field.name), field.default) for field in fields(self.config)}
@@ -81,10 +69,9 @@ class MAPDetector(DeviationDetector):
         progress: Progress | None = None,
     ) -> list[Tensor]:
         seed = 0 if self.config.latent == "sample" else None
-        target = resolve_device(device)
-        assert self.tv_weight is not None  # set by __init__
-        found = solve_stacks(stacks, self.prior, self.config, self.tv_weight, target, seed=seed, progress=progress)
-        return [stack.slices - solution.restored for stack, solution in zip(stacks, found, strict=True)]
+        run = self.run.on(device, self.prior)
+        solutions = solve_stacks(stacks, self.prior, run, seed=seed, progress=progress)
+        return [stack.slices - solution.restored for stack, solution in zip(stacks, solutions, strict=True)]
 
 
 class ProjectionDetector(DeviationDetector):
@@ -95,10 +82,13 @@ class ProjectionDetector(DeviationDetector):
     model : nn.Module
         Any with ``reconstruct(x)``, from ``[N, 1, H, W]`` z-scores to the same: VAE, GMVAE, AAE and others. Its
         ``metadata`` (:class:`lesioncore.PriorMetadata`), if it has any, gives grid and intensities.
-    smoothing : float
-        As for :class:`~lesioncore.detectors.DeviationDetector`.
-    sign, standardize, spread_map, asymmetry, edge_preserving
-        As for :class:`~lesioncore.detectors.DeviationDetector`.
+    standardize : bool
+        Bring the residual to the scan's own centre and spread.
+    sign : {1, -1}, optional
+        Score ``sign * residual``, for lesions known to be brighter (1) or darker (-1) than healthy tissue; the absolute
+        residual when absent.
+    **options
+        `smoothing`, `spread_map`, `asymmetry` and `edge_preserving` of :class:`lesioncore.scoring.options.Scoring`.
     batch_size : int, optional
         Slices in one pass through the model; bounds memory. What suits the device when absent.
 
@@ -107,7 +97,7 @@ class ProjectionDetector(DeviationDetector):
     TypeError
         If `model` has no ``reconstruct``.
     ValueError
-        As for `DeviationDetector`, or if `batch_size` is not positive.
+        If an option is out of its range, or `batch_size` is not positive.
     """
 
     name = "projection"
@@ -116,15 +106,12 @@ class ProjectionDetector(DeviationDetector):
         self,
         model: nn.Module,
         *,
-        smoothing: float = 0.0,
         sign: Sign = None,
         standardize: bool = True,
-        spread_map: bool = False,
-        asymmetry: float = 0.0,
-        edge_preserving: bool = False,
         batch_size: int | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(sign, smoothing, standardize, spread_map, asymmetry, edge_preserving)
+        super().__init__(scoring_by(sign, standardize=standardize, **options))
         if not callable(getattr(model, "reconstruct", None)):
             raise TypeError(f"model: got {type(model).__name__}, expected a model with a reconstruct(x) method")
         self.model = model
@@ -159,7 +146,7 @@ class AnoGANDetector(ProjectionDetector):
         From :func:`lesioncore.load_model`, or trained.
     search : LatentSearch, optional
         How the latent is found, of a model without an encoder.
-    smoothing, sign, standardize, spread_map, asymmetry, edge_preserving, batch_size
+    **options
         As for :class:`ProjectionDetector`.
 
     Raises
@@ -170,29 +157,8 @@ class AnoGANDetector(ProjectionDetector):
 
     model: AnoGAN
 
-    def __init__(
-        self,
-        model: AnoGAN,
-        *,
-        search: LatentSearch | None = None,
-        smoothing: float = 0.0,
-        sign: Sign = None,
-        standardize: bool = True,
-        spread_map: bool = False,
-        asymmetry: float = 0.0,
-        edge_preserving: bool = False,
-        batch_size: int | None = None,
-    ) -> None:
-        super().__init__(
-            model,
-            smoothing=smoothing,
-            sign=sign,
-            standardize=standardize,
-            spread_map=spread_map,
-            asymmetry=asymmetry,
-            edge_preserving=edge_preserving,
-            batch_size=batch_size,
-        )
+    def __init__(self, model: AnoGAN, *, search: LatentSearch | None = None, **options: Any) -> None:
+        super().__init__(model, **options)
         if search is not None and model.encoder is not None:
             raise ValueError("search: the model has an encoder, which finds the latent without a search")
         self.search = search or LatentSearch()

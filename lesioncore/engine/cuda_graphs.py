@@ -1,4 +1,4 @@
-"""A function of a batch as CUDA graphs, one for each size that comes often."""
+"""CUDA graphs of a function of a batch, one for each frequent batch size."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ROWS = 8
 """Batches are filled up to a multiple of this, so that scans of nearly the same number of slices share a graph."""
 
 
-class Captured:
+class CudaGraphs:
     """A function of tensors that share their first axis, replayed as a CUDA graph from the third call of a size on.
 
     A replay starts all kernels of the function at once, without Python in between. It computes on tensors of its own,

@@ -1,4 +1,4 @@
-"""Plans: how a prior's ELBO and its input gradient are computed for a batch; kept with their graphs on CUDA devices."""
+"""Evaluators of a prior's ELBO and its input gradient for a batch, cached per prior on CUDA devices."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from lesioncore.engine.cuda_graphs import Captured
-from lesioncore.models.prior import elbo_of_terms
+from lesioncore.engine.cuda_graphs import CudaGraphs
+from lesioncore.models.prior import RunsFused, elbo_of_terms
 from lesioncore.models.residual import compute_in
 from lesioncore.ops.random import normal
 
 
-class Plan:
+class Evaluator:
     """Computes the ELBO and its gradient for a batch, ``(x, streams) -> ([N], [N, 1, H, W])``.
 
     With `streams` (:mod:`lesioncore.ops.random`) for a sample of the latents, without for their mean.
@@ -25,33 +25,45 @@ class Plan:
     Parameters
     ----------
     prior : Prior
-        The model; one with a method ``folded()`` is asked for its faster equivalent.
-    kl_weight, hold_posterior, dtype
+        The model; one with a method ``for_inference()`` is asked for its faster equivalent.
+    kl_weight, fix_posterior, dtype
         As for :class:`~lesioncore.engine.gradient.ElboGradient`.
+    capture : bool, optional
+        Replay CUDA graphs; when absent, on CUDA devices where the prior is a fused one.
     """
 
-    def __init__(self, prior: Any, kl_weight: float, hold_posterior: bool, dtype: torch.dtype) -> None:
-        self.fused = hasattr(prior, "folded")
+    def __init__(
+        self,
+        prior: Any,
+        kl_weight: float = 1.0,
+        fix_posterior: bool = False,
+        dtype: torch.dtype = torch.float32,
+        *,
+        capture: bool | None = None,
+    ) -> None:
+        self.fused = isinstance(prior, RunsFused)
         self._noise_shape: tuple[int, ...] = getattr(prior, "noise_shape", ())
-        self._prior = prior.folded() if self.fused else prior
+        self._prior = prior.for_inference() if self.fused else prior
         if dtype != torch.float32:
             compute_in(self._prior, dtype)
-        self._kl_weight, self._hold_posterior = kl_weight, hold_posterior
-        self._captured = Captured(self._differentiated) if self.fused and _on_cuda(prior) else None
+        if capture is None:
+            capture = self.fused and _on_cuda(prior)
+        self._kl_weight, self._fix_posterior = kl_weight, fix_posterior
+        self._graphs = CudaGraphs(self._differentiated) if capture else None
 
     def __call__(self, x: Tensor, *streams: Tensor) -> tuple[Tensor, ...]:
-        function = self._differentiated if self._captured is None else self._captured
+        function = self._differentiated if self._graphs is None else self._graphs
         return function(x, *streams)
 
     @property
     def replays(self) -> int:
         """How often a graph has been replayed."""
-        return 0 if self._captured is None else self._captured.replays
+        return 0 if self._graphs is None else self._graphs.replays
 
     def release(self) -> None:
         """Give the graphs and their memory back."""
-        if self._captured is not None:
-            self._captured.release()
+        if self._graphs is not None:
+            self._graphs.release()
 
     def _differentiated(self, x: Tensor, *streams: Tensor) -> tuple[Tensor, Tensor]:
         leaf = x.detach().requires_grad_(True)
@@ -67,23 +79,23 @@ class Plan:
         return value.detach(), gradient
 
     def _value(self, *arguments: Tensor) -> Tensor:
-        if self._hold_posterior:
-            return self._prior.held_elbo(*arguments)
+        if self._fix_posterior:
+            return self._prior.fixed_posterior_elbo(*arguments)
         if self._kl_weight == 1.0:
             return self._prior.elbo(*arguments)
         return elbo_of_terms(self._prior.elbo_terms(*arguments), self._kl_weight)
 
 
 class _Kept:
-    """The plans of one prior, and the weights that they were made from."""
+    """The evaluators of one prior, and the weights that they were made from."""
 
     def __init__(self, prior: torch.nn.Module) -> None:
-        self.kinds, self.bits = _written_down(prior)
-        self.plans: dict[Hashable, Plan] = {}
+        self.kinds, self.bits = _snapshot(prior)
+        self.evaluators: dict[Hashable, Evaluator] = {}
 
-    def hold(self, prior: torch.nn.Module) -> bool:
+    def is_current(self, prior: torch.nn.Module) -> bool:
         """Whether the prior still has these weights. Compared by value: not every change leaves a trace elsewhere."""
-        kinds, bits = _written_down(prior)
+        kinds, bits = _snapshot(prior)
         return kinds == self.kinds and torch.equal(bits, self.bits)
 
 
@@ -91,18 +103,19 @@ _kept: WeakKeyDictionary[torch.nn.Module, _Kept] = WeakKeyDictionary()
 _keeping = threading.Lock()
 
 
-def plan_for(prior: Any, kl_weight: float, hold_posterior: bool, dtype: torch.dtype) -> Plan:
-    """A plan for a prior; one that may hold graphs is the same as long as the prior and its weights are."""
-    options = (kl_weight, hold_posterior, dtype)
-    if not (hasattr(prior, "folded") and _on_cuda(prior)):
-        return Plan(prior, *options)
+def evaluator_for(prior: Any, kl_weight: float, fix_posterior: bool, dtype: torch.dtype) -> Evaluator:
+    """An evaluator for a prior; one that may hold graphs is the same as long as the prior and its weights are."""
+    options = (kl_weight, fix_posterior, dtype)
+    can_capture = isinstance(prior, RunsFused) and _on_cuda(prior)
+    if not can_capture:
+        return Evaluator(prior, *options)
     with _keeping:
         kept = _kept.get(prior)
-        if kept is None or not kept.hold(prior):
+        if kept is None or not kept.is_current(prior):
             kept = _kept[prior] = _Kept(prior)
-        if options not in kept.plans:
-            kept.plans[options] = Plan(prior, *options)
-        return kept.plans[options]
+        if options not in kept.evaluators:
+            kept.evaluators[options] = Evaluator(prior, *options)
+        return kept.evaluators[options]
 
 
 def release_graphs() -> None:
@@ -112,8 +125,8 @@ def release_graphs() -> None:
     """
     with _keeping:
         for kept in _kept.values():
-            for plan in kept.plans.values():
-                plan.release()
+            for evaluator in kept.evaluators.values():
+                evaluator.release()
         _kept.clear()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -127,7 +140,7 @@ def _weights(prior: torch.nn.Module) -> list[Tensor]:
     return list(chain(prior.parameters(), prior.buffers()))
 
 
-def _written_down(prior: torch.nn.Module) -> tuple[Hashable, Tensor]:
+def _snapshot(prior: torch.nn.Module) -> tuple[Hashable, Tensor]:
     """Shapes and types of a prior's weights, and their bits in one piece, which takes few launches."""
     weights = [weight.detach() for weight in _weights(prior)]
     kinds = tuple((weight.shape, weight.dtype, weight.device) for weight in weights)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from lesioncore.engine.batches import batch_size_for, check_batch_size, in_batches
-from lesioncore.engine.evaluator import plan_for
+from lesioncore.engine.evaluator import evaluator_for
+from lesioncore.models.prior import FixesPosterior, SamplesLatents, WeighsCosts, require
 from lesioncore.ops.random import streams_of
 
 
@@ -20,7 +21,7 @@ class ElboGradient:
     ----------
     prior : Prior
         The model; an ``nn.Module`` is put into evaluation mode, so that batch statistics never enter. One with a method
-        ``folded()`` is asked for its faster equivalent first.
+        ``for_inference()`` is asked for its faster equivalent first.
     batch_size : int, optional
         Slices in one forward and backward pass; bounds the memory, never changes the mathematics. What suits the device
         when absent. Halved for good where the device runs out of memory.
@@ -29,8 +30,9 @@ class ElboGradient:
         latent mean when absent.
     kl_weight : float
         Weight of the ELBO's costs, as for :func:`~lesioncore.models.prior.elbo_of_terms`; 1 is the ELBO.
-    hold_posterior : bool
-        Take the gradient with the latents' posterior held, from the prior's ``held_elbo``; no `kl_weight` then.
+    fix_posterior : bool
+        Take the gradient with the latents' posterior held, from the prior's ``fixed_posterior_elbo``; no `kl_weight`
+        then.
     dtype : torch.dtype
         What the network computes in; sums over pixels and latents keep the input's type.
 
@@ -38,8 +40,8 @@ class ElboGradient:
     ------
     ValueError
         If `batch_size` is not positive, `noise_seeds` is given for a prior that cannot sample, or another `kl_weight`
-        than 1 for a prior without ``elbo_terms``; if `hold_posterior` is set for a prior without ``held_elbo``, or
-        another `dtype` than float32 for a prior without fused blocks.
+        than 1 for a prior without ``elbo_terms``; if `fix_posterior` is set for a prior without
+        ``fixed_posterior_elbo``, or another `dtype` than float32 for a prior without fused blocks.
     """
 
     def __init__(
@@ -49,25 +51,19 @@ class ElboGradient:
         batch_size: int | None = None,
         noise_seeds: Sequence[int] | None = None,
         kl_weight: float = 1.0,
-        hold_posterior: bool = False,
+        fix_posterior: bool = False,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        if noise_seeds is not None and not hasattr(prior, "noise_shape"):
-            raise ValueError(
-                f"latent: got 'sample', but {type(prior).__name__} has no noise_shape and cannot sample; use 'mean'"
-            )
-        if kl_weight != 1.0 and not hasattr(prior, "elbo_terms"):
-            raise ValueError(
-                f"kl_weight: got {kl_weight}, but {type(prior).__name__} has no elbo_terms to weigh; use 1"
-            )
-        if hold_posterior and not hasattr(prior, "held_elbo"):
-            raise ValueError(
-                f"solver: got 'em', but {type(prior).__name__} has no held_elbo and so no posterior to hold; use 'prox'"
-            )
+        if noise_seeds is not None:
+            require(prior, SamplesLatents, "latent: got 'sample'", "'mean'")
+        if kl_weight != 1.0:
+            require(prior, WeighsCosts, f"kl_weight: got {kl_weight}", "1")
+        if fix_posterior:
+            require(prior, FixesPosterior, "solver: got 'em'", "'prox'")
         if isinstance(prior, torch.nn.Module):
             prior.eval()
-        self._plan = plan_for(prior, kl_weight, hold_posterior, dtype)
-        self._earlier_replays = self._plan.replays
+        self._evaluator = evaluator_for(prior, kl_weight, fix_posterior, dtype)
+        self._earlier_replays = self._evaluator.replays
         self.batch_size = check_batch_size(batch_size)
         self._streams = None if noise_seeds is None else streams_of(noise_seeds)
 
@@ -98,7 +94,7 @@ class ElboGradient:
         inputs = (x,) if self._streams is None else (x, self._advanced(rows, x.device))
 
         def run(batch: slice) -> None:
-            elbo[batch], gradient[batch] = self._plan(*(one[batch] for one in inputs))
+            elbo[batch], gradient[batch] = self._evaluator(*(one[batch] for one in inputs))
 
         self.batch_size = in_batches(run, len(x), self.batch_size or batch_size_for(x, x.device))
         return elbo, gradient
@@ -106,11 +102,11 @@ class ElboGradient:
     @property
     def backend(self) -> str:
         """What has computed the gradient: ``"fused"`` blocks, ``"captured"`` ones where they were replayed as a CUDA
-        graph, or ``"autograd"`` for a prior without ``folded()``.
+        graph, or ``"autograd"`` for a prior without ``for_inference()``.
         """
-        if not self._plan.fused:
+        if not self._evaluator.fused:
             return "autograd"
-        return "captured" if self._plan.replays > self._earlier_replays else "fused"
+        return "captured" if self._evaluator.replays > self._earlier_replays else "fused"
 
     def _advanced(self, rows: Tensor | None, device: torch.device) -> Tensor:
         """The slices' streams for one more call: a sample depends on the slice and its calls, never on the batch."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-PRECISIONS = ("auto", "float32", "tf32", "bfloat16")
+from lesioncore.models.prior import RunsFused
 
 
 def precision_for(precision: str, device: torch.device, prior: Any) -> str:
@@ -35,7 +35,7 @@ def precision_for(precision: str, device: torch.device, prior: Any) -> str:
     ValueError
         If the device or the prior has no such format.
     """
-    fused = hasattr(prior, "folded")
+    fused = isinstance(prior, RunsFused)
     has_tf32 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
     if precision == "auto":
         return "tf32" if fused and has_tf32 else "float32"

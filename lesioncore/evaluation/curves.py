@@ -14,12 +14,11 @@ import torch
 
 from lesioncore.data.files import replace_atomically
 from lesioncore.data.stack import SliceStack
-from lesioncore.engine.device import resolve_device
 from lesioncore.evaluation.case import score_histogram
-from lesioncore.evaluation.scans import load, spread
-from lesioncore.models.prior import metadata_of
+from lesioncore.evaluation.scans import load
 from lesioncore.restoration.config import RestoreConfig
-from lesioncore.restoration.run import smoothing_of, weight_of
+from lesioncore.restoration.run import Run
+from lesioncore.restoration.search import evenly_spaced
 from lesioncore.restoration.solve import solve_stacks
 from lesioncore.scoring.deviation import deviation
 from lesioncore.solvers import Solution
@@ -79,23 +78,23 @@ class Curves:
     ) -> None:
         if not patients:
             raise ValueError("patients: got none, expected scans with lesion masks")
-        self.prior, self.device = prior, resolve_device(device)
-        self.config = (config or RestoreConfig()).for_prior(prior)
-        self._patients = [self._slab(subject, voxel_size, ill=True) for subject in spread(patients, scans)]
-        self._healthy = [self._slab(subject, voxel_size, ill=False) for subject in spread(healthy, scans)]
+        self.prior, self.run = prior, Run.of(prior, config, device)
+        self._patients = [self._slab(subject, voxel_size, ill=True) for subject in evenly_spaced(patients, scans)]
+        self._healthy = [self._slab(subject, voxel_size, ill=False) for subject in evenly_spaced(healthy, scans)]
 
     @property
     def weight(self) -> float:
         """The configured or calibrated weight."""
-        return weight_of(metadata_of(self.prior), self.config)
+        return self.run.tv_weight
 
     def weights(self, weights: Sequence[float] = WEIGHTS) -> list[dict[str, float]]:
         """For each weight the AUC, and the mean change of healthy pixels (the paper's epsilon) where there are any."""
         rows = []
         for weight in weights:
-            row = {"tv_weight": float(weight), "auc": self._auc(self._solve(self._patients, self.config, weight))}
+            run = replace(self.run, tv_weight=weight)
+            row = {"tv_weight": float(weight), "auc": self._auc(self._solve(self._patients, run))}
             if self._healthy:
-                found = self._solve(self._healthy, self.config, weight)
+                found = self._solve(self._healthy, run)
                 changes = [
                     (stack.slices - solution.restored)[stack.mask].abs()
                     for (stack, _), solution in zip(self._healthy, found, strict=True)
@@ -106,10 +105,10 @@ class Curves:
 
     def steps(self, steps: Sequence[int] | None = None) -> list[dict[str, float]]:
         """For each number of steps the AUC and the objective per slice, at the weight in use."""
-        rows = []
-        for count in STEPS[self.config.solver_name] if steps is None else steps:
-            config = replace(self.config, solver=replace(self.config.decided_solver, steps=count))
-            found = self._solve(self._patients, config, self.weight)
+        rows, config = [], self.run.config
+        for count in STEPS[config.solver_name] if steps is None else steps:
+            solver = replace(config.decided_solver, steps=count)
+            found = self._solve(self._patients, replace(self.run, config=replace(config, solver=solver)))
             slices = sum(int(stack.brain_rows.sum()) for stack, _ in self._patients)
             objective = float(torch.cat([solution.objective[-1] for solution in found]).double().sum()) / slices
             rows.append({"steps": count, "auc": self._auc(found), "objective": objective})
@@ -117,7 +116,9 @@ class Curves:
 
     def _slab(self, subject: Subject, voxel_size: float, *, ill: bool) -> tuple[SliceStack, torch.Tensor]:
         loaded = load(subject, voxel_size, ill=ill)
-        scan = loaded.prepare(metadata_of(self.prior), normalized=self.config.normalized, steps=self.config.preprocess)
+        scan = loaded.prepare(
+            self.run.metadata, normalized=self.run.config.normalized, steps=self.run.config.preprocess
+        )
         truth = torch.zeros_like(scan.mask) if loaded.lesion is None else scan.label_on_slices(loaded.lesion)
         truth &= scan.mask
         middle = int((truth if truth.any() else scan.mask).flatten(1).sum(1).argmax())
@@ -126,27 +127,23 @@ class Curves:
         # Copies, so that nothing else of the scan stays in memory.
         return SliceStack(scan.slices[keep].clone(), scan.mask[keep].clone(), scan.voxel_size), truth[keep].clone()
 
-    def _solve(
-        self, pairs: Sequence[tuple[SliceStack, torch.Tensor]], config: RestoreConfig, weight: float
-    ) -> list[Solution]:
-        seed = 0 if config.latent == "sample" else None
-        return solve_stacks([stack for stack, _ in pairs], self.prior, config, weight, self.device, seed=seed)
+    def _solve(self, pairs: Sequence[tuple[SliceStack, torch.Tensor]], run: Run) -> list[Solution]:
+        seed = 0 if run.config.latent == "sample" else None
+        return solve_stacks([stack for stack, _ in pairs], self.prior, run, seed=seed)
 
-    def _auc(self, found: Sequence[Solution]) -> float:
-        smoothing = smoothing_of(metadata_of(self.prior), self.config)
+    def _auc(self, solutions: Sequence[Solution]) -> float:
+        # A slab has no place in the template, whatever the scan has.
+        scoring = replace(self.run.scoring, spread_map=False, asymmetry=0.0)
         histograms = []
-        for (stack, truth), solution in zip(self._patients, found, strict=True):
-            residual = stack.slices - solution.restored
-            standardize = bool(self.config.standardize)
-            edges = bool(self.config.edge_preserving)
-            scored = deviation(residual, stack, smoothing=smoothing, standardize=standardize, edge_preserving=edges)
+        for (stack, truth), solution in zip(self._patients, solutions, strict=True):
+            scored = deviation(stack.slices - solution.restored, stack, scoring)
             histograms.append(score_histogram(scored.values.abs(), truth, stack.mask))
         return reduce(add, histograms).auc()
 
 
 def write_curves(curves: Curves, folder: Path) -> dict[str, Path]:
     """Compute the curves and write them to a folder as ``curves.json`` and ``curves.png``; the files by name."""
-    from lesioncore.figure import save_figure
+    from lesioncore.restoration.figure import save_figure
 
     weights, steps = curves.weights(), curves.steps()
     written = {name: folder / name for name in ("curves.json", "curves.png")}
@@ -169,9 +166,9 @@ def curves_figure(weights: Sequence[dict[str, float]], steps: Sequence[dict[str,
     Returns
     -------
     matplotlib.figure.Figure
-        Not tied to pyplot or to a display; write it with :func:`lesioncore.figure.save_figure`.
+        Not tied to pyplot or to a display; write it with :func:`lesioncore.restoration.figure.save_figure`.
     """
-    from lesioncore.figure import require_matplotlib
+    from lesioncore.restoration.figure import require_matplotlib
 
     require_matplotlib()
     from matplotlib.figure import Figure

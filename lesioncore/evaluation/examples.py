@@ -12,16 +12,17 @@ import torch
 
 from lesioncore.detectors import MAPDetector
 from lesioncore.evaluation.case import CaseScore
-from lesioncore.evaluation.scans import load, spread
-from lesioncore.figure import restoration_figure, save_figure
+from lesioncore.evaluation.scans import load
+from lesioncore.restoration.figure import restoration_figure, save_figure
 from lesioncore.restoration.restore import restore
+from lesioncore.restoration.search import evenly_spaced
 from lesioncore.subjects import Subject
 
 
 def choose_examples(cases: Sequence[CaseScore], limit: float, count: int) -> list[str]:
     """Names of scans evenly spread from the lowest to the highest Dice at a limit."""
     order = sorted(cases, key=lambda case: case.at_limit[limit].confusion.dice)
-    return [case.subject for case in spread(order, count)]
+    return [case.subject for case in evenly_spaced(order, count)]
 
 
 def draw_examples(

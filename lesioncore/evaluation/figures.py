@@ -12,7 +12,7 @@ from lesioncore.evaluation.case import CaseScore
 from lesioncore.evaluation.protocol import Evaluation
 from lesioncore.evaluation.summary import defined, pooled
 from lesioncore.evaluation.tables import percent
-from lesioncore.figure import require_matplotlib
+from lesioncore.restoration.figure import require_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,7 +28,7 @@ def roc_figure(evaluation: Evaluation) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        Not tied to pyplot or to a display; write it with :func:`lesioncore.figure.save_figure`.
+        Not tied to pyplot or to a display; write it with :func:`lesioncore.restoration.figure.save_figure`.
 
     Raises
     ------

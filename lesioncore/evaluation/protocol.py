@@ -18,11 +18,9 @@ from lesioncore.evaluation.case import CaseScore, score_case
 from lesioncore.evaluation.scans import about, check_names, check_patients, load
 from lesioncore.evaluation.store import Store
 from lesioncore.evaluation.summary import compare, summarise
+from lesioncore.metrics.limits import LIMITS
 from lesioncore.preprocess.pipeline import Step
 from lesioncore.subjects import Loaded, Subject
-
-LIMITS = (0.01, 0.05, 0.10)
-"""The paper's false-positive-rate limits (section 3.2)."""
 
 
 @dataclass(frozen=True)

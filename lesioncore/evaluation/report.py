@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lesioncore.about import NOTE
 from lesioncore.data.files import replace_atomically
 from lesioncore.evaluation.protocol import Evaluation
-from lesioncore.evaluation.tables import NOTE, markdown, subjects_csv
+from lesioncore.evaluation.tables import markdown, subjects_csv
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,7 +57,7 @@ def write_report(evaluation: Evaluation, folder: Path, *, figures: bool = True) 
 
 def _figures(evaluation: Evaluation, folder: Path) -> dict[str, Path]:
     from lesioncore.evaluation.figures import roc_figure, size_figure
-    from lesioncore.figure import save_figure
+    from lesioncore.restoration.figure import save_figure
 
     drawn: dict[str, Figure] = {"roc.png": roc_figure(evaluation)}
     name = next((name for name, cases in evaluation.patients.items() if cases[0].at_limit), None)

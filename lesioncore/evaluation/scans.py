@@ -5,14 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
-
-import numpy as np
 
 from lesioncore.data.grid import SliceGrid
 from lesioncore.subjects import FileSubject, Loaded, PhantomSubject, Subject
-
-T = TypeVar("T")
 
 
 def load(subject: Subject, voxel_size: float, *, ill: bool) -> Loaded:
@@ -56,12 +51,6 @@ def check_names(argument: str, subjects: Sequence[Subject]) -> None:
     for name, count in Counter(subject.id for subject in subjects).items():
         if count > 1:
             raise ValueError(f"{argument}: {name} is named {count} times, expected each scan once; leave one out")
-
-
-def spread(items: Sequence[T], count: int) -> list[T]:
-    """At most `count` items, evenly spread from the first to the last."""
-    places = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
-    return [items[place] for place in places]
 
 
 @contextmanager

@@ -23,7 +23,17 @@ SCORING = (
 """Parts of the package that scores follow from: where one changes, scores are computed anew."""
 
 NOT_SCORING = (
-    *("__init__.py", "__main__.py", "cli", "command_options.py", "demo.py", "evaluation", "figure.py", "phantom"),
+    *(
+        "__init__.py",
+        "__main__.py",
+        "about.py",
+        "choices.py",
+        "cli",
+        "command_options.py",
+        "demo.py",
+        "evaluation",
+        "phantom",
+    ),
     "training",
 )
 """All other parts, of which `case.py` alone counts, too; simulated scans have a hash of their code."""

@@ -50,7 +50,7 @@ def summarise(patients: Sequence[CaseScore], healthy: Sequence[CaseScore]) -> di
         best, youden = defined(whole.best_dice), defined(whole.youden_threshold)
         found["best_dice"] = None if best is None else best[0]
         found["dice_at_youden"] = (
-            None if youden is None else _spread([each.confusion(youden).dice for each in histograms])
+            None if youden is None else _mean_and_sd([each.confusion(youden).dice for each in histograms])
         )
     found["at_limit"] = [
         {
@@ -118,9 +118,9 @@ def _patients_at(limit: float, cases: Sequence[CaseScore]) -> dict[str, Any]:
     dices = [score.confusion.dice for score in scores]
     lesions = reduce(add, (score.lesions for score in scores))
     distances = [score.hausdorff for score in scores if score.hausdorff is not None]
-    row: dict[str, Any] = {"dice": _spread(dices), "dice_interval": _interval(bootstrap_mean, cases, dices)}
+    row: dict[str, Any] = {"dice": _mean_and_sd(dices), "dice_interval": _interval(bootstrap_mean, cases, dices)}
     for name in ("sensitivity", "precision", "fpr"):
-        row[name] = _spread([defined(getattr, score.confusion, name) for score in scores])
+        row[name] = _mean_and_sd([defined(getattr, score.confusion, name) for score in scores])
     for name in ("recall", "precision", "f1"):
         row[f"lesion_{name}"] = defined(getattr, lesions, name)
     row["hausdorff_mm"] = float(np.median(distances)) if distances else None
@@ -132,13 +132,13 @@ def _healthy_at(limit: float, scores: Sequence[LimitScore]) -> dict[str, Any]:
     rates = [score.confusion.fpr for score in scores]
     return {
         "healthy_fpr": reduce(add, (score.confusion for score in scores)).fpr,
-        "healthy_fpr_of_subjects": _spread(rates),
+        "healthy_fpr_of_subjects": _mean_and_sd(rates),
         "healthy_fpr_largest": max(rates),
         "healthy_above_limit": sum(rate > limit for rate in rates) / len(rates),
     }
 
 
-def _spread(values: Sequence[float | None]) -> dict[str, float] | None:
+def _mean_and_sd(values: Sequence[float | None]) -> dict[str, float] | None:
     """Mean and population deviation over the scans that have a value."""
     known = [value for value in values if value is not None]
     return {"mean": float(np.mean(known)), "sd": float(np.std(known))} if known else None

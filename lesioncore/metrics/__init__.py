@@ -3,27 +3,6 @@
 Voxels, lesions, surfaces, thresholds and intervals have a module each. Lesions and surfaces need scipy.
 """
 
-from lesioncore.metrics.base import UndefinedMetricError
-from lesioncore.metrics.bootstrap import bootstrap_interval, bootstrap_mean
-from lesioncore.metrics.confusion import Confusion, dice
-from lesioncore.metrics.histogram import RocCurve, ScoreHistogram
-from lesioncore.metrics.lesions import LesionCounts, LesionRow, lesion_counts, lesion_table
-from lesioncore.metrics.surface import hausdorff
-from lesioncore.metrics.thresholds import conformal_threshold, fpr_threshold
+import lazy_loader
 
-__all__ = [
-    "Confusion",
-    "LesionCounts",
-    "LesionRow",
-    "RocCurve",
-    "ScoreHistogram",
-    "UndefinedMetricError",
-    "bootstrap_interval",
-    "bootstrap_mean",
-    "conformal_threshold",
-    "dice",
-    "fpr_threshold",
-    "hausdorff",
-    "lesion_counts",
-    "lesion_table",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)  # imported when first used

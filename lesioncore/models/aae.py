@@ -10,7 +10,6 @@ from lesioncore.models.adversarial import AdversarialConfig, image_to_latent, la
 from lesioncore.models.networks import check_slices
 from lesioncore.models.prior import PriorMetadata
 from lesioncore.models.registry import register_model
-from lesioncore.models.residual import fused
 
 
 @dataclass(frozen=True)
@@ -57,10 +56,6 @@ class AAE(nn.Module):
     def reconstruct(self, x: Tensor) -> Tensor:
         """Prior projection: decode the latent of `x`, ``[N, 1, H, W]``."""
         return self.decode(self.encode(x))
-
-    def folded(self) -> AAE:
-        """A copy for detection, with frozen weights: see :func:`lesioncore.models.residual.fused`."""
-        return fused(self)
 
 
 register_model("aae", AAE, AAEConfig)

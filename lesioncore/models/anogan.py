@@ -13,7 +13,7 @@ from lesioncore.models.adversarial import AdversarialConfig, image_to_latent, la
 from lesioncore.models.networks import NetworkConfig, check_slices, make_encoder
 from lesioncore.models.prior import PriorMetadata
 from lesioncore.models.registry import register_model
-from lesioncore.models.residual import fused
+from lesioncore.models.residual import inference_copy
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ class AnoGAN(nn.Module):
         stream = torch.Generator().manual_seed(options.seed)
         # Gradients are needed whatever mode the caller is in; what is made here is no inference tensor.
         with torch.inference_mode(False), torch.enable_grad():
-            model = self.folded()
+            model = self.for_inference()
             x, mask = x.detach().clone(), None if mask is None else mask.clone()
             features = model.critic.features(x)
             best_loss = x.new_full((len(x),), math.inf)
@@ -227,9 +227,9 @@ class AnoGAN(nn.Module):
         mismatch = (features - self.critic.features(generated)).abs().flatten(1).sum(1)
         return (1 - feature_weight) * residual + feature_weight * mismatch
 
-    def folded(self) -> AnoGAN:
-        """A copy for detection, with frozen weights: see :func:`lesioncore.models.residual.fused`."""
-        return fused(self)
+    def for_inference(self) -> AnoGAN:
+        """A copy for detection, with frozen weights: see :func:`lesioncore.models.residual.inference_copy`."""
+        return inference_copy(self)
 
 
 register_model("anogan", AnoGAN, AnoGANConfig)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from lesioncore.ops import library, maps
 
 
-class FrozenConv(nn.Module):
+class FrozenConvolution(nn.Module):
     """A convolution of fixed weights with what surrounds it: enlargement, a sum, the leaky-ReLU, its input's gradient.
 
     On CPUs in single precision these are oneDNN's fused convolutions, their weights reordered once. On CUDA devices
@@ -168,7 +168,7 @@ _ON_TENSOR_CORES = {(16, 16, 1), (16, 32, 1), (32, 16, 1), (16, 16, 2)}
 
 
 def through_activation(gradient: Tensor, signs: Tensor, negative_slope: float) -> Tensor:
-    """Gradient before a leaky-ReLU from that behind it; `signs` as :class:`FrozenConv` returns them."""
+    """Gradient before a leaky-ReLU from that behind it; `signs` as :class:`FrozenConvolution` returns them."""
     if signs.dtype == torch.uint8:
         return maps.activation_gradient(gradient, signs, negative_slope=negative_slope)
     return torch.ops.aten.leaky_relu_backward(gradient, signs, negative_slope, True)

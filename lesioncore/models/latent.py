@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lesioncore.models.networks import NetworkConfig, check_slices, make_decoder, make_encoder
 from lesioncore.models.prior import PriorMetadata, elbo_of_terms
-from lesioncore.models.residual import fused
+from lesioncore.models.residual import inference_copy
 
 PIXEL_LOG_VARIANCE = (-6.0, 4.0)
 """Range of a learned pixel log-variance: standard deviations from 0.05 (finer than a scan's noise) to 7.4 z-scores.
@@ -147,13 +147,13 @@ class LatentModel(nn.Module, ABC):
         """Evidence lower bound of each slice, ``[N]`` nats (paper section 2.1); see :meth:`elbo_terms`."""
         return elbo_of_terms(self.elbo_terms(x, noise))
 
-    def held_elbo(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
+    def fixed_posterior_elbo(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
         """The ELBO, differentiable in `x` with the latents' posterior held: its gradient is ``2 (mu_X(z) - X)``."""
         return elbo_of_terms(self.elbo_terms(x, noise, encoded=x.detach()))
 
-    def folded(self: ModelT) -> ModelT:
-        """A copy for restoration, with frozen weights: see :func:`lesioncore.models.residual.fused`."""
-        return fused(self)
+    def for_inference(self: ModelT) -> ModelT:
+        """A copy for restoration, with frozen weights: see :func:`lesioncore.models.residual.inference_copy`."""
+        return inference_copy(self)
 
     def _output(self, z: Tensor) -> Tensor:
         return self.output(self.decoder(self.expand(z))).to(z.dtype)

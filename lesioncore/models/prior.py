@@ -12,6 +12,7 @@ from lesioncore.calibration.record import Calibration
 from lesioncore.data.grid import SliceGrid
 from lesioncore.preprocess.pipeline import Step
 from lesioncore.preprocess.scale import Scale
+from lesioncore.scoring.spread_map import SpreadMap
 
 
 @runtime_checkable
@@ -21,16 +22,79 @@ class Prior(Protocol):
     The one thing that restoration needs is :meth:`elbo`, differentiable in `x`. It must be a sum over the pixels and
     latents of each slice, in nats, so that a slice's value and gradient do not depend on the rest of its batch.
     An optional attribute ``metadata`` (:class:`PriorMetadata`) says which grid and intensities the model was trained
-    on; a prior without it takes slices as they are. An optional method ``elbo_terms(x)`` gives the parts of the ELBO,
-    see :func:`elbo_of_terms`, and lets the weight of its costs be changed. A prior with an attribute ``noise_shape``
-    takes standard normal noise ``[N, *noise_shape]`` as a second argument of all these, for samples of its latents. An
-    optional method ``held_elbo(x)``, for priors whose pixels have variance 1/2 given the latents, returns the ELBO with
-    another gradient: that of ``E_Q[log P(X|z)]`` with the posterior Q held, ``2 (mu_X - X)``. The solver "em" needs it.
+    on; a prior without it takes slices as they are.
+
+    What else a prior may offer, each for itself, and what it gets for it:
+
+    ======================  =========================================  ===============================================
+    protocol                member                                     what it makes possible
+    ======================  =========================================  ===============================================
+    `WeighsCosts`           ``elbo_terms(x)``                          ``RestoreConfig(kl_weight=...)`` other than 1
+    `SamplesLatents`        ``noise_shape``                            ``RestoreConfig(latent="sample")``
+    `FixesPosterior`        ``fixed_posterior_elbo(x)``                the solver "em", which is the default then
+    `RunsFused`             ``for_inference()``                        its own fast copy, CUDA graphs, TF32, bfloat16
+    ======================  =========================================  ===============================================
     """
 
     def elbo(self, x: torch.Tensor) -> torch.Tensor:
         """Evidence lower bound of each slice: ``[N, 1, H, W]`` z-scores to ``[N]`` nats."""
         ...
+
+
+@runtime_checkable
+class WeighsCosts(Protocol):
+    """A prior whose ELBO comes in parts, so that its costs can be given another weight."""
+
+    def elbo_terms(self, x: torch.Tensor) -> Mapping[str, torch.Tensor]:
+        """Parts of the ELBO, ``[N]`` nats each: see :func:`elbo_of_terms`."""
+        ...
+
+
+@runtime_checkable
+class SamplesLatents(Protocol):
+    """A prior that takes standard normal noise ``[N, *noise_shape]`` as a second argument of all its methods here."""
+
+    @property
+    def noise_shape(self) -> tuple[int, ...]:
+        """Shape of one slice's noise."""
+        ...
+
+
+@runtime_checkable
+class FixesPosterior(Protocol):
+    """A prior whose pixels have variance 1/2 given the latents, and whose latents' posterior Q can be held fixed."""
+
+    def fixed_posterior_elbo(self, x: torch.Tensor) -> torch.Tensor:
+        """The ELBO, ``[N]`` nats, with the gradient of ``E_Q[log P(X|z)]`` at a fixed Q: ``2 (mu_X - X)``."""
+        ...
+
+
+@runtime_checkable
+class RunsFused(Protocol):
+    """A prior that gives a copy of itself for restoration: the same functions, frozen, faster to differentiate."""
+
+    def for_inference(self) -> Any:
+        """The copy (:func:`lesioncore.models.residual.inference_copy` makes one of lesioncore's own networks)."""
+        ...
+
+
+def require(prior: Any, protocol: type, what: str, instead: str) -> None:
+    """Raise ``ValueError`` unless a prior follows an optional protocol.
+
+    Parameters
+    ----------
+    prior : Prior
+        Any prior.
+    protocol : type
+        One of the protocols of this module.
+    what : str
+        What was asked for, as ``"name: got value"``.
+    instead : str
+        What to do without.
+    """
+    if not isinstance(prior, protocol):
+        (member,) = (name for name in vars(protocol) if not name.startswith("_"))
+        raise ValueError(f"{what}, but {type(prior).__name__} has no {member}; use {instead}")
 
 
 def elbo_of_terms(terms: Mapping[str, torch.Tensor], kl_weight: float = 1.0) -> torch.Tensor:
@@ -80,6 +144,23 @@ class PriorMetadata:
     calibration: Calibration | None = None
     fingerprint: str | None = None
     preprocessing: tuple[Step, ...] = ()
+
+    def spread_map(self, wanted: bool) -> SpreadMap | None:
+        """The calibration's map of healthy people's spread by place, if it is wanted.
+
+        Raises
+        ------
+        ValueError
+            If there is none.
+        """
+        if not wanted:
+            return None
+        if self.calibration is None or self.calibration.spread_map is None:
+            raise ValueError(
+                f"spread_map: {self.name!r} carries no map of healthy people's spread; calibrate it on registered"
+                " healthy scans with spread_map=True, or leave that out"
+            )
+        return self.calibration.spread_map
 
     def with_calibration(self, calibration: Calibration) -> PriorMetadata:
         """The same metadata with another calibration."""

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from lesioncore.models.convolution import FrozenConv, adjoint_of_enlarged, through_activation
+from lesioncore.models.convolution import FrozenConvolution, adjoint_of_enlarged, through_activation
 from lesioncore.models.networks import DownBlock, UpBlock, fold_batch_norms
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
-def fused(model: ModuleT) -> ModuleT:
+def inference_copy(model: ModuleT) -> ModuleT:
     """A copy of a model for restoration, without metadata.
 
     Its weights are frozen, batch normalisations are folded into the convolutions before them, channels lie last, and
@@ -65,7 +65,7 @@ def compute_in(module: Any, dtype: torch.dtype) -> None:
 class Fused(nn.Module):
     """A part of a network for restoration, which knows the gradient of its input."""
 
-    conv: FrozenConv
+    conv: FrozenConvolution
 
     def run(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The output, and what the gradient needs of its activations."""
@@ -84,7 +84,7 @@ class FusedConv(Fused):
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
-        self.conv = FrozenConv(conv)
+        self.conv = FrozenConvolution(conv)
 
     def run(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         return self.conv(x)[0], ()
@@ -99,7 +99,7 @@ class FusedDownBlock(Fused):
     def __init__(self, block: DownBlock) -> None:
         super().__init__()
         self.conv, self.down, self.skip = (
-            FrozenConv(conv, block.negative_slope) for conv in (block.conv, block.down, block.skip)
+            FrozenConvolution(conv, block.negative_slope) for conv in (block.conv, block.down, block.skip)
         )
 
     def run(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -125,7 +125,7 @@ class FusedUpBlock(Fused):
     def __init__(self, block: UpBlock) -> None:
         super().__init__()
         self.conv, self.up, self.skip = (
-            FrozenConv(conv, block.negative_slope) for conv in (block.conv, block.up, block.skip)
+            FrozenConvolution(conv, block.negative_slope) for conv in (block.conv, block.up, block.skip)
         )
         self.size = block.size
 

@@ -3,7 +3,7 @@
 Every volume is contiguous ``[N, D, H, W]``: N independent stacks of D slices. ``D = 1`` (or ``depth_weight = 0``) is
 the paper's 2-D total variation per slice; otherwise slices are coupled, ``depth_weight`` times their difference.
 
-The arguments are checked in C++ (csrc/checks.h); what does not fit raises a RuntimeError that names the argument.
+The arguments are checked in C++ (csrc/tv/tv_checks.h); what does not fit raises a RuntimeError that names the argument.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from lesioncore.data import save_image
+from lesioncore.data.nifti import save_image
 from lesioncore.phantom.config import PhantomConfig
 from lesioncore.phantom.simulate import Phantom, check_arguments, check_index, simulate
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -12,13 +11,14 @@ import torch
 from lesioncore.calibration.measure import healthy_scores
 from lesioncore.calibration.record import Calibration
 from lesioncore.data.stack import SliceStack
-from lesioncore.engine.device import resolve_device
 from lesioncore.models.prior import metadata_of
 from lesioncore.restoration.config import RestoreConfig
+from lesioncore.restoration.run import Run
 from lesioncore.restoration.scan import prepare
-from lesioncore.restoration.search import Criterion, choose, search, spread
+from lesioncore.restoration.search import Criterion, choose, evenly_spaced, search
 from lesioncore.restoration.solve import solve_stacks
 from lesioncore.restoration.volumes import Volume, check_several
+from lesioncore.solvers import Solution
 
 DEFAULT_WEIGHTS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
 """Weights lambda tried when none are given."""
@@ -92,7 +92,6 @@ def calibrate(
     if search_scans < 1:
         raise ValueError(f"search_scans: got {search_scans}, expected at least 1")
     criterion = criterion or ("change" if config.solver_name == "paper" else "implant")
-    target = resolve_device(device)
     metadata = metadata_of(prior)
     scans = [
         scan
@@ -120,18 +119,21 @@ def calibrate(
     tried = weights if tv_weight is None else [tv_weight]
     searching = tv_weight is None or smoothing is None
     rounds = len(tried) * searching + 1
+    run = Run.of(prior, config, device, tv_weight=tried[0])
     noise_seed = seed if config.latent == "sample" else None
-    run = partial(solve_stacks, prior=prior, config=config, device=target, seed=noise_seed)
+
+    def solve(stacks: Sequence[SliceStack], *, tv_weight: float) -> list[Solution]:
+        return solve_stacks(stacks, prior, replace(run, tv_weight=tv_weight), seed=noise_seed)
+
     if searching:
         curve = search(
-            run,
-            spread(scans, search_scans),
+            solve,
+            evenly_spaced([scan for scan in scans if scan.brain_rows.any()], search_scans),
             tried,
             criterion=criterion,
             coupled=config.tv_dimensions == 3,
-            smoothing=smoothing,
-            standardize=bool(config.standardize),
-            edge_preserving=bool(config.edge_preserving),
+            scoring=run.scoring,
+            smoothings=None if smoothing is None else (smoothing,),
             seed=seed,
             progress=None if progress is None else lambda done: progress(done, rounds),
         )
@@ -139,22 +141,16 @@ def calibrate(
         tv_weight, smoothing = best["tv_weight"], best["smoothing"]
     assert tv_weight is not None
     assert smoothing is not None
-    solutions = run(scans, tv_weight=tv_weight)
-    scores, spread_map = healthy_scores(
-        [scan.slices - found.restored for scan, found in zip(scans, solutions, strict=True)],
-        scans,
-        smoothing=smoothing,
-        standardize=bool(config.standardize),
-        spread_map=bool(config.spread_map),
-        asymmetry=config.asymmetry or 0.0,
-        edge_preserving=bool(config.edge_preserving),
-    )
+    solutions = solve(scans, tv_weight=tv_weight)
+    residuals = [scan.slices - solution.restored for scan, solution in zip(scans, solutions, strict=True)]
+    scoring = replace(run.scoring, smoothing=smoothing)
+    scores, spread_map = healthy_scores(residuals, scans, scoring)
     if progress is not None:
         progress(rounds, rounds)
     return Calibration(
         settings=config.settings(),
         tv_weight=tv_weight,
-        healthy=scores.pop((config.sign or 0, config.asymmetry or 0.0)),
+        healthy=scores.pop((scoring.sign, scoring.asymmetry)),
         others=scores,
         spread_map=spread_map,
         smoothing=smoothing,

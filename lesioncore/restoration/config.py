@@ -5,11 +5,20 @@ from __future__ import annotations
 from dataclasses import InitVar, asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
+from lesioncore.choices import (
+    Latent,
+    Precision,
+    Protocol,
+    Sign,
+    TotalVariationDimensions,
+    TotalVariationForm,
+    check_choice,
+)
 from lesioncore.engine.batches import check_batch_size
-from lesioncore.engine.precision import PRECISIONS
-from lesioncore.models.prior import metadata_of
+from lesioncore.models.prior import FixesPosterior, metadata_of
 from lesioncore.preprocess.pipeline import Step, check_steps
 from lesioncore.scoring.asymmetry import check_asymmetry
+from lesioncore.scoring.options import Scoring
 from lesioncore.scoring.postprocess import PostProcessing
 from lesioncore.solvers import SOLVERS, PaperSolver, Solver, TotalVariation
 
@@ -108,20 +117,20 @@ class RestoreConfig:
     spread_map: bool | None = None
     asymmetry: float | None = None
     edge_preserving: bool | None = None
-    sign: Literal[1, -1, 0] | None = None
-    tv: Literal["anisotropic", "isotropic"] = "anisotropic"
+    sign: Sign | None = None
+    tv: TotalVariationForm = "anisotropic"
     tv_eps: float = 1e-3
-    tv_dimensions: Literal[2, 3] | None = None
-    latent: Literal["mean", "sample"] = "mean"
+    tv_dimensions: TotalVariationDimensions | None = None
+    latent: Latent = "mean"
     kl_weight: float = 1.0
     batch_size: int | None = None
-    precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
+    precision: Precision = "auto"
     normalized: bool = False
     preprocess: tuple[Step, ...] | None = None
     postprocessing: PostProcessing = field(default_factory=PostProcessing)
-    protocol: InitVar[Literal["paper"] | None] = None
+    protocol: InitVar[Protocol | None] = None
 
-    def __post_init__(self, protocol: Literal["paper"] | None) -> None:
+    def __post_init__(self, protocol: Protocol | None) -> None:
         if isinstance(self.solver, str):
             if self.solver not in ("auto", *SOLVERS):
                 known = ["auto", *sorted(SOLVERS)]
@@ -132,18 +141,13 @@ class RestoreConfig:
             raise ValueError(f"solver: got {type(self.solver).__name__}, expected a name or a solver instance")
         if protocol is not None:
             self._follow(protocol)
-        for name, allowed in (
-            ("tv", ("anisotropic", "isotropic")),
-            ("tv_dimensions", (2, 3, None)),
-            ("standardize", (True, False, None)),
-            ("spread_map", (True, False, None)),
-            ("edge_preserving", (True, False, None)),
-            ("sign", (1, -1, 0, None)),
-            ("latent", ("mean", "sample")),
-            ("precision", PRECISIONS),
-        ):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name}: got {getattr(self, name)!r}, expected one of {allowed}")
+        check_choice("tv", self.tv, TotalVariationForm)
+        check_choice("tv_dimensions", self.tv_dimensions, TotalVariationDimensions, optional=True)
+        check_choice("sign", self.sign, Sign, optional=True)
+        check_choice("latent", self.latent, Latent)
+        check_choice("precision", self.precision, Precision)
+        for name in ("standardize", "spread_map", "edge_preserving"):
+            check_choice(name, getattr(self, name), Literal[True, False], optional=True)
         check_batch_size(self.batch_size)
         for name in ("tv_weight", "smoothing", "kl_weight"):
             value = getattr(self, name)
@@ -154,8 +158,8 @@ class RestoreConfig:
             object.__setattr__(self, "preprocess", check_steps(self.preprocess))
         if not isinstance(self.postprocessing, PostProcessing):
             raise ValueError(f"postprocessing: got {self.postprocessing!r}, expected a lesioncore.PostProcessing")
-        TotalVariation(eps=self.tv_eps)
-        if getattr(self.solver, "holds_posterior", False) and self.kl_weight != 1.0:
+        TotalVariation(eps=self.tv_eps)  # checks it
+        if getattr(self.solver, "fixes_posterior", False) and self.kl_weight != 1.0:
             raise ValueError(f"kl_weight: got {self.kl_weight}, which solver 'em' does not know; use 'prox' or 'paper'")
 
     def _follow(self, protocol: str) -> None:
@@ -181,10 +185,10 @@ class RestoreConfig:
         calibrated = {} if calibration is None else calibration.settings
         solver = self.solver
         if isinstance(solver, str):  # "auto"
-            usual = {"name": "em" if hasattr(prior, "held_elbo") else "prox"}
+            usual = {"name": "em" if isinstance(prior, FixesPosterior) else "prox"}
             options = dict(calibrated.get("solver", usual))
             solver = SOLVERS[options.pop("name")](**options)
-            if solver.holds_posterior and self.kl_weight != 1.0:
+            if solver.fixes_posterior and self.kl_weight != 1.0:
                 solver = SOLVERS["prox"]()
         standardize = calibrated.get("standardize", True) if self.standardize is None else self.standardize
         spread_map = calibrated.get("spread_map", False) if self.spread_map is None else self.spread_map
@@ -204,6 +208,17 @@ class RestoreConfig:
             edge_preserving=edges,
             sign=sign,
             preprocess=preprocess,
+        )
+
+    def scoring(self, smoothing: float) -> Scoring:
+        """How residuals are scored, what is undecided taken as off, with a smoothing (mm) that may be the prior's."""
+        return Scoring(
+            smoothing=smoothing,
+            standardize=bool(self.standardize),
+            spread_map=bool(self.spread_map),
+            asymmetry=self.asymmetry or 0.0,
+            edge_preserving=bool(self.edge_preserving),
+            sign=self.sign or 0,
         )
 
     @property

@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from lesioncore.engine.batches import computing
-from lesioncore.engine.device import resolve_device
-from lesioncore.engine.precision import precision_for
 from lesioncore.engine.progress import progress_bar
 from lesioncore.models import load_prior
-from lesioncore.models.prior import metadata_of
 from lesioncore.restoration.choice import AUTO, choose_prior
 from lesioncore.restoration.config import RestoreConfig
-from lesioncore.restoration.result import Restoration, RunRecord
-from lesioncore.restoration.run import (
-    _warn_of_settings,
-    holding,
-    smoothing_of,
-    spread_map_of,
-    warn_of_slices,
-    warn_unusual,
-    weight_of,
-)
+from lesioncore.restoration.remarks import warn_of_slices, warn_unusual
+from lesioncore.restoration.result import Restoration
+from lesioncore.restoration.run import Run, RunRecord
 from lesioncore.restoration.scan import prepare_all
 from lesioncore.restoration.solve import solve_stacks
 from lesioncore.restoration.volumes import Volume
@@ -87,21 +74,38 @@ def restore(
     """
     if isinstance(prior, str):
         prior = load_prior(_chosen(volume, mask, affine) if prior == AUTO else prior)
-    config = (config or RestoreConfig()).for_prior(prior)
-    metadata = metadata_of(prior)
-    target = resolve_device(device)
-    precision = precision_for(config.precision, target, prior)
-    tv_weight, smoothing = weight_of(metadata, config), smoothing_of(metadata, config)
-    spread_map, calibration = (
-        spread_map_of(metadata, config.spread_map),
-        holding(metadata, config, tv_weight, smoothing),
+    run = Run.of(prior, config, device)
+    return restore_scans(
+        volume, prior, run, mask=mask, affine=affine, progress=progress, generator=generator, stacklevel=3
     )
-    if calibration is None:
-        _warn_of_settings(metadata, config, tv_weight, smoothing)
+
+
+def restore_scans(
+    volume: Volume | Sequence[Volume],
+    prior: Any,
+    run: Run,
+    *,
+    mask: Volume | Sequence[Volume] | None = None,
+    affine: np.ndarray | None = None,
+    progress: Callable[[int, int], None] | bool | None = None,
+    generator: torch.Generator | None = None,
+    stacklevel: int = 2,
+) -> Any:
+    """Restore scans as it is decided in a run; arguments and errors as for :func:`restore`.
+
+    Parameters
+    ----------
+    run : Run
+        Made for `prior`.
+    stacklevel : int
+        Whose line warnings name, as for :func:`warnings.warn`.
+    """
+    config = run.config
+    run.warn_of_settings(stacklevel=stacklevel)
     with progress_bar(progress is True, "preprocessing") as report:
         scans, several = prepare_all(
             volume,
-            metadata,
+            run.metadata,
             mask=mask,
             affine=affine,
             normalized=config.normalized,
@@ -114,29 +118,16 @@ def restore(
     seed = None
     if config.latent == "sample":
         seed = 0 if generator is None else generator.initial_seed()
-    with progress_bar(progress, "restoring") as report, computing(target):
-        start = time.perf_counter()
-        solutions = solve_stacks(scans, prior, config, tv_weight, target, seed=seed, progress=report)
-        seconds = time.perf_counter() - start
-    record = RunRecord(
-        metadata,
-        config,
-        tv_weight,
-        smoothing,
-        spread_map,
-        calibration,
-        str(target),
-        solutions[0].backend,
-        precision,
-        seed,
-        seconds / len(scans),
-    )
+    with progress_bar(progress, "restoring") as report:
+        solutions = solve_stacks(scans, prior, run, seed=seed, progress=report)
+    seconds = sum(solution.seconds for solution in solutions) / len(scans)
+    record = RunRecord.after(run, backend=solutions[0].backend, seed=seed, seconds=seconds)
     results = []
-    for scan, found in zip(scans, solutions, strict=True):
-        holds = calibration is None or not warn_of_slices(scan, calibration, stacklevel=3)
-        results.append(Restoration(scan, found, record if holds else replace(record, calibration=None)))
+    for scan, solution in zip(scans, solutions, strict=True):
+        holds = run.calibration is None or not warn_of_slices(scan, run.calibration, stacklevel=stacklevel + 1)
+        results.append(Restoration(scan, solution, record if holds else record.without_thresholds()))
     for result in results:
-        warn_unusual(result.remarks, result.scan, metadata, stacklevel=3)
+        warn_unusual(result.remarks, result.scan, run.metadata, stacklevel=stacklevel + 1)
     return results if several else results[0]
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,48 +15,16 @@ import numpy as np
 import torch
 from nibabel.affines import voxel_sizes
 
+from lesioncore.about import NOTE
 from lesioncore.calibration.record import Calibration
 from lesioncore.data.files import replace_atomically
 from lesioncore.data.nifti import save_image
-from lesioncore.models.prior import PriorMetadata
+from lesioncore.metrics.limits import LIMITS
 from lesioncore.restoration.choice import doubt
-from lesioncore.restoration.config import RestoreConfig
+from lesioncore.restoration.run import RunRecord
 from lesioncore.restoration.scan import Scan
 from lesioncore.scoring.deviation import Deviation, deviation, score_of
-from lesioncore.scoring.spread_map import SpreadMap
 from lesioncore.solvers import Solution
-
-
-@dataclass(frozen=True)
-class RunRecord:
-    """What one call of ``restore`` ran: goes into the saved sidecar."""
-
-    metadata: PriorMetadata
-    config: RestoreConfig
-    tv_weight: float
-    smoothing: float
-    spread_map: SpreadMap | None
-    calibration: Calibration | None
-    device: str
-    backend: str | None
-    precision: str
-    seed: int | None
-    seconds: float
-
-    def decided(self) -> dict[str, Any]:
-        """What decides the result of a scan, as the sidecar has it (JSON-able)."""
-        thresholds = self.calibration and {f"{f:g}": self.calibration.threshold(f) for f in SAVED_FPR}
-        return {
-            "Prior": self.metadata.name,
-            "PriorFingerprint": self.metadata.fingerprint,
-            "Settings": self.config.settings(),
-            "TVWeight": self.tv_weight,
-            "Smoothing": self.smoothing,
-            "Thresholds": thresholds,
-            "PostProcessing": asdict(self.config.postprocessing),
-            "Seed": self.seed,
-            "Precision": self.precision,
-        }
 
 
 class Restoration:
@@ -112,16 +80,7 @@ class Restoration:
 
     @cached_property
     def _deviation(self) -> Deviation:
-        record = self.record
-        return deviation(
-            self.slice_residual,
-            self.scan,
-            smoothing=record.smoothing,
-            standardize=bool(record.config.standardize),
-            spread_map=record.spread_map,
-            asymmetry=record.config.asymmetry or 0.0,
-            edge_preserving=bool(record.config.edge_preserving),
-        )
+        return deviation(self.slice_residual, self.scan, self.record.scoring, self.record.spread_map)
 
     @property
     def spread(self) -> float:
@@ -129,7 +88,7 @@ class Restoration:
 
     @cached_property
     def _score(self) -> np.ndarray:
-        return score_of(self.scan.residual(self._deviation.values), self.record.config.sign or 0)
+        return score_of(self.scan.residual(self._deviation.values), self.record.scoring.sign)
 
     @cached_property
     def restored(self) -> Any:
@@ -193,7 +152,8 @@ class Restoration:
         record = self.record
         if record.calibration is None:
             found = record.metadata.calibration
-            if found is not None and found.holding(record.config.settings(), record.tv_weight, record.smoothing):
+            weight, smoothing = record.tv_weight, record.scoring.smoothing
+            if found is not None and found.for_settings(record.config.settings(), weight, smoothing):
                 raise ValueError(
                     f"mask: the thresholds of prior {record.metadata.name!r} are those of whole volumes and do not hold"
                     " for slices without geometry; give restore a volume, or run lesioncore.calibrate on such slices"
@@ -212,23 +172,23 @@ class Restoration:
         return {
             "GeneratedBy": {"Name": "lesioncore", "Version": __version__, "torch": torch.__version__},
             **self.scan.sources,
-            **record.decided(),
+            **record.decided(record.seed),
             "Remarks": self.remarks,
             "Preprocessing": [asdict(step) for step in self.scan.steps],
             "ResidualSpread": round(self.spread, 6),
-            "Device": record.device,
+            "Device": str(record.device),
             "Backend": record.backend,
             "Seconds": round(record.seconds, 3),
             "Objective": [round(value, 3) for value in self.objective],
             "Units": {
                 "residual": "z-score of the prior's intensity scale",
                 "ResidualSpread": "z-score",
-                "score": "times its spread over the brain" if record.config.standardize else "z-score",
+                "score": "times its spread over the brain" if record.scoring.standardize else "z-score",
                 "restored": "as the input",
                 "Smoothing": "mm",
                 "PostProcessing": "mm; min_volume mm^3",
             },
-            "Note": "Research software, not a medical device.",
+            "Note": NOTE,
         }
 
     def save(
@@ -244,7 +204,7 @@ class Restoration:
         name : str, optional
             Base name such as ``sub-01_T2w``; that of the input file when absent.
         figure : bool
-            Draw a picture, too (:func:`lesioncore.figure.restoration_figure`).
+            Draw a picture, too (:func:`lesioncore.restoration.figure.restoration_figure`).
 
         Returns
         -------
@@ -259,7 +219,7 @@ class Restoration:
         ImportError
             If a figure is wanted and matplotlib, the extra `figures`, is missing.
         """
-        from lesioncore.figure import require_matplotlib, restoration_figure, save_figure
+        from lesioncore.restoration.figure import require_matplotlib, restoration_figure, save_figure
 
         if figure:
             require_matplotlib()  # before anything is written
@@ -273,7 +233,7 @@ class Restoration:
             "score": (f"{stem}_desc-score_{suffix}", self._score),
             "brain": (f"{stem}_desc-brain_mask", self.scan.brain()),
         }
-        limits = {f"fpr{round(100 * fpr):02d}": fpr for fpr in SAVED_FPR}
+        limits = {f"fpr{round(100 * fpr):02d}": fpr for fpr in LIMITS}
         labels = {"probability": f"{stem}_label-L_probseg"}
         labels |= {key: f"{stem}_label-L_desc-{key}_mask" for key in limits}
         folder = Path(directory)
@@ -307,9 +267,6 @@ class Restoration:
 
 _WRITERS = 4
 """Files of a scan that are written side by side; each takes memory for its bytes."""
-
-SAVED_FPR = (0.01, 0.05, 0.10)
-"""The paper's false-positive-rate limits (section 3.2)."""
 
 
 def base_name(path: Path | None) -> str:

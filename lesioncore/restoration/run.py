@@ -1,118 +1,205 @@
-"""What a run is."""
+"""What a restoration is: everything that is decided once, before any scan is read."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+import torch
+
 from lesioncore.calibration.record import Calibration
-from lesioncore.models.prior import PriorMetadata
+from lesioncore.engine.device import resolve_device
+from lesioncore.engine.precision import precision_for
+from lesioncore.metrics.limits import LIMITS
+from lesioncore.models.prior import PriorMetadata, metadata_of
 from lesioncore.restoration.config import RestoreConfig
-from lesioncore.restoration.scan import Scan
+from lesioncore.scoring.options import Scoring
 from lesioncore.scoring.spread_map import SpreadMap
 
 
-def warn_unusual(remarks: Sequence[str], scan: Scan, metadata: PriorMetadata, *, stacklevel: int) -> None:
-    """Warn that a scan is unlike the healthy ones of the calibration, if there is anything to remark."""
-    if remarks:
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A configuration as it is for one prior: what solves, what scores, and which thresholds hold.
+
+    Made by :meth:`of` at the door, and handed down from there: nothing below asks the prior or its calibration again.
+
+    Attributes
+    ----------
+    metadata : PriorMetadata
+        The prior's.
+    config : RestoreConfig
+        With all options decided.
+    tv_weight : float
+        Data-consistency weight lambda (paper Eq. 6): the configuration's, else the calibration's.
+    scoring : Scoring
+        How residuals are scored; its smoothing is the configuration's, else the calibration's.
+    calibration : Calibration or None
+        The prior's calibration if it was made for these settings.
+    device : torch.device
+        Where the prior computes.
+    precision : str
+        What its network multiplies in there.
+    """
+
+    metadata: PriorMetadata
+    config: RestoreConfig
+    tv_weight: float
+    scoring: Scoring
+    calibration: Calibration | None
+    device: torch.device
+    precision: str
+
+    @classmethod
+    def of(
+        cls,
+        prior: Any,
+        config: RestoreConfig | None = None,
+        device: str | torch.device = "auto",
+        *,
+        tv_weight: float | None = None,
+    ) -> Run:
+        """Decide what is open in a configuration for a prior on a device.
+
+        Parameters
+        ----------
+        prior : Prior
+            Any object with ``elbo(x) -> [N]``.
+        config : RestoreConfig, optional
+            Solver and objective.
+        device : str or torch.device
+            ``"auto"`` takes a CUDA device where there is one, else the CPU.
+        tv_weight : float, optional
+            Weight to take where `config` gives none, in place of the prior's calibrated one.
+
+        Raises
+        ------
+        ValueError
+            If there is no weight, no such device, or the device or prior has no such precision.
+        TypeError
+            If `prior` has no ``elbo``.
+        """
+        config = (config or RestoreConfig()).for_prior(prior)
+        metadata, target = metadata_of(prior), resolve_device(device)
+        calibration = metadata.calibration
+        if calibration is not None and calibration.tv_weight is None:  # another detector's
+            calibration = None
+        weight = config.tv_weight if config.tv_weight is not None else tv_weight
+        if weight is None and calibration is not None:
+            weight = calibration.tv_weight
+        if weight is None:
+            raise ValueError(
+                f"tv_weight: prior {metadata.name!r} carries no calibration of restoration; give"
+                " RestoreConfig(tv_weight=...) or run lesioncore.calibrate on healthy scans"
+            )
+        smoothing = config.smoothing
+        if smoothing is None:
+            smoothing = 0.0 if calibration is None else calibration.smoothing
+        return cls(
+            metadata=metadata,
+            config=config,
+            tv_weight=weight,
+            scoring=config.scoring(smoothing),
+            calibration=calibration and calibration.for_settings(config.settings(), weight, smoothing),
+            device=target,
+            precision=precision_for(config.precision, target, prior),
+        )
+
+    def on(self, device: str | torch.device, prior: Any) -> Run:
+        """The same run on a device.
+
+        Raises
+        ------
+        ValueError
+            If there is no such device, or it or the prior has no such precision.
+        """
+        target = resolve_device(device)
+        return replace(self, device=target, precision=precision_for(self.config.precision, target, prior))
+
+    @property
+    def spread_map(self) -> SpreadMap | None:
+        """The calibration's map of healthy people's spread, if scores are divided by it.
+
+        Raises
+        ------
+        ValueError
+            If they are to be, and there is none.
+        """
+        return self.metadata.spread_map(self.scoring.spread_map)
+
+    def decided(self, seed: int | None) -> dict[str, Any]:
+        """What decides the result of a scan, as the sidecar has it (JSON-able)."""
+        thresholds = self.calibration and {f"{limit:g}": self.calibration.threshold(limit) for limit in LIMITS}
+        return {
+            "Prior": self.metadata.name,
+            "PriorFingerprint": self.metadata.fingerprint,
+            "Settings": self.config.settings(),
+            "TVWeight": self.tv_weight,
+            "Smoothing": self.scoring.smoothing,
+            "Thresholds": thresholds,
+            "PostProcessing": asdict(self.config.postprocessing),
+            "Seed": seed,
+            "Precision": self.precision,
+        }
+
+    def warn_of_settings(self, *, stacklevel: int) -> None:
+        """Warn of a calibration that does not hold, if there is one."""
+        calibration = self.metadata.calibration
+        if self.calibration is not None or calibration is None or calibration.tv_weight is None:
+            return
+        calibrated = {
+            **_in_one_level(calibration.settings),
+            "tv_weight": calibration.tv_weight,
+            "smoothing": calibration.smoothing,
+        }
+        given = {
+            **_in_one_level(self.config.settings()),
+            "tv_weight": self.tv_weight,
+            "smoothing": self.scoring.smoothing,
+        }
+        if given["solver"] != calibrated["solver"]:  # then all else differs too
+            given, calibrated = {"solver": given["solver"]}, {"solver": calibrated["solver"]}
+        other = []
+        for name in dict.fromkeys([*given, *calibrated]):
+            ours, theirs = (repr(values[name]) if name in values else "off" for values in (given, calibrated))
+            if ours != theirs:
+                other.append(f"{name} {ours}, not {theirs}")
         warnings.warn(
-            f"{'scan' if scan.path is None else scan.path}: {'; '.join(remarks)}. Thresholds may not hold: check"
-            f" that it is a {metadata.modality or 'matching'} image, rightly oriented, and look at its brain mask",
-            stacklevel=stacklevel,
+            f"prior {self.metadata.name!r} was calibrated with other settings ({'; '.join(other)}): its thresholds do"
+            " not hold, so the result has no masks. lesioncore.calibrate makes thresholds for these settings.",
+            stacklevel=stacklevel + 1,
         )
 
 
-def warn_of_slices(scan: Scan, calibration: Calibration, *, stacklevel: int) -> bool:
-    """Warn, and return True, if a scan is slices without geometry and the thresholds are those of whole volumes."""
-    if scan.voxel_size is not None or not calibration.of_volumes:
-        return False
-    warnings.warn(
-        "slices without geometry are restored and scored each for itself, but the thresholds are those of whole volumes"
-        " and do not hold for them. Give a volume, or calibrate on such slices",
-        stacklevel=stacklevel,
-    )
-    return True
+@dataclass(frozen=True, kw_only=True)
+class RunRecord(Run):
+    """A run that has been: goes into the saved sidecar.
 
-
-def weight_of(metadata: PriorMetadata, config: RestoreConfig) -> float:
-    """Data-consistency weight of a configuration, the prior's calibrated one where it gives none.
-
-    Raises
-    ------
-    ValueError
-        If there is neither.
+    Attributes
+    ----------
+    backend : str or None
+        What computed the prior's gradient.
+    seed : int or None
+        Of the latent samples, if there were any.
+    seconds : float
+        Wall-clock time for each scan.
     """
-    weight = config.tv_weight
-    if weight is None and metadata.calibration is not None:
-        weight = metadata.calibration.tv_weight
-    if weight is None:
-        raise ValueError(
-            f"tv_weight: prior {metadata.name!r} carries no calibration of restoration; give"
-            " RestoreConfig(tv_weight=...) or run lesioncore.calibrate on healthy scans"
-        )
-    return weight
+
+    backend: str | None
+    seed: int | None
+    seconds: float
+
+    @classmethod
+    def after(cls, run: Run, **facts: Any) -> RunRecord:
+        """The record of a run, with what it alone could tell."""
+        return cls(**{field.name: getattr(run, field.name) for field in fields(Run)}, **facts)
+
+    def without_thresholds(self) -> RunRecord:
+        """The same for a scan for which the thresholds do not hold."""
+        return replace(self, calibration=None)
 
 
-def smoothing_of(metadata: PriorMetadata, config: RestoreConfig) -> float:
-    """Smoothing (mm) of a configuration, the prior's calibrated one where it gives none; 0 without either."""
-    if config.smoothing is not None:
-        return config.smoothing
-    calibration = metadata.calibration
-    return 0.0 if calibration is None or calibration.tv_weight is None else calibration.smoothing
-
-
-def holding(metadata: PriorMetadata, config: RestoreConfig, weight: float, smoothing: float) -> Calibration | None:
-    """The prior's calibration if it holds for this configuration."""
-    calibration = metadata.calibration
-    if calibration is None or calibration.tv_weight is None:
-        return None
-    return calibration.holding(config.settings(), weight, smoothing)
-
-
-def spread_map_of(metadata: PriorMetadata, wanted: bool | None) -> SpreadMap | None:
-    """The spread map of a model's calibration if it is wanted.
-
-    Raises
-    ------
-    ValueError
-        If there is none.
-    """
-    if not wanted:
-        return None
-    found = None if metadata.calibration is None else metadata.calibration.spread_map
-    if found is None:
-        raise ValueError(
-            f"spread_map: {metadata.name!r} carries no map of healthy people's spread; calibrate it on registered"
-            " healthy scans with spread_map=True, or leave that out"
-        )
-    return found
-
-
-def _warn_of_settings(metadata: PriorMetadata, config: RestoreConfig, weight: float, smoothing: float) -> None:
-    """Warn of a calibration that does not hold, if there is one."""
-    calibration = metadata.calibration
-    if calibration is None or calibration.tv_weight is None:
-        return
-    calibrated = {
-        **_flat(calibration.settings),
-        "tv_weight": calibration.tv_weight,
-        "smoothing": calibration.smoothing,
-    }
-    given = {**_flat(config.settings()), "tv_weight": weight, "smoothing": smoothing}
-    if given["solver"] != calibrated["solver"]:  # then all else differs too
-        given, calibrated = {"solver": given["solver"]}, {"solver": calibrated["solver"]}
-    given, calibrated = ({key: repr(value) for key, value in one.items()} for one in (given, calibrated))
-    pairs = {key: (given.get(key, "off"), calibrated.get(key, "off")) for key in {**given, **calibrated}}
-    other = [f"{key} {mine}, not {its}" for key, (mine, its) in pairs.items() if mine != its]
-    warnings.warn(
-        f"prior {metadata.name!r} was calibrated with other settings ({'; '.join(other)}): its thresholds do not hold,"
-        " so the result has no masks. lesioncore.calibrate makes thresholds for these settings.",
-        stacklevel=3,
-    )
-
-
-def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+def _in_one_level(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings in one level, the solver's name as ``solver``."""
     solver = dict(settings["solver"])
     return {**settings, "solver": solver.pop("name"), **solver}

@@ -20,8 +20,9 @@ from lesioncore.data.nifti import load_image, make_image
 from lesioncore.data.orientation import Orientation
 from lesioncore.data.stack import SliceStack
 from lesioncore.models.prior import PriorMetadata
-from lesioncore.preprocess import IntensityMap, brain_mask
 from lesioncore.preprocess.external import is_tool
+from lesioncore.preprocess.intensity import IntensityMap
+from lesioncore.preprocess.mask import brain_mask
 from lesioncore.preprocess.pipeline import (
     LARGEST_BRAIN,
     SMALLEST_BRAIN,
@@ -38,20 +39,34 @@ BACKGROUND = -3.5
 """Z-score outside the brain (paper section 3.1)."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Scan(SliceStack):
-    """A scan prepared for a prior, with its way back; made by :func:`prepare`."""
+    """A scan prepared for a prior, with its way back; made by :func:`prepare`.
+
+    Attributes
+    ----------
+    source : image, ndarray or Tensor
+        What it was prepared from.
+    path : Path or None
+        The file, if it was one.
+    affine : ndarray or None
+        4 x 4 voxel-to-world matrix (mm) of the source; None for slices without geometry.
+    steps : tuple of StepRecord
+        What preprocessing did.
+    sources : dict
+        Names and hashes of the files (JSON-able).
+    """
 
     source: Any
-    path: Path | None
-    affine: np.ndarray | None
+    path: Path | None = None
+    affine: np.ndarray | None = None
+    steps: tuple[StepRecord, ...] = ()
+    sources: dict[str, Any] = field(default_factory=lambda: sources_of(None, None))
     _values: Tensor
     _brain: Tensor
-    _orientation: Orientation | None
-    _plan: GridPlan | AffineGridPlan | None
-    _mapping: IntensityMap | None
-    steps: tuple[StepRecord, ...] = field(default=(), kw_only=True)
-    sources: dict[str, Any] = field(default_factory=lambda: sources_of(None, None), kw_only=True)
+    _orientation: Orientation | None = None
+    _grid_plan: GridPlan | AffineGridPlan | None = None
+    _mapping: IntensityMap | None = None
 
     def in_brain(self, slices: Tensor) -> np.ndarray:
         """The brain's values of a residual ``[N, 1, H, W]``, flat: those of the input's own voxels."""
@@ -65,7 +80,7 @@ class Scan(SliceStack):
         ValueError
             If the scan is not registered.
         """
-        places = self._plan.grid_to_template if isinstance(self._plan, AffineGridPlan) else None
+        places = self._grid_plan.grid_to_template if isinstance(self._grid_plan, AffineGridPlan) else None
         mask = as_volume(self.mask)
         return as_volume(self.slices)[mask], regions_of(mask, places)
 
@@ -90,9 +105,9 @@ class Scan(SliceStack):
         if self._orientation is None:
             return torch.from_numpy(label)
         volume = torch.from_numpy(self._orientation.to_ras(label))
-        if self._plan is None:
+        if self._grid_plan is None:
             return volume.permute(2, 0, 1).unsqueeze(1)
-        return self._plan.mask_to_grid(volume)
+        return self._grid_plan.mask_to_grid(volume)
 
     def brain(self) -> np.ndarray:
         """Brain mask (bool) on the input's grid."""
@@ -108,10 +123,10 @@ class Scan(SliceStack):
 
     def _on_input_grid(self, slices: Tensor) -> Tensor:
         slices = slices.detach().cpu()
-        if self._plan is None:
+        if self._grid_plan is None:
             volume = slices if self._values.dim() == 4 else slices[:, 0].permute(1, 2, 0)
         else:
-            volume = self._plan.from_grid(slices, self.mask)
+            volume = self._grid_plan.from_grid(slices, self.mask)
         return torch.where(self._brain, volume, torch.zeros((), dtype=volume.dtype))
 
     def _store(self, volume: Tensor) -> np.ndarray:
@@ -186,20 +201,20 @@ def prepare(
     given = None if mask is None else brain_of(mask, values, world, image_affine)
     orientation = Orientation.from_affine(world, values.shape)
     wanted = metadata.preprocessing if steps is None else check_steps(steps)
-    found = preprocess(
+    preprocessed = preprocess(
         orientation.to_ras(values),
         orientation.ras_affine,
         mask=None if given is None else orientation.to_ras(given),
         steps=wanted if to_template is None else (),
         progress=progress,
     )
-    _warn_of_extraction("volume" if path is None else str(path), wanted, found)
-    world_to_template = found.to_template if to_template is None else to_template
+    _warn_of_extraction("volume" if path is None else str(path), wanted, preprocessed)
+    world_to_template = preprocessed.to_template if to_template is None else to_template
     voxel_to_template = None
     if "register" in wanted and world_to_template is not None:
         voxel_to_template = world_to_template @ orientation.ras_affine
-    ras, brain = torch.from_numpy(found.values), torch.from_numpy(found.brain)
-    plan = _plan(metadata.grid, orientation, brain, voxel_to_template)
+    ras, brain = torch.from_numpy(preprocessed.values), torch.from_numpy(preprocessed.brain)
+    plan = _grid_plan(metadata.grid, orientation, brain, voxel_to_template)
     if plan is None:
         on_grid, coarse = as_slices(brain), as_slices(ras)
         grid_to_template = voxel_to_template
@@ -217,29 +232,29 @@ def prepare(
     fill = metadata.intensity.background if metadata.intensity else BACKGROUND
     slices = torch.where(on_grid, coarse if mapping is None else mapping(coarse), fill)
     return Scan(
-        slices,
-        on_grid,
-        voxel_size,
-        source,
-        path,
-        world,
-        ras,
-        brain,
-        orientation,
-        plan,
-        mapping,
+        slices=slices,
+        mask=on_grid,
+        voxel_size=voxel_size,
         bend=None if mapping is None else mapping.bend,
         registered=isinstance(plan, AffineGridPlan),
-        steps=found.steps,
+        source=source,
+        path=path,
+        affine=world,
+        steps=preprocessed.steps,
         sources=sources_of(path, mask if isinstance(mask, (str, os.PathLike)) else None),
+        _values=ras,
+        _brain=brain,
+        _orientation=orientation,
+        _grid_plan=plan,
+        _mapping=mapping,
     )
 
 
-def _warn_of_extraction(name: str, wanted: Sequence[Step], found: PreprocessedScan) -> None:
+def _warn_of_extraction(name: str, wanted: Sequence[Step], preprocessed: PreprocessedScan) -> None:
     """Say that an extracted brain is of no brain's size, or was extracted though no step asks for it."""
-    if not found.steps or found.steps[0].name != "extract":
+    if not preprocessed.steps or preprocessed.steps[0].name != "extract":
         return
-    facts = found.steps[0].figures
+    facts = preprocessed.steps[0].figures
     if not SMALLEST_BRAIN <= facts["brain_ml"] <= LARGEST_BRAIN and facts["input"] != "mask":
         warnings.warn(
             f"{name}: the extracted brain has {facts['brain_ml']:.0f} ml, an adult's {SMALLEST_BRAIN:g} to"
@@ -254,7 +269,7 @@ def _warn_of_extraction(name: str, wanted: Sequence[Step], found: PreprocessedSc
         )
 
 
-def _plan(
+def _grid_plan(
     grid: SliceGrid | None, orientation: Orientation, brain: Tensor, voxel_to_template: np.ndarray | None
 ) -> GridPlan | AffineGridPlan | None:
     """The way to the prior's slices: of the template where the scan is registered, along its own axes otherwise."""
@@ -294,8 +309,8 @@ def prepare_all(
     elif len(masks) != len(volumes) or several != isinstance(mask, (list, tuple)):
         raise ValueError(f"mask: expected one for each scan, a list for a list of {len(volumes)}, or None")
     scans = [
-        prepare(one, metadata, mask=its_mask, affine=affine, normalized=normalized, steps=steps, progress=progress)
-        for one, its_mask in zip(volumes, masks, strict=True)
+        prepare(scan, metadata, mask=brain, affine=affine, normalized=normalized, steps=steps, progress=progress)
+        for scan, brain in zip(volumes, masks, strict=True)
     ]
     return scans, several
 
@@ -332,4 +347,13 @@ def _prepare_slices(
         mapping = match_scale(metadata.intensity, tensor, brain, None)
     slices = torch.where(brain, tensor if mapping is None else mapping(tensor), fill)
     bend = None if mapping is None else mapping.bend
-    return Scan(slices, brain, None, source, None, None, tensor, brain, None, None, mapping, bend=bend)
+    return Scan(
+        slices=slices,
+        mask=brain,
+        voxel_size=None,
+        bend=bend,
+        source=source,
+        _values=tensor,
+        _brain=brain,
+        _mapping=mapping,
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -14,7 +14,10 @@ from lesioncore.data.stack import SliceStack
 from lesioncore.metrics import ScoreHistogram
 from lesioncore.restoration.implant import anomalies_in, implant_anomalies
 from lesioncore.scoring.deviation import deviation
+from lesioncore.scoring.options import Scoring
 from lesioncore.solvers import Solution
+
+T = TypeVar("T")
 
 SMOOTHINGS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
 """Smoothing tried, mm."""
@@ -24,6 +27,8 @@ Criterion = Literal["implant", "change"]
 
 _CHANGE_SLICES = 64
 """Slices for the criterion "change", whose solver takes hundreds of steps for each."""
+
+_PLAIN = Scoring()
 
 
 class Solve(Protocol):
@@ -39,9 +44,8 @@ def search(
     *,
     criterion: Criterion,
     coupled: bool,
-    smoothing: float | None = None,
-    standardize: bool = False,
-    edge_preserving: bool = False,
+    scoring: Scoring = _PLAIN,
+    smoothings: Sequence[float] | None = None,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> list[dict[str, float]]:
@@ -59,12 +63,10 @@ def search(
         What is measured: the AUC of implanted anomalies, or the mean change of the images as they are.
     coupled : bool
         The solver couples neighbouring slices. ``"change"`` takes single slices of all scans where it does not.
-    smoothing : float, optional
-        The only smoothing (mm) to try; all of `SMOOTHINGS` for ``"implant"`` and none for ``"change"`` when absent.
-    standardize : bool
-        Scores are in units of each scan's own spread (:func:`lesioncore.scoring.deviation.deviation`).
-    edge_preserving : bool
-        Smoothing keeps edges (:func:`lesioncore.scoring.smoothing.keep_edges`).
+    scoring : Scoring
+        How residuals are scored, but for smoothing and asymmetry: implants lie on one side, whatever is looked for.
+    smoothings : sequence of float, optional
+        Smoothing (mm) to try; all of `SMOOTHINGS` for ``"implant"`` and none for ``"change"`` when absent.
     seed : int
         Of the anomalies.
     progress : callable, optional
@@ -72,9 +74,9 @@ def search(
     """
     examine: _Changes | _Implants
     if criterion == "change":
-        examine = _Changes(scans if coupled else spread_slices(scans, _CHANGE_SLICES), smoothing)
+        examine = _Changes(scans if coupled else evenly_spaced_slices(scans, _CHANGE_SLICES), smoothings or (0.0,))
     else:
-        examine = _Implants(scans, smoothing, standardize, edge_preserving, seed)
+        examine = _Implants(scans, smoothings or SMOOTHINGS, scoring, seed)
     curve = []
     for done, weight in enumerate(tv_weights, start=1):
         curve += examine(weight, solve(examine.stacks, tv_weight=weight))
@@ -103,16 +105,16 @@ def choose(curve: Sequence[dict[str, float]], criterion: str) -> dict[str, float
     return best
 
 
-def spread(scans: Sequence[SliceStack], count: int) -> list[SliceStack]:
-    """At most `count` of the scans, evenly spread over all that have brain."""
-    filled = [scan for scan in scans if scan.brain_rows.any()]
-    return [filled[i] for i in _evenly(len(filled), count)]
+def evenly_spaced(items: Sequence[T], count: int) -> list[T]:
+    """At most `count` of the items, evenly spaced from the first to the last."""
+    places = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
+    return [items[place] for place in places]
 
 
-def spread_slices(scans: Sequence[SliceStack], count: int) -> list[SliceStack]:
-    """At most `count` slices with brain, evenly spread over the scans and their heights, as single slices."""
+def evenly_spaced_slices(scans: Sequence[SliceStack], count: int) -> list[SliceStack]:
+    """At most `count` slices with brain, evenly spaced over the scans and their heights, as single slices."""
     places = [(scan, int(row)) for scan in scans for row in scan.brain_rows.nonzero()[:, 0]]
-    chosen = [places[i] for i in _evenly(len(places), count)]
+    chosen = evenly_spaced(places, count)
     return [
         SliceStack(
             torch.stack([scan.slices[row] for scan, row in chosen]),
@@ -122,17 +124,12 @@ def spread_slices(scans: Sequence[SliceStack], count: int) -> list[SliceStack]:
     ]
 
 
-def _evenly(length: int, count: int) -> list[int]:
-    """Up to `count` different indices below `length`, as evenly spread as can be."""
-    return np.unique(np.linspace(0, length - 1, min(count, length)).round().astype(int)).tolist()
-
-
 class _Changes:
     """The paper's epsilon: how much healthy images change."""
 
-    def __init__(self, healthy: Sequence[SliceStack], smoothing: float | None) -> None:
+    def __init__(self, healthy: Sequence[SliceStack], smoothings: Sequence[float]) -> None:
         self.stacks = healthy
-        self.smoothing = smoothing or 0.0
+        (self.smoothing,) = smoothings  # which it does not depend on
 
     def __call__(self, weight: float, found: Sequence[Solution]) -> list[dict[str, float]]:
         changes = [(s.slices - f.restored)[s.mask].abs() for s, f in zip(self.stacks, found, strict=True)]
@@ -145,13 +142,12 @@ class _Implants:
     def __init__(
         self,
         healthy: Sequence[SliceStack],
-        smoothing: float | None,
-        standardize: bool,
-        edge_preserving: bool,
+        smoothings: Sequence[float],
+        scoring: Scoring,
         seed: int,
     ) -> None:
-        self.standardize, self.edge_preserving = standardize, edge_preserving
-        self.smoothings = SMOOTHINGS if smoothing is None else (smoothing,)
+        self.smoothings = smoothings
+        self.scoring = replace(scoring, asymmetry=0.0)
         self.stacks, self.truths = [], []
         first = 0
         for stack in healthy:
@@ -170,15 +166,10 @@ class _Implants:
 
     def _auc(self, found: Sequence[Solution], smoothing: float) -> float:
         # Deviations beyond ten z-scores, or a hundred times a scan's spread, count as that.
-        histogram = ScoreHistogram(0.0, 100.0 if self.standardize else 10.0)
+        histogram = ScoreHistogram(0.0, 100.0 if self.scoring.standardize else 10.0)
+        scoring = replace(self.scoring, smoothing=smoothing)
         for stack, truth, solution in zip(self.stacks, self.truths, found, strict=True):
             residual = stack.slices - solution.restored
-            scored = deviation(
-                residual,
-                stack,
-                smoothing=smoothing,
-                standardize=self.standardize,
-                edge_preserving=self.edge_preserving,
-            )
+            scored = deviation(residual, stack, scoring)
             histogram.add(scored.values.abs(), truth, stack.mask)
         return histogram.auc()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,17 +12,15 @@ from torch import Tensor
 from lesioncore.data.stack import SliceStack
 from lesioncore.engine.batches import batch_size_for, computing
 from lesioncore.engine.gradient import ElboGradient
-from lesioncore.engine.precision import multiplying_in, precision_for
-from lesioncore.restoration.config import RestoreConfig
+from lesioncore.engine.precision import multiplying_in
+from lesioncore.restoration.run import Run
 from lesioncore.solvers import Objective, Solution, TotalVariation
 
 
 def solve_stacks(
     stacks: Sequence[SliceStack],
     prior: Any,
-    config: RestoreConfig,
-    tv_weight: float,
-    device: torch.device,
+    run: Run,
     *,
     seed: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -32,41 +31,40 @@ def solve_stacks(
     as many as it takes to fill a batch, with voxels of one shape, are solved side by side.
     """
     if isinstance(prior, torch.nn.Module):
-        prior.to(device)
+        prior.to(run.device)
     solutions: dict[int, Solution] = {}
-    for together in _groups(stacks, config, device):
-        found = _solve_together(
-            [stacks[i] for i in together], prior, config, tv_weight, device, seed=seed, progress=progress
-        )
-        solutions.update(zip(together, found, strict=True))
+    with computing(run.device):  # still in turn when results are copied: a graph's memory is the next loop's
+        for term, together in _groups(stacks, run):
+            found = _solve_together([stacks[i] for i in together], prior, run, term, seed=seed, progress=progress)
+            solutions.update(zip(together, found, strict=True))
     return [solutions[i] for i in range(len(stacks))]
 
 
-def _groups(stacks: Sequence[SliceStack], config: RestoreConfig, device: torch.device) -> list[list[int]]:
+def _groups(stacks: Sequence[SliceStack], run: Run) -> list[tuple[TotalVariation, list[int]]]:
     """Which stacks are solved side by side: those of one data term, coupled ones until they fill a batch."""
     of_term: dict[TotalVariation, list[list[int]]] = {}
     for i, stack in enumerate(stacks):
-        term = config.total_variation(stack.voxel_size)
+        term = run.config.total_variation(stack.voxel_size)
         groups = of_term.setdefault(term, [[]])
-        fills = config.batch_size or batch_size_for(stack.slices, device)
+        fills = run.config.batch_size or batch_size_for(stack.slices, run.device)
         if term.depth_weight > 0 and sum(len(stacks[j].slices) for j in groups[-1]) >= fills:
             groups.append([])
         groups[-1].append(i)
-    return [group for groups in of_term.values() for group in groups]
+    return [(term, group) for term, groups in of_term.items() for group in groups]
 
 
 def _solve_together(
     stacks: Sequence[SliceStack],
     prior: Any,
-    config: RestoreConfig,
-    tv_weight: float,
-    device: torch.device,
+    run: Run,
+    tv: TotalVariation,
     *,
     seed: int | None,
     progress: Callable[[int, int], None] | None,
 ) -> list[Solution]:
     """Solutions of stacks with one data term."""
-    tv = config.total_variation(stacks[0].voxel_size)
+    start = time.perf_counter()
+    config, device = run.config, run.device
     keep = [stack.brain_rows for stack in stacks]
     if tv.depth_weight > 0:
         for rows in keep:
@@ -78,22 +76,21 @@ def _solve_together(
     mask = _joined([stack.mask for stack in stacks], keep).to(device)
     # A slice's noise follows from its place in its own scan, so that it is the same alone and in a list.
     noise_seeds = None if seed is None else [seed * 1_000_003 + int(i) for rows in keep for i in rows.nonzero()]
-    solver = config.for_prior(prior).decided_solver
-    precision = precision_for(config.precision, device, prior)
+    solver = config.decided_solver
     elbo = ElboGradient(
         prior,
         batch_size=config.batch_size,
         noise_seeds=noise_seeds,
         kl_weight=config.kl_weight,
-        hold_posterior=solver.holds_posterior,
-        dtype=torch.bfloat16 if precision == "bfloat16" else torch.float32,
+        fix_posterior=solver.fixes_posterior,
+        dtype=torch.bfloat16 if run.precision == "bfloat16" else torch.float32,
     )
     counts = [int(rows.sum()) for rows in keep]
-    objective = Objective(elbo, tv_weight, tv, counts)
-    with computing(device), multiplying_in(precision, device):
+    objective = Objective(elbo, run.tv_weight, tv, counts)
+    with multiplying_in(run.precision, device):
         found = solver.solve(y, mask, objective, progress)
-        # Still in turn: what a graph computes on belongs to the next loop as soon as this one is over.
         restored, curve = found.restored.cpu(), found.objective.cpu()
+    seconds = (time.perf_counter() - start) / len(stacks)
     solutions = []
     pieces = restored.split(counts)
     curves = curve.split(1 if tv.depth_weight > 0 else counts, dim=1)
@@ -104,7 +101,7 @@ def _solve_together(
             piece = whole
         elif len(stacks) > 1:
             piece = piece.clone()  # or each would keep the memory of all
-        solutions.append(Solution(piece, of_stack, elbo.backend))
+        solutions.append(Solution(piece, of_stack, elbo.backend, seconds))
     return solutions
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from lesioncore.data.arrays import ArrayT
 from lesioncore.data.stack import SliceStack
 from lesioncore.scoring.asymmetry import lower_symmetric
+from lesioncore.scoring.options import Scoring
 from lesioncore.scoring.smoothing import keep_edges, smooth
 from lesioncore.scoring.spread import robust_centre, robust_spread
 from lesioncore.scoring.spread_map import SpreadMap
@@ -33,16 +34,7 @@ class Deviation:
     spread: float
 
 
-def deviation(
-    residual: Tensor,
-    stack: SliceStack,
-    *,
-    smoothing: float,
-    standardize: bool,
-    spread_map: SpreadMap | None = None,
-    asymmetry: float = 0.0,
-    edge_preserving: bool = False,
-) -> Deviation:
+def deviation(residual: Tensor, stack: SliceStack, scoring: Scoring, spread_map: SpreadMap | None = None) -> Deviation:
     """Smooth a scan's residual and, if wanted, bring it to the scan's own centre and spread and to that of each place.
 
     How much of a healthy brain a prior leaves unexplained differs between scanners, resolutions and ways to cut out the
@@ -56,33 +48,25 @@ def deviation(
         ``[N, 1, H, W]``, signed, z-scores.
     stack : SliceStack
         The scan that it belongs to.
-    smoothing : float
-        Standard deviation, mm, of a Gaussian in three dimensions (:func:`lesioncore.scoring.smoothing.smooth`).
-    standardize : bool
-        Subtract the centre (:func:`lesioncore.scoring.spread.robust_centre`) and divide by the spread. Slices without
-        geometry are left as they are: they may be anyone's.
+    scoring : Scoring
+        How; the sign is left to :func:`score_of`.
     spread_map : SpreadMap, optional
-        Divide by its relative spread, if the scan is registered.
-    asymmetry : float
-        Share of what the brain's other side has in common that is taken off
-        (:func:`lesioncore.scoring.asymmetry.lower_symmetric`), if the scan is registered.
-    edge_preserving : bool
-        Bound the smoothed deviation by each place's own (:func:`lesioncore.scoring.smoothing.keep_edges`).
+        Divide by its relative spread, if the scan is registered. Given where `scoring` wants one.
     """
-    values = smooth(residual, stack.mask, stack.voxel_size, smoothing)
-    standardize = standardize and stack.voxel_size is not None
+    values = smooth(residual, stack.mask, stack.voxel_size, scoring.smoothing)
+    standardize = scoring.standardize and stack.voxel_size is not None
     if standardize:
         values = _centred(values, stack.mask)
     if spread_map is not None and stack.registered:
         values = values / spread_map.relative(values.shape)
     spread = unit = robust_spread(values[stack.mask])
-    if asymmetry and stack.registered:
+    if scoring.asymmetry and stack.registered:
         assert stack.voxel_size is not None  # of registered scans
-        values = lower_symmetric(values, stack.mask, stack.voxel_size, spread, asymmetry)
+        values = lower_symmetric(values, stack.mask, stack.voxel_size, spread, scoring.asymmetry)
         unit = robust_spread(values[stack.mask])
     if standardize and unit > 0:
         values = values / unit
-    if edge_preserving:
+    if scoring.edge_preserving:
         own = residual
         if standardize:
             own = _centred(own, stack.mask)

@@ -1,15 +1,14 @@
-"""Cleaning of detected masks: the erosion, median filter and small-component removal that are usual in the field."""
+"""Options of cleaning detected masks."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from lesioncore.metrics.base import Bools, Counts, require_scipy
-from lesioncore.metrics.lesions import number_components
+if TYPE_CHECKING:
+    from lesioncore.metrics.base import Bools
 
 
 @dataclass(frozen=True)
@@ -85,39 +84,8 @@ class PostProcessing:
         """
         if not self.active:
             return detected
-        size = self.check_size(voxel_size)
-        cleaned = detected & brain
-        if not cleaned.any():
-            return cleaned
-        (box,) = require_scipy("ndimage").find_objects(brain.astype(np.uint8))
-        inside, kept = brain[box], cleaned[box]
-        if self.erosion > 0:
-            ball = _ball(self.erosion, size, inside.shape)
-            inside = _count(inside, ball) == np.count_nonzero(ball)
-            kept = kept & inside
-        if self.median > 0:
-            ball = _ball(self.median, size, inside.shape)
-            kept = inside & (2 * _count(kept, ball) > _count(inside, ball))
-        if self.min_volume > 0:
-            # Rounded, since a header's voxel size is not exact.
-            voxels = math.ceil(round(self.min_volume / math.prod(size), 6))
-            kept = number_components(kept, voxels, connectivity=3) > 0
-        cleaned[box] = kept
-        return cleaned
+        from lesioncore.scoring.cleaning import (
+            clean_mask,  # here, so that these options do not load what cleaning needs
+        )
 
-
-def _ball(radius: float, voxel_size: Sequence[float], shape: Sequence[int]) -> Bools:
-    """Voxels at most `radius` (mm) from the middle one, which are that one alone if they are larger.
-
-    No more than those from which a volume of `shape` can be reached.
-    """
-    reach = radius * (1 + 1e-6)  # a header's voxel size is not exact
-    counts = [min(int(reach / size), length) for size, length in zip(voxel_size, shape, strict=True)]
-    steps = [np.arange(-count, count + 1) * size for count, size in zip(counts, voxel_size, strict=True)]
-    return sum(axis**2 for axis in np.meshgrid(*steps, indexing="ij", sparse=True)) <= reach**2
-
-
-def _count(region: Bools, ball: Bools) -> Counts:
-    """Number of the region's voxels in the ball around each voxel."""
-    found = require_scipy("signal").fftconvolve(region.astype(np.float64), ball.astype(np.float64), mode="same")
-    return np.rint(found).astype(np.int64)
+        return clean_mask(detected, brain, self.check_size(voxel_size), self)

@@ -53,7 +53,7 @@ class EMSolver:
         If a number is out of range.
     """
 
-    holds_posterior: ClassVar[bool] = True
+    fixes_posterior: ClassVar[bool] = True
     steps: int = 5
     inner_iterations: int = 30
     outlier: float | None = None

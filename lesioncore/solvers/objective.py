@@ -150,11 +150,14 @@ class Solution:
     backend : str
         What computed the prior's gradient, as :attr:`lesioncore.engine.gradient.ElboGradient.backend`; where it is
         known.
+    seconds : float
+        Wall-clock time: the stack's share of the time of all that were solved side by side.
     """
 
     restored: Tensor
     objective: Tensor
     backend: str | None = None
+    seconds: float = 0.0
 
 
 def check_problem(y: Tensor, mask: Tensor) -> None:

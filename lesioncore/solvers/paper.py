@@ -35,7 +35,7 @@ class PaperSolver:
         If a number is out of range.
     """
 
-    holds_posterior: ClassVar[bool] = False
+    fixes_posterior: ClassVar[bool] = False
     steps: int = 500
     step_size: float = 5e-3
     late_step_size: float = 3e-3

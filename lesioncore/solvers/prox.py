@@ -55,7 +55,7 @@ class ProxSolver:
         If a number is out of range.
     """
 
-    holds_posterior: ClassVar[bool] = False
+    fixes_posterior: ClassVar[bool] = False
     steps: int = 10
     step_size: float = 0.0625
     inner_iterations: int = 30

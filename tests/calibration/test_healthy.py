@@ -7,11 +7,10 @@ from functools import cache
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lesioncore.calibration.healthy import LIMITS, HealthyScores, merged
+from lesioncore.calibration.healthy import LEVELS, HealthyScores, merged
 from lesioncore.metrics import fpr_threshold
 
 FINE = 2.0 ** (1 / 256)
@@ -86,9 +85,9 @@ def test_risk_bounds_people():
 
 def test_risk_between_stored_limits_takes_the_stricter():
     summary = people(10)
-    between = np.sqrt(LIMITS[20] * LIMITS[21])
-    assert summary.threshold(between, risk=0.2) == summary.threshold(LIMITS[20], risk=0.2)
-    assert summary.threshold(LIMITS[20], risk=0.2) > summary.threshold(LIMITS[21], risk=0.2)
+    between = np.sqrt(LEVELS[20] * LEVELS[21])
+    assert summary.threshold(between, risk=0.2) == summary.threshold(LEVELS[20], risk=0.2)
+    assert summary.threshold(LEVELS[20], risk=0.2) > summary.threshold(LEVELS[21], risk=0.2)
 
 
 @pytest.mark.parametrize(
@@ -131,13 +130,3 @@ def test_brains_of_another_extent_are_remarked():
         "from bottom to top",
     ]
     assert summary.unusual(scores, extent=None) == []
-
-
-def test_summary_of_an_older_version_has_no_extents():
-    values = json.loads(json.dumps(people(10).to_dict()))
-    for row in values["subjects"]:
-        del row["extent"]
-    older = HealthyScores.from_dict(values)
-    assert {subject.extent for subject in older.subjects} == {None}
-    assert older.threshold(0.05) == people(10).threshold(0.05)
-    assert older.unusual(np.ones(9), extent=(1.0, 1.0, 1.0)) == older.unusual(np.ones(9))

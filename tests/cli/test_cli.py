@@ -378,16 +378,6 @@ def test_no_arguments_show_the_help_as_a_usage_error(capsys):
     assert main(["--help"]) == 0
 
 
-def test_help_starts_without_the_heavy_libraries(tmp_path):
-    code = (
-        "import sys; from lesioncore.cli import main; code = main(['restore', '--help']);"
-        "print(code, sorted({'nilearn', 'matplotlib', 'sklearn', 'pandas'} & set(sys.modules)))"
-    )
-    # Away from the checkout, whose source folder would stand in for the installed package.
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
-    assert done.stdout.splitlines()[-1] == "0 []"
-
-
 @pytest.mark.parametrize(("argument", "said"), [("info", lc.__version__), ("--help", "usage")])
 def test_python_m_and_a_reader_that_leaves(argument, said, tmp_path):
     """``| head`` closes the pipe early; that is a failure, but nothing to complain about."""

@@ -12,8 +12,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from support.models import tiny_vae
-from support.patients import HEAD, scan, subjects_of, voxels, write_healthy, write_patients
-from support.patients import lesion as lesion_at
+from support.patients import HEAD, lesion as lesion_at, scan, subjects_of, voxels, write_healthy, write_patients
 from support.scans import HEALTHY, METADATA
 
 import lesioncore as lc
@@ -21,8 +20,7 @@ from lesioncore.cli import main
 from lesioncore.cli.evaluate import open_detector
 from lesioncore.cli.output import CommandError, UsageError
 from lesioncore.detectors import IntensityThreshold, MAPDetector, ProjectionDetector
-from lesioncore.evaluation import case as case_module
-from lesioncore.evaluation import evaluate, protocol
+from lesioncore.evaluation import case as case_module, evaluate, protocol
 from lesioncore.evaluation.curves import Curves
 from lesioncore.models import UNet, UNetConfig
 
@@ -373,7 +371,7 @@ def test_without_matplotlib_figures_have_to_be_waived(run, counted, monkeypatch,
     def missing():
         raise ImportError("figures need matplotlib")
 
-    monkeypatch.setattr("lesioncore.figure.require_matplotlib", missing)
+    monkeypatch.setattr("lesioncore.restoration.figure.require_matplotlib", missing)
     assert run(f"PATIENTS {QUICK.removeprefix('--no-figures ')}") == 1
     assert "figures need matplotlib; or give --no-figures" in capsys.readouterr().err
     assert counted == []

@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy.ndimage import map_coordinates
 
-from lesioncore.data import SliceGrid
 from lesioncore.data.affine_grid import TEMPLATE_HIGH, TEMPLATE_LOW, AffineGridPlan
+from lesioncore.data.grid import SliceGrid
 from lesioncore.preprocess.template import brain_template
 
 FILL = -3.5

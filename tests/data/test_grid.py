@@ -6,10 +6,9 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from lesioncore.data import SliceGrid
+from lesioncore.data.grid import SliceGrid
 
 FILL = -3.5
 

@@ -9,11 +9,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from lesioncore.data import Orientation, check_image, load_image, save_image
 from lesioncore.data.files import replace_atomically
+from lesioncore.data.nifti import check_image, load_image, save_image
+from lesioncore.data.orientation import Orientation
 
 SHAPE = (5, 4, 3)
 ALL_48 = [

@@ -1,8 +1,8 @@
 // Stands in for CUDA's header of that name where a plain C++ compiler compiles the kernels: they run on the host, block
 // after block (block.h), for tests on machines without a GPU.
 //
-// Dynamic shared memory and scratch start as NaN. What this does not know: alignment, banks, time, and what ptxas makes
-// of it all.
+// Dynamic shared memory and scratch start as NaN. Alignment, banks and time are not modelled, nor what ptxas makes of the
+// code.
 #pragma once
 
 #include <torch/csrc/stable/accelerator.h>
@@ -154,6 +154,10 @@ inline cudaError_t cudaDeviceGetAttribute(int* processors, int, int32_t) {
 }
 inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, int, cudaStream_t) {
   std::memcpy(to, from, bytes);
+  return 0;
+}
+inline cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t) {
+  std::memset(to, value, bytes);
   return 0;
 }
 

@@ -2,13 +2,13 @@
 #include "cuda_runtime.h"
 
 // clang-format off
-#include "../../csrc/ops.cpp"
-#include "../../csrc/tv_gradient_cuda.cu"
-#include "../../csrc/restore_step_cuda.cu"
-#include "../../csrc/tv_prox_cuda.cu"
-#include "../../csrc/maps_cuda.cu"
-#include "../../csrc/convolve_cuda.cu"
-#include "../../csrc/normal_cuda.cu"
+#include "ops.cpp"
+#include "tv/tv_gradient_cuda.cu"
+#include "tv/restore_step_cuda.cu"
+#include "tv/tv_prox_cuda.cu"
+#include "maps/maps_cuda.cu"
+#include "maps/convolve_cuda.cu"
+#include "random/normal_cuda.cu"
 // clang-format on
 
 namespace {

@@ -1,4 +1,4 @@
-"""Captured plans: replays give what the function gives, on the CPU by a tape and on CUDA devices by their graphs."""
+"""CUDA graphs: replays give what the function gives, on the CPU by a tape and on CUDA devices by their graphs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from support.tape import Tape
 
 import lesioncore as lc
 from lesioncore.engine import cuda_graphs, evaluator
-from lesioncore.engine.cuda_graphs import Captured
+from lesioncore.engine.cuda_graphs import CudaGraphs
 from lesioncore.engine.gradient import ElboGradient
 
 
@@ -32,13 +32,11 @@ def slices(count, seed=0):
 
 
 def uncaptured(prior, x, **options):
-    model = evaluator.Plan(prior, options.get("kl_weight", 1.0), options.get("hold_posterior", False), torch.float32)
-    model._captured = None
-    return model(x)
+    return evaluator.Evaluator(prior, **options, capture=False)(x)
 
 
 @pytest.mark.parametrize("make", [tiny_vae, tiny_gmvae, tiny_multiscale])
-@pytest.mark.parametrize("options", [{}, {"hold_posterior": True}, {"kl_weight": 0.5}])
+@pytest.mark.parametrize("options", [{}, {"fix_posterior": True}, {"kl_weight": 0.5}])
 def test_replays_compute_on_what_is_given_to_them(taped, make, options):
     prior = make().eval()
     elbo = ElboGradient(prior, batch_size=8, **options)
@@ -54,8 +52,7 @@ def test_samples_are_the_same_captured_or_not(taped):
     prior = tiny_vae().eval()
     x, seeds = slices(5), [3, 1, 4, 1, 5]
     elbo, plain = (ElboGradient(prior, noise_seeds=seeds) for _ in range(2))
-    plain._plan = evaluator.Plan(prior, 1.0, False, torch.float32)
-    plain._plan._captured = None
+    plain._evaluator = evaluator.Evaluator(prior, capture=False)
     for _ in range(5):
         for found, expected in zip(elbo(x), plain(x), strict=True):
             assert torch.allclose(found, expected, rtol=1e-5, atol=1e-5)
@@ -103,7 +100,7 @@ def test_graphs_go_with_their_prior_and_on_demand(taped):
 
 
 def test_few_graphs_are_kept(taped):
-    doubled = Captured(lambda x: (2 * x,))
+    doubled = CudaGraphs(lambda x: (2 * x,))
     for rows in (8, 16, 24, 32, 40, 48, 8):
         for _ in range(4):
             x = torch.randn(rows, 2)
@@ -113,7 +110,7 @@ def test_few_graphs_are_kept(taped):
 
 
 def test_a_function_that_waits_for_the_host_runs_as_it_is(taped):
-    reading = Captured(lambda x: (x * float(x.sum()),))
+    reading = CudaGraphs(lambda x: (x * float(x.sum()),))
     x = torch.randn(8, 3)
     for _ in range(cuda_graphs._EAGER_CALLS):
         reading(x)
@@ -129,7 +126,7 @@ def test_memory_that_graphs_hold_is_given_up_for_a_batch(taped):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return (x + 1,)
 
-    graphs = Captured(crowded)
+    graphs = CudaGraphs(crowded)
     for rows in (8, 8, 8, 8, 12):
         x = torch.randn(rows, 1)
         assert torch.equal(graphs(x)[0], x + 1)
@@ -141,7 +138,7 @@ def test_too_little_memory_for_a_graph_is_no_error(monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(cuda_graphs, "_Graph", full)
-    graphs = Captured(lambda x: (x + 1,))
+    graphs = CudaGraphs(lambda x: (x + 1,))
     for _ in range(5):
         assert torch.equal(graphs(torch.ones(4, 1))[0], torch.full((4, 1), 2.0))
 
@@ -165,7 +162,7 @@ class TestOnCuda:
         lc.release_graphs()
 
     @pytest.mark.parametrize("make", [tiny_vae, tiny_gmvae, tiny_multiscale])
-    @pytest.mark.parametrize("options", [{}, {"hold_posterior": True}])
+    @pytest.mark.parametrize("options", [{}, {"fix_posterior": True}])
     def test_replays_compute_on_what_is_given_to_them(self, make, options):
         prior = make().eval()
         elbo = ElboGradient(make().eval().cuda(), batch_size=8, **options)
@@ -230,6 +227,6 @@ def test_calls_before_a_graph_have_as_many_rows():
         return (x + 1,)
 
     x = torch.arange(12.0).view(6, 2)
-    (found,) = Captured(function)(x)
+    (found,) = CudaGraphs(function)(x)
     assert rows == [8]
     assert torch.equal(found, x + 1)

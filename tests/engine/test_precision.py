@@ -60,8 +60,8 @@ def test_bfloat16_gives_the_gradient_to_its_eight_bits(make, held):
     errors = []
     for seed in range(5):
         prior = lively(make, seed)
-        value, gradient = ElboGradient(prior, hold_posterior=held)(SLICES)
-        found_value, found = ElboGradient(prior, hold_posterior=held, dtype=torch.bfloat16)(SLICES)
+        value, gradient = ElboGradient(prior, fix_posterior=held)(SLICES)
+        found_value, found = ElboGradient(prior, fix_posterior=held, dtype=torch.bfloat16)(SLICES)
         assert found.dtype == found_value.dtype == torch.float32
         errors.append((relative(found, gradient), relative(found_value, value)))
     of_gradient, of_value = (statistics.median(kind) for kind in zip(*errors, strict=True))

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from sklearn.metrics import roc_auc_score
 
 from lesioncore.metrics import ScoreHistogram, UndefinedMetricError, bootstrap_interval, bootstrap_mean

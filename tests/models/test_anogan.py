@@ -7,16 +7,16 @@ from itertools import pairwise
 
 import pytest
 import torch
-from lesioncore.training import TensorSlices, TrainingConfig, fit
-from lesioncore.training.adversarial import gradient_penalty
-from lesioncore.training.anogan import AnoGANLearner
-from lesioncore.training.learner import Batch
 from support.models import ellipses, tiny_metadata
 from support.updates import moved, one_update, parameters
 from torch import nn
 
 from lesioncore import load_model, save_model
 from lesioncore.models import AnoGAN, AnoGANConfig, LatentSearch
+from lesioncore.training import TensorSlices, TrainingConfig, fit
+from lesioncore.training.adversarial import gradient_penalty
+from lesioncore.training.anogan import AnoGANLearner
+from lesioncore.training.learner import Batch
 
 KINDS = pytest.mark.parametrize("encoder", [False, True], ids=["search", "encoder"])
 QUICK = LatentSearch(steps=20, step_size=0.1)
@@ -170,14 +170,14 @@ def test_search_works_where_gradients_are_off(mode):
 def test_folded_model_is_the_same_model(encoder):
     model = tiny_gan(encoder).double()
     z, x = target(model)
-    folded = model.folded()
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
-    assert not any(p.requires_grad for p in folded.parameters())
+    inference = model.for_inference()
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in inference.modules())
+    assert not any(p.requires_grad for p in inference.parameters())
     with torch.no_grad():
-        assert torch.allclose(folded.generator(z), x, rtol=1e-9, atol=1e-9)
-        assert torch.allclose(folded.critic(x), model.critic(x), rtol=1e-9, atol=1e-9)
+        assert torch.allclose(inference.generator(z), x, rtol=1e-9, atol=1e-9)
+        assert torch.allclose(inference.critic(x), model.critic(x), rtol=1e-9, atol=1e-9)
         if encoder:
-            assert torch.allclose(folded.reconstruct(x), model.reconstruct(x), rtol=1e-9, atol=1e-9)
+            assert torch.allclose(inference.reconstruct(x), model.reconstruct(x), rtol=1e-9, atol=1e-9)
 
 
 @KINDS

@@ -6,8 +6,7 @@ from copy import deepcopy
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from support.emulated import operators
 from support.models import tiny_vae
 from torch import nn
@@ -15,7 +14,7 @@ from torch import nn
 from lesioncore.engine.precision import multiplying_in
 from lesioncore.models import convolution
 from lesioncore.models.networks import DownBlock, UpBlock
-from lesioncore.models.residual import compute_in, fused
+from lesioncore.models.residual import compute_in, inference_copy
 
 
 def random_block(kind, channels, size, *, seed=0, norm=True):
@@ -43,7 +42,7 @@ def assert_same(block, x, *, tolerance):
     exact_block = deepcopy(block).double()
     cotangent = torch.randn_like(exact_block(x.double()))
     exact = value_and_gradient(exact_block, x.double(), cotangent)
-    found = value_and_gradient(fused(block.to(x.dtype)), x, cotangent)
+    found = value_and_gradient(inference_copy(block.to(x.dtype)), x, cotangent)
     for a, b in zip(exact, found, strict=True):
         assert b.dtype == x.dtype
         assert (a - b).norm() <= tolerance * a.norm()
@@ -74,7 +73,7 @@ def test_without_onednn(kind, monkeypatch):
 def test_one_block_for_several_batch_sizes_and_layouts(kind):
     """oneDNN's weights are reordered for the first shape and serve the others."""
     block = random_block(kind, (8, 16), (12, 11))
-    ready = fused(block)
+    ready = inference_copy(block)
     for batch in (4, 1, 7):
         for layout in (torch.contiguous_format, torch.channels_last):
             x = torch.randn(batch, 8, 12, 11).to(memory_format=layout)
@@ -101,7 +100,7 @@ cuda_blocks = pytest.mark.parametrize("channels", [(1, 16), (16, 16), (16, 32), 
 def check_on(device, kind, channels, size, precision, tolerances):
     """Values and gradients; rounding turns some signs, and with each all of a gradient's value there."""
     block = random_block(kind, channels, size)
-    x, (ready, slow) = torch.randn(2, channels[0], *size), (fused(block).to(device), deepcopy(block).double())
+    x, (ready, slow) = torch.randn(2, channels[0], *size), (inference_copy(block).to(device), deepcopy(block).double())
     if precision == "bfloat16":
         compute_in(ready, torch.bfloat16)
     cotangent = torch.randn_like(slow(x.double()))
@@ -136,5 +135,5 @@ def test_metadata_is_left_alone():
 
     model = tiny_vae()
     model.metadata = InUse()
-    assert model.folded().metadata is None
+    assert model.for_inference().metadata is None
     assert isinstance(model.metadata, InUse)

@@ -6,8 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from support.models import head, scan_values, tiny_gmvae, tiny_metadata, tiny_vae
 from torch.distributions import Categorical, Independent, Normal, kl_divergence
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from lesioncore.training import TensorSlices, TrainingConfig, fit
-from lesioncore.training.recipes import Corruption, MultiscaleVAERecipe, VAERecipe
 from support.models import tiny_multiscale
 
 import lesioncore as lc
+from lesioncore.training import TensorSlices, TrainingConfig, fit
+from lesioncore.training.recipes import Corruption, MultiscaleVAERecipe, VAERecipe
 
 
 def test_layout_of_the_latents():

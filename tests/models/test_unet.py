@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from lesioncore.training.learner import Batch, UpdateContext
-from lesioncore.training.supervised import SupervisedLearner
 from support.models import tiny_metadata
 
 from lesioncore.data.stack import SliceStack
@@ -13,6 +11,8 @@ from lesioncore.detectors import UNetDetector
 from lesioncore.metrics import dice
 from lesioncore.models import UNet, UNetConfig
 from lesioncore.models.networks import DownBlock, UpBlock
+from lesioncore.training.learner import Batch, UpdateContext
+from lesioncore.training.supervised import SupervisedLearner
 
 
 def tiny_unet(shape=(20, 18), channels=(4, 6), seed=0, metadata=None):

@@ -229,11 +229,12 @@ def test_folded_model_is_the_same_model(make, learned_variance):
     model = make(learned_variance=learned_variance).double()
     x = torch.randn(3, 1, 24, 20, dtype=torch.float64, requires_grad=True)
     noise = torch.randn(3, *model.noise_shape, dtype=torch.float64)
-    folded = model.folded()
-    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
+    inference = model.for_inference()
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in inference.modules())
     assert any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())
     for arguments in ((x,), (x, noise)):
-        pairs = [(m.elbo(*arguments), torch.autograd.grad(m.elbo(*arguments).sum(), x)[0]) for m in (model, folded)]
+        models = (model, inference)
+        pairs = [(m.elbo(*arguments), torch.autograd.grad(m.elbo(*arguments).sum(), x)[0]) for m in models]
         for a, b in zip(*pairs, strict=True):
             assert torch.allclose(a, b, rtol=1e-9, atol=1e-9)
 

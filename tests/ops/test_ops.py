@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from support.emulated import operators
 
 from lesioncore.ops import library, reference, tv
@@ -378,7 +377,7 @@ def test_sources_without_the_compiled_part_say_so(tmp_path):
     """As where Python runs in a checkout whose package is installed elsewhere."""
     source = Path(library.__file__).parents[1]
     shutil.copytree(source, tmp_path / "lesioncore", ignore=shutil.ignore_patterns("*.so", "embedded", "__pycache__"))
-    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import lesioncore"
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import lesioncore; lesioncore.restore"
     # -S: no site-packages, whose editable installs would find the compiled part; torch comes by its path.
     paths = os.pathsep.join(path for path in sys.path if path)
     done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, env={"PYTHONPATH": paths})

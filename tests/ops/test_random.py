@@ -7,8 +7,7 @@ import math
 import pytest
 import torch
 from conftest import EMULATED, Backend
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from scipy import stats
 
 from lesioncore.ops.random import normal, streams_of

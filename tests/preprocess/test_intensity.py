@@ -6,11 +6,11 @@ import json
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 
-from lesioncore.preprocess import IntensityMap, IntensityScale, brain_mask
+from lesioncore.preprocess.intensity import IntensityMap, IntensityScale
+from lesioncore.preprocess.mask import brain_mask
 
 
 def tissue(n=20_000, seed=0, gain=1.0, offset=0.0):

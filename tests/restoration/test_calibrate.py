@@ -13,7 +13,7 @@ import lesioncore as lc
 from lesioncore.data.stack import SliceStack
 from lesioncore.metrics import fpr_threshold
 from lesioncore.restoration.implant import anomalies_in, implant_anomalies
-from lesioncore.restoration.search import SMOOTHINGS, choose, search, spread, spread_slices
+from lesioncore.restoration.search import SMOOTHINGS, choose, evenly_spaced, evenly_spaced_slices, search
 from lesioncore.solvers import Solution
 
 BRAIN = head((22, 18, 10))
@@ -90,19 +90,17 @@ def numbered(scans: int, height: int = 10) -> list[SliceStack]:
 
 def test_search_takes_whole_scans_spread_over_all():
     stacks = numbered(7)
-    assert [int(stack.slices.max()) for stack in spread(stacks, 3)] == [0, 3, 6]
-    assert spread(stacks, 10) == stacks
-    stacks[0].mask[:] = False
-    assert [int(stack.slices.max()) for stack in spread(stacks, 2)] == [1, 6]
+    assert [int(stack.slices.max()) for stack in evenly_spaced(stacks, 3)] == [0, 3, 6]
+    assert evenly_spaced(stacks, 10) == stacks
 
 
 def test_slices_of_the_search_come_from_all_scans_and_have_no_neighbours():
-    (part,) = spread_slices(numbered(4), 12)
+    (part,) = evenly_spaced_slices(numbered(4), 12)
     assert part.voxel_size is None
     assert part.mask.flatten(1).all()
     assert sorted(set(part.slices[:, 0, 0, 0].int().tolist())) == [0, 1, 2, 3]
     assert len(part.slices) == len(part.slices[:, 0, 0, 0].unique()) == 12
-    assert len(spread_slices(numbered(4), 1000)[0].slices) == 36
+    assert len(evenly_spaced_slices(numbered(4), 1000)[0].slices) == 36
 
 
 @pytest.mark.parametrize(("criterion", "coupled", "whole"), [("change", False, False), ("change", True, True)])

@@ -119,5 +119,5 @@ def test_calibrate_with_it_makes_thresholds_that_hold_for_it(folder, tmp_path, c
     assert main([*command, "--protocol", "paper"]) == 0
     assert json.loads(capsys.readouterr().out)["smoothing"] == 0
     own = lc.load_prior(tmp_path / "own")
-    assert own.metadata.calibration.holds(OPTIONS.settings(), 1.0, 0.0)
+    assert own.metadata.calibration.matches(OPTIONS.settings(), 1.0, 0.0)
     assert lc.RestoreConfig().for_prior(own).settings() == OPTIONS.settings()  # no switch is needed with this prior

@@ -8,6 +8,7 @@ from support.models import GaussianPrior, tiny_vae
 
 import lesioncore as lc
 from lesioncore.data.stack import SliceStack
+from lesioncore.restoration.run import Run
 from lesioncore.restoration.solve import solve_stacks
 from lesioncore.solvers import Objective, TotalVariation
 
@@ -32,7 +33,8 @@ def stack(count, seed, *, voxel_size=(2.0, 2.0, 3.0), beyond=1):
 
 def solved(stacks, prior, solver, **options):
     config = lc.RestoreConfig(solver, tv_weight=0.7, tv_dimensions=3, normalized=True, **options)
-    return solve_stacks(stacks, prior, config, 0.7, CPU, seed=3 if options.get("latent") == "sample" else None)
+    run = Run.of(prior, config, CPU)
+    return solve_stacks(stacks, prior, run, seed=3 if options.get("latent") == "sample" else None)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)

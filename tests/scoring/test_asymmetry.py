@@ -8,8 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from support.models import head, scan_values, tiny_metadata, tiny_vae
 
 import lesioncore as lc
@@ -17,6 +16,7 @@ from lesioncore.data.stack import SliceStack
 from lesioncore.detectors import MAPDetector, ProjectionDetector
 from lesioncore.scoring.asymmetry import lower_symmetric
 from lesioncore.scoring.deviation import deviation
+from lesioncore.scoring.options import Scoring
 
 SHAPE = (14, 1, 24, 20)
 VOXELS = (4.0, 4.0, 4.0)
@@ -77,13 +77,13 @@ def test_nothing_grows_or_crosses_zero_and_the_unit_scales(seed, share, gain):
 def test_scores_of_registered_scans_alone_are_lowered():
     values = noise(1) + spot("left", "right", size=2.0)
     registered, plain = (SliceStack(values, MASK, VOXELS, registered=yes) for yes in (True, False))
-    once = deviation(values, registered, smoothing=0.0, standardize=True)
-    lowered = deviation(values, registered, smoothing=0.0, standardize=True, asymmetry=1.0)
+    once = deviation(values, registered, Scoring(smoothing=0.0, standardize=True))
+    lowered = deviation(values, registered, Scoring(smoothing=0.0, standardize=True, asymmetry=1.0))
     assert lowered.spread == once.spread
     where = spot("left", "right") > 0
     assert lowered.values[where].mean() < once.values[where].mean()
-    same = deviation(values, plain, smoothing=0.0, standardize=True, asymmetry=1.0)
-    assert torch.equal(same.values, deviation(values, plain, smoothing=0.0, standardize=True).values)
+    same = deviation(values, plain, Scoring(smoothing=0.0, standardize=True, asymmetry=1.0))
+    assert torch.equal(same.values, deviation(values, plain, Scoring(smoothing=0.0, standardize=True)).values)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def test_one_calibration_has_thresholds_with_and_without_it(prior, people):
     for share in (0.5, 0.0):
         for sign in (1, -1, 0):
             config = replace(FAST, sign=sign, asymmetry=share).for_prior(prior)
-            found = calibration.holding(config.settings(), FAST.tv_weight, FAST.smoothing)
+            found = calibration.for_settings(config.settings(), FAST.tv_weight, FAST.smoothing)
             alone = lc.calibrate(prior, people, config=config)
             assert (found.settings, found.healthy) == (alone.settings, alone.healthy)
             detector = MAPDetector(prior, config)
@@ -115,7 +115,7 @@ def test_one_calibration_has_thresholds_with_and_without_it(prior, people):
             # Each person was scored by the others' spread map, here by that of all.
             assert 0.5 * 0.05 < (scores > found.threshold(0.05)).double().mean() < 1.5 * 0.05
     other = replace(FAST, asymmetry=0.25).for_prior(prior)
-    assert calibration.holding(other.settings(), FAST.tv_weight, FAST.smoothing) is None
+    assert calibration.for_settings(other.settings(), FAST.tv_weight, FAST.smoothing) is None
 
 
 def test_the_calibrated_share_is_the_default_and_the_papers_is_none(prior):

@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from support.models import tiny_vae
 from support.scans import AFFINE, BRAIN, FAST, METADATA, VALUES
 
@@ -16,6 +15,7 @@ from lesioncore.data.stack import SliceStack
 from lesioncore.detectors import MAPDetector, ProjectionDetector
 from lesioncore.restoration.search import search
 from lesioncore.scoring.deviation import deviation
+from lesioncore.scoring.options import Scoring
 from lesioncore.scoring.smoothing import keep_edges, smooth
 from lesioncore.solvers import Solution
 
@@ -55,7 +55,9 @@ def test_no_rim_is_detected_around_a_lesion_that_stays_whole(standardize):
     rim = ball(10) & ~ball(8)  # 4 mm beyond the border
     detected = {}
     for edges in (False, True):
-        found = deviation(residual, stack, smoothing=4.0, standardize=standardize, edge_preserving=edges).values
+        found = deviation(
+            residual, stack, Scoring(smoothing=4.0, standardize=standardize, edge_preserving=edges)
+        ).values
         detected[edges] = found > 0.2 * found[ball(6)].median()
         assert detected[edges][lesion].all()
     assert detected[False][rim].float().mean() > 0.5
@@ -65,8 +67,8 @@ def test_no_rim_is_detected_around_a_lesion_that_stays_whole(standardize):
 def test_noise_cancels_as_much_as_without_it():
     residual = random((20, 1, 20, 20), 1)
     stack = SliceStack(residual, torch.ones(residual.shape, dtype=torch.bool), VOXELS)
-    plain = deviation(residual, stack, smoothing=4.0, standardize=False).values
-    found = deviation(residual, stack, smoothing=4.0, standardize=False, edge_preserving=True).values
+    plain = deviation(residual, stack, Scoring(smoothing=4.0, standardize=False)).values
+    found = deviation(residual, stack, Scoring(smoothing=4.0, standardize=False, edge_preserving=True)).values
     assert (found.abs() <= plain.abs()).all()
     assert torch.equal(plain, smooth(residual, stack.mask, VOXELS, 4.0))
 
@@ -77,11 +79,11 @@ def test_without_smoothing_or_spread_nothing_changes():
     for voxels in (VOXELS, None):
         stack = SliceStack(residual, mask, voxels)
         plain, found = (
-            deviation(residual, stack, smoothing=0.0, standardize=True, edge_preserving=edges).values
+            deviation(residual, stack, Scoring(smoothing=0.0, standardize=True, edge_preserving=edges)).values
             for edges in (False, True)
         )
         assert torch.equal(plain, found)
-    flat = deviation(torch.zeros_like(residual), stack, smoothing=4.0, standardize=True, edge_preserving=True)
+    flat = deviation(torch.zeros_like(residual), stack, Scoring(smoothing=4.0, standardize=True, edge_preserving=True))
     assert not flat.values.any()
 
 
@@ -125,9 +127,8 @@ def test_the_search_scores_as_the_thresholds_do():
             [1.0],
             criterion="implant",
             coupled=True,
-            smoothing=4.0,
-            standardize=True,
-            edge_preserving=edges,
+            scoring=Scoring(standardize=True, edge_preserving=edges),
+            smoothings=(4.0,),
         )[0]["implant_auc"]
         for edges in (False, True)
     ]

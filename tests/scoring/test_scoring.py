@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from support.models import tiny_vae
 from support.scans import AFFINE, BRAIN, FAST, METADATA, VALUES
 
@@ -15,6 +14,7 @@ from lesioncore.calibration.healthy import HealthyScores, merged
 from lesioncore.data.stack import SliceStack
 from lesioncore.detectors import MAPDetector
 from lesioncore.scoring.deviation import deviation
+from lesioncore.scoring.options import Scoring
 from lesioncore.scoring.smoothing import smooth
 from lesioncore.scoring.spread import robust_centre, robust_spread
 
@@ -53,21 +53,21 @@ def test_a_lesion_hardly_changes_the_spread(share, sign):
 @given(st.floats(0.01, 100), st.integers(0, 5))
 def test_a_standardized_score_knows_no_gain(gain, seed):
     d, where = residual(seed), stack()
-    once = deviation(d, where, smoothing=3.0, standardize=True)
-    scaled = deviation(gain * d, where, smoothing=3.0, standardize=True)
+    once = deviation(d, where, Scoring(smoothing=3.0, standardize=True))
+    scaled = deviation(gain * d, where, Scoring(smoothing=3.0, standardize=True))
     assert torch.allclose(once.values, scaled.values, rtol=1e-4, atol=1e-5)
     assert scaled.spread == pytest.approx(gain * once.spread, rel=1e-4)
 
 
 def test_deviation_is_smoothed_before_its_centre_and_spread_are_taken():
     d, where = residual(), stack()
-    found = deviation(d, where, smoothing=3.0, standardize=True)
+    found = deviation(d, where, Scoring(smoothing=3.0, standardize=True))
     smoothed = smooth(d, where.mask, where.voxel_size, 3.0)
     expected = smoothed[where.mask] - robust_centre(smoothed[where.mask])
     assert found.spread == robust_spread(expected)
     assert torch.equal(found.values[where.mask], expected / found.spread)
     assert not found.values[~where.mask].any()
-    plain = deviation(d, where, smoothing=3.0, standardize=False)
+    plain = deviation(d, where, Scoring(smoothing=3.0, standardize=False))
     assert torch.equal(plain.values, smoothed)
     assert plain.spread == robust_spread(smoothed[where.mask])
 
@@ -76,8 +76,8 @@ def test_deviation_is_smoothed_before_its_centre_and_spread_are_taken():
 @given(st.floats(-1, 1), st.integers(0, 5))
 def test_a_standardized_score_knows_no_offset(offset, seed):
     d, where = residual(seed), stack()
-    once = deviation(d, where, smoothing=0.0, standardize=True)
-    moved = deviation(d + offset, where, smoothing=0.0, standardize=True)
+    once = deviation(d, where, Scoring(smoothing=0.0, standardize=True))
+    moved = deviation(d + offset, where, Scoring(smoothing=0.0, standardize=True))
     assert torch.allclose(once.values, moved.values, atol=0.02)  # the outliers differ a little
     assert moved.spread == pytest.approx(once.spread, rel=0.01)
 
@@ -93,7 +93,7 @@ def test_a_lesion_hardly_changes_the_centre(sign):
 
 def test_slices_without_geometry_are_not_standardized():
     d, where = residual(), stack(None)
-    assert torch.equal(deviation(d, where, smoothing=0.0, standardize=True).values, d)
+    assert torch.equal(deviation(d, where, Scoring(smoothing=0.0, standardize=True)).values, d)
 
 
 def test_restoration_detector_and_calibration_agree():

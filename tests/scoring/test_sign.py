@@ -42,7 +42,7 @@ def test_scores_are_the_signed_deviation_or_its_size(results):
 
 @pytest.mark.parametrize("sign", SIGNS)
 def test_one_calibration_has_the_thresholds_of_every_sign(prior, results, sign):
-    found = prior.metadata.calibration.holding(
+    found = prior.metadata.calibration.for_settings(
         results[sign][0].record.config.settings(), FAST.tv_weight, FAST.smoothing
     )
     assert found == lc.calibrate(prior, HEALTHY, config=replace(FAST, sign=sign))
@@ -79,7 +79,7 @@ def test_stored_and_merged_calibrations_keep_every_sign(prior):
     both = calibration.merge(calibration)
     for sign in SIGNS:
         settings = replace(FAST, sign=sign).for_prior(prior).settings()
-        once, twice = (one.holding(settings, FAST.tv_weight, FAST.smoothing) for one in (calibration, both))
+        once, twice = (one.for_settings(settings, FAST.tv_weight, FAST.smoothing) for one in (calibration, both))
         assert once.threshold(0.05) == twice.threshold(0.05)
         assert twice.subjects == 6
 

@@ -55,7 +55,7 @@ def test_thresholds_belong_to_one_smoothing():
     config = lc.RestoreConfig(FAST.solver, 1.0, 4.0)
     prior.metadata = METADATA.with_calibration(lc.calibrate(prior, [VALUES], config=config))
     result = lc.restore(VALUES, prior, config=lc.RestoreConfig(FAST.solver))
-    assert result.record.smoothing == 4.0
+    assert result.record.scoring.smoothing == 4.0
     assert 0 < result.mask(0.1).sum() <= 0.1 * BRAIN.sum()
     with pytest.warns(UserWarning, match=r"smoothing 0\.0, not 4\.0"):
         other = lc.restore(VALUES, prior, config=lc.RestoreConfig(FAST.solver, smoothing=0.0))

@@ -16,6 +16,7 @@ from lesioncore.calibration.measure import healthy_scores
 from lesioncore.data.stack import SliceStack
 from lesioncore.detectors import MAPDetector, ProjectionDetector
 from lesioncore.scoring.deviation import deviation
+from lesioncore.scoring.options import Scoring
 from lesioncore.scoring.spread_map import SpreadMap
 
 SHAPE = (14, 1, 24, 20)
@@ -89,12 +90,10 @@ def test_stored_form_differs_by_rounding_alone(several):
 def test_deviation_uses_it_on_registered_slices_alone(several):
     (stack,) = people(1)
     residual = scores(20)
-    found = deviation(residual, stack, smoothing=0.0, standardize=False, spread_map=several)
+    found = deviation(residual, stack, Scoring(smoothing=0.0, standardize=False), several)
     assert torch.equal(found.values, residual / several.relative(MASK.shape))
     plain = replace(stack, registered=False)
-    assert torch.equal(
-        deviation(residual, plain, smoothing=0.0, standardize=False, spread_map=several).values, residual
-    )
+    assert torch.equal(deviation(residual, plain, Scoring(smoothing=0.0, standardize=False), several).values, residual)
 
 
 @pytest.fixture(scope="module")
@@ -143,13 +142,13 @@ def test_thresholds_are_as_strict_in_each_half_of_the_brain(calibrated):
 def test_each_healthy_person_is_scored_by_the_map_of_the_others():
     stacks, residuals = people(3), [scores(seed) for seed in range(3)]
     residuals[0][4:8, :, 8:16, 12:] += 3.0  # nobody else deviates there
-    found, spread_map = healthy_scores(residuals, stacks, smoothing=0.0, standardize=True, spread_map=True)
+    found, spread_map = healthy_scores(residuals, stacks, Scoring(smoothing=0.0, standardize=True, spread_map=True))
     maps = [
-        SpreadMap.of(deviation(r, s, smoothing=0.0, standardize=True).values, MASK)
+        SpreadMap.of(deviation(r, s, Scoring(smoothing=0.0, standardize=True)).values, MASK)
         for r, s in zip(residuals, stacks, strict=True)
     ]
     assert np.allclose(spread_map.squares, sum(one.squares for one in maps), rtol=1e-5)
-    alone = deviation(residuals[0], stacks[0], smoothing=0.0, standardize=True, spread_map=maps[1] + maps[2])
+    alone = deviation(residuals[0], stacks[0], Scoring(smoothing=0.0, standardize=True), maps[1] + maps[2])
     expected = HealthyScores.of(alone.values[MASK])
     assert found[1, 0.0].subjects[0].thresholds == pytest.approx(expected.subjects[0].thresholds, rel=1e-4)
 

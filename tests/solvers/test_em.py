@@ -25,7 +25,7 @@ def slices(count: int = 4, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def held(model, weight: float = 0.5, **options) -> Objective:
-    return Objective(ElboGradient(model, hold_posterior=True, **options), weight)
+    return Objective(ElboGradient(model, fix_posterior=True, **options), weight)
 
 
 @pytest.mark.parametrize("make", [tiny_vae, tiny_multiscale, tiny_gmvae])
@@ -34,7 +34,7 @@ def test_held_elbo_is_the_elbo_with_the_gradient_of_the_likelihood_alone(make, s
     model, (x, _) = make().double(), slices()
     noise = torch.randn(4, *model.noise_shape, dtype=torch.float64) if sampled else None
     x.requires_grad_(True)
-    value = model.held_elbo(x, noise)
+    value = model.fixed_posterior_elbo(x, noise)
     assert torch.allclose(value, model.elbo(x, noise), rtol=1e-12)
     (gradient,) = torch.autograd.grad(value.sum(), x)
     if not sampled:
@@ -49,7 +49,7 @@ def test_where_the_posterior_is_exact_both_gradients_are_one():
     loadings = torch.randn(480, 5, generator=generator, dtype=torch.float64)
     prior = PPCAPrior(torch.zeros(1, 1, 24, 20, dtype=torch.float64), loadings, 0.5**0.5)
     x, _ = slices()
-    (value, gradient), (held_value, held_gradient) = (ElboGradient(prior, hold_posterior=h)(x) for h in (False, True))
+    (value, gradient), (held_value, held_gradient) = (ElboGradient(prior, fix_posterior=h)(x) for h in (False, True))
     assert torch.allclose(value, held_value, rtol=1e-12)
     assert torch.allclose(gradient, held_gradient, rtol=1e-9, atol=1e-9)
 
@@ -57,7 +57,7 @@ def test_where_the_posterior_is_exact_both_gradients_are_one():
 @pytest.mark.parametrize("isotropic", [False, True])
 def test_one_step_is_one_prox_of_the_projections_residual(isotropic):
     model, (y, mask) = tiny_vae().double(), slices()
-    objective = Objective(ElboGradient(model, hold_posterior=True), 0.8, TotalVariation(isotropic))
+    objective = Objective(ElboGradient(model, fix_posterior=True), 0.8, TotalVariation(isotropic))
     found = EMSolver(steps=1, inner_iterations=200).solve(y, mask, objective)
     with torch.no_grad():
         residual = y - model.reconstruct(y)
@@ -112,7 +112,7 @@ def test_what_was_detected_no_longer_informs_the_encoder():
 def test_coupled_slices_are_judged_as_one_volume():
     model, (y, mask) = tiny_vae().double(), slices(6)
     solver, tv = EMSolver(steps=3, outlier=1.0), TotalVariation(depth_weight=0.5)
-    elbo = ElboGradient(model, hold_posterior=True)
+    elbo = ElboGradient(model, fix_posterior=True)
     both = solver.solve(y, mask, Objective(elbo, 0.5, tv, (4, 2))).restored
     first = solver.solve(y[:4], mask[:4], Objective(elbo, 0.5, tv)).restored
     assert torch.allclose(both[:4], first, atol=1e-10)
@@ -161,7 +161,7 @@ def test_auto_takes_the_solver_of_the_calibration():
 def test_what_em_refuses():
     y, _ = slices()
     other = GaussianPrior(torch.zeros(1, 1, 24, 20))
-    with pytest.raises(ValueError, match="GaussianPrior has no held_elbo"):
+    with pytest.raises(ValueError, match="GaussianPrior has no fixed_posterior_elbo"):
         lc.restore(y.float(), other, config=lc.RestoreConfig("em", tv_weight=1.0, normalized=True))
     with pytest.raises(ValueError, match="kl_weight: got 2"):
         lc.restore(y.float(), tiny_vae(), config=lc.RestoreConfig("em", tv_weight=1.0, kl_weight=2.0))

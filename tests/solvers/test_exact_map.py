@@ -58,7 +58,7 @@ def problem(kind: str, weight: float, *, depth_weight=0.0, isotropic=False, mask
     else:
         pairs = zip(y[:, None], mask[:, None], strict=True)
         exact = [solve(one, inside, mean, precision, constant, weight, **form) for one, inside in pairs]
-    elbo = ElboGradient(prior, hold_posterior=kind == "ppca, held")
+    elbo = ElboGradient(prior, fix_posterior=kind == "ppca, held")
     objective = Objective(elbo, weight, TotalVariation(**form))
     return Problem(torch.from_numpy(y)[:, None], torch.from_numpy(mask)[:, None], objective, exact)
 

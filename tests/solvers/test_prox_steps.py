@@ -185,7 +185,7 @@ def test_a_calibration_from_before_the_tolerance_loads():
     written = Calibration(used.settings(), 1.5, HealthyScores.of(np.linspace(0, 1, 9))).to_dict()
     del written["settings"]["solver"]["tolerance"]
     loaded = Calibration.from_dict(json.loads(json.dumps(written)))
-    assert loaded.holds(used.settings(), 1.5, 0.0)
+    assert loaded.matches(used.settings(), 1.5, 0.0)
     prior = tiny_vae()
     prior.metadata = lc.PriorMetadata("test").with_calibration(loaded)
     assert lc.RestoreConfig().for_prior(prior).solver == used.solver

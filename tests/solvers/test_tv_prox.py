@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
+from lesioncore.ops.tv import dual_like, tv_prox_
 from lesioncore.solvers import TotalVariation
 from lesioncore.solvers.objective import Problems
 from lesioncore.solvers.tv_prox import TVProx
@@ -41,14 +41,14 @@ def test_bits_of_the_operator(box, isotropic, depths, going, seed):
     count = 5 if depths is None else len(depths)
     weights, left = torch.rand(count, generator=generator), torch.tensor(going[:count])
     prox = TVProx(v, mask, tv, problems, iterations=7)
-    duals = [tv.dual_like(stack, tv.depth_weight) for stack in problems.stacks(v)]
+    duals = [dual_like(stack, tv.depth_weight) for stack in problems.stacks(v)]
 
     def whole():
         found = torch.empty_like(v)
         stacks = (problems.stacks(slices) for slices in (v, mask, found))
         for one, inside, out, weight, dual in zip(*stacks, problems.per_stack(weights), duals, strict=True):
             kwargs = {"depth_weight": tv.depth_weight, "isotropic": isotropic, "iterations": 7}
-            tv.tv_prox_(one, inside, weight, dual, out=out, **kwargs)
+            tv_prox_(one, inside, weight, dual, out=out, **kwargs)
         return found
 
     for _ in range(2):  # the second goes on from the first's dual

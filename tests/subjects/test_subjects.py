@@ -11,15 +11,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from lesioncore.training.cache import SliceCache
-from lesioncore.training.split import reference_intensity, split_subjects
+from hypothesis import given, strategies as st
 from support.subjects import BRAIN, GRID, SHAPE, write, write_scan
 
 from lesioncore.data.grid import SliceGrid
-from lesioncore.preprocess import IntensityScale
+from lesioncore.preprocess.intensity import IntensityScale
 from lesioncore.subjects import FileSubject, PhantomSubject, find_subjects
+from lesioncore.training.cache import SliceCache
+from lesioncore.training.split import reference_intensity, split_subjects
 
 COARSE = SliceGrid(8.0, (25, 28))
 

@@ -6,14 +6,14 @@ import sys
 from pathlib import Path
 
 import torch
-from lesioncore.training import TensorSlices, TrainingConfig, fit
-from lesioncore.training.augment import Augmentation
-from lesioncore.training.distributed import process_group
-from lesioncore.training.elbo import ElboLearner
 from safetensors.torch import save_file
 from support.models import ellipses
 
 from lesioncore import VAE, VAEConfig
+from lesioncore.training import TensorSlices, TrainingConfig, fit
+from lesioncore.training.augment import Augmentation
+from lesioncore.training.distributed import process_group
+from lesioncore.training.elbo import ElboLearner
 
 CONFIG = TrainingConfig(
     slices_seen=320, batch_size=16, validate_every=64, checkpoint_every=128, augmentation=Augmentation(rotation=5.0)

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 SOURCES = Path(__file__).parents[1] / "emulation"
+KERNELS = Path(__file__).parents[2] / "csrc"
 
 
 @contextmanager
@@ -37,7 +38,8 @@ def _load() -> str | None:
     flags = ["-std=c++17", "-O1", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unknown-pragmas"]
     flags += ["-ffp-contract=off"]  # as the CUDA library is compiled: the same bits
     flags += ["-U_FORTIFY_SOURCE"]  # which takes jumps between stacks for a mistake
-    flags += ["-DTORCH_TARGET_VERSION=0x020a000000000000", f"-I{SOURCES}", "-isystem", str(torch_root / "include")]
+    flags += ["-DTORCH_TARGET_VERSION=0x020a000000000000", f"-I{SOURCES}", f"-I{KERNELS}"]
+    flags += ["-isystem", str(torch_root / "include")]
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / "emulated.so"
         inputs = [str(SOURCES / "kernels.cpp"), str(torch_root / "lib" / "libtorch_cpu.so")]

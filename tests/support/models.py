@@ -44,7 +44,7 @@ class PPCAPrior:
         squares = d.square().sum(1) / self.s**2 - inside.square().sum(0) / self.s**4
         return self.constant - 0.5 * squares
 
-    def held_elbo(self, x: Tensor) -> Tensor:
+    def fixed_posterior_elbo(self, x: Tensor) -> Tensor:
         """``log N(x)``, whose gradient is taken with ``P(z|x)`` held: that of ``E[log N(x; mean + W z, s^2 I)]``."""
         seen = x.detach()
         z = torch.cholesky_solve((self.loadings.T @ (seen - self.mean).flatten(1).T) / self.s**2, self.factor)

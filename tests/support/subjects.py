@@ -8,14 +8,14 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import torch
-from lesioncore.training.cache import SliceCache
 from support.models import head, scan_values
 
 from lesioncore.data.grid import SliceGrid
 from lesioncore.models import PriorMetadata
-from lesioncore.preprocess import IntensityScale
+from lesioncore.preprocess.intensity import IntensityScale
 from lesioncore.restoration.scan import prepare
 from lesioncore.subjects import FileSubject
+from lesioncore.training.cache import SliceCache
 
 SHAPE = (22, 18, 9)
 BRAIN = head(SHAPE)

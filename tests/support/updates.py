@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from lesioncore.training.learner import Batch, Learner, UpdateContext
 from torch import Tensor
+
+from lesioncore.training.learner import Batch, Learner, UpdateContext
 
 
 def one_update(learner: Learner, slices: Tensor, *, step: Sequence[str] = (), seed: int = 0) -> dict[str, Tensor]:

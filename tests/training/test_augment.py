@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from lesioncore.training.augment import Augmentation, augment
+from hypothesis import given, strategies as st
 
 from lesioncore.data.grid import SliceGrid
 from lesioncore.models import PriorMetadata
-from lesioncore.preprocess import IntensityScale
+from lesioncore.preprocess.intensity import IntensityScale
 from lesioncore.restoration.scan import BACKGROUND, prepare
+from lesioncore.training.augment import Augmentation, augment
 
 EVERYTHING = Augmentation(
     rotation=20, scaling=0.1, translation=3, elastic=3, gain=0.2, offset=0.3, gamma=0.2, bias=0.2, noise=0.1

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from lesioncore.training.distributed import ProcessGroup
 from safetensors import safe_open
 from safetensors.torch import load_file
+
+from lesioncore.training.distributed import ProcessGroup
 
 TESTS = Path(__file__).parents[1]
 

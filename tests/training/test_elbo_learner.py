@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from lesioncore.training.corruption import Corruption, corrupt
-from lesioncore.training.elbo import ElboLearner
-from lesioncore.training.learner import Batch, UpdateContext
 from support.models import ellipses
 
 from lesioncore import GMVAE, VAE, GMVAEConfig, VAEConfig
+from lesioncore.training.corruption import Corruption, corrupt
+from lesioncore.training.elbo import ElboLearner
+from lesioncore.training.learner import Batch, UpdateContext
 
 SHAPE = (20, 18)
 

@@ -10,11 +10,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from lesioncore.training import TensorSlices, TrainingConfig, fit
-from lesioncore.training.elbo import ElboLearner
 from support.models import ellipses
 
 from lesioncore import VAE, VAEConfig
+from lesioncore.training import TensorSlices, TrainingConfig, fit
+from lesioncore.training.elbo import ElboLearner
 
 ARCHITECTURE = VAEConfig((20, 18), (4, 6), 3)
 SHORT = TrainingConfig(slices_seen=320, batch_size=16, seed=3, validate_every=64, checkpoint_every=128)

@@ -9,15 +9,15 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+
+import lesioncore as lc
+from lesioncore.phantom import simulate
+from lesioncore.subjects import FileSubject
 from lesioncore.training.config import TrainingConfig
 from lesioncore.training.head_scans import Draws
 from lesioncore.training.heads import make_head
 from lesioncore.training.real import RECIPE, Build, build, calibration_people, held_out_people, people, recalibrate
 from lesioncore.training.rendered import RenderedSubject, render_brain, rendered_subjects
-
-import lesioncore as lc
-from lesioncore.phantom import simulate
-from lesioncore.subjects import FileSubject
 
 ndimage = pytest.importorskip("scipy.ndimage")
 GRID = lc.SliceGrid(2.0, (100, 100))

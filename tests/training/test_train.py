@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 import torch
 import tyro
-from lesioncore.training import embedded
 from support.models import head, scan_values
 
 import lesioncore as lc
 from lesioncore.cli import main
 from lesioncore.cli.train import Train
+from lesioncore.training import embedded
 
 AFFINE = np.diag([4.0, 4, 4, 1])
 SHAPE = (24, 20, 12)
@@ -138,7 +138,7 @@ def test_a_run_starts_from_the_weights_of_another(dataset, tmp_path, capsys):
     hardly = ("--slices-seen", 8, "--batch-size", 8, "--learning-rate", 1e-9, "--no-calibrate")
     words = command("vae", dataset, *shape, *hardly)
     assert main([*words, "--start-from", str(source), "-o", str(tmp_path / "second")]) == 0
-    before, after = (lc.priors.load_model(path).parameters() for path in (source, tmp_path / "second" / "model"))
+    before, after = (lc.load_model(path).parameters() for path in (source, tmp_path / "second" / "model"))
     assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(before, after, strict=True))
     record = json.loads((tmp_path / "second" / "model" / "config.json").read_text())["training"]
     assert record["job"]["start_from"] == str(source)

@@ -6,12 +6,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from lesioncore.training.brain import BrainTraining, load_heads, segmentation_loss, split, train
-from lesioncore.training.head_scans import Draws, _moved, _quarter_turn, curve, draw_anatomy, draw_scan
-from lesioncore.training.heads import brain_core, make_head
 from safetensors.torch import save_file
 
 from lesioncore.preprocess.brain_network import BrainNetwork, load_network
+from lesioncore.training.brain import BrainTraining, load_heads, segmentation_loss, split, train
+from lesioncore.training.head_scans import Draws, _moved, _quarter_turn, curve, draw_anatomy, draw_scan
+from lesioncore.training.heads import brain_core, make_head
 
 ndimage = pytest.importorskip("scipy.ndimage")
 SHAPE = (48, 56, 48)

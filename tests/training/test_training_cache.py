@@ -9,11 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from lesioncore.training.cache import SliceCache
-from lesioncore.training.preparation import PreparationError
-from lesioncore.training.store import INDEX, LABELS, SLICES, SliceStore
+from hypothesis import HealthCheck, given, settings, strategies as st
 from support.subjects import (
     BRAIN,
     GRID,
@@ -32,6 +28,9 @@ from support.subjects import (
 
 from lesioncore.data.grid import SliceGrid
 from lesioncore.restoration.scan import BACKGROUND, prepare
+from lesioncore.training.cache import SliceCache
+from lesioncore.training.preparation import PreparationError
+from lesioncore.training.store import INDEX, LABELS, SLICES, SliceStore
 
 
 @pytest.fixture(scope="module")

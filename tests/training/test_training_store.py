@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.subjects import brain_slices, build, everything, four_subjects, same, write_scan, write_subjects
+
 from lesioncore.training.cache import SliceCache
 from lesioncore.training.store import INDEX, LABELS, SLICES, SliceStore, locked
-from support.subjects import brain_slices, build, everything, four_subjects, same, write_scan, write_subjects
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,3 @@
+"""What every result says about itself."""
+
+NOTE = "Research software, not a medical device."

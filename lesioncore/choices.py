@@ -1,0 +1,45 @@
+"""Options that are one of a few values, for Python and the command line alike."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias, get_args
+
+Latent: TypeAlias = Literal["mean", "sample"]
+"""Expectation of the ELBO: at the latents' mean, or from a fresh sample in each step."""
+
+Precision: TypeAlias = Literal["auto", "float32", "tf32", "bfloat16"]
+"""What a network multiplies in."""
+
+Protocol: TypeAlias = Literal["paper"]
+"""Names of options that belong together."""
+
+Sign: TypeAlias = Literal[1, -1, 0]
+"""Lesions are brighter (1) or darker (-1) than healthy tissue, or may be either (0)."""
+
+SolverName: TypeAlias = Literal["auto", "em", "prox", "paper"]
+"""Solvers of the objective; ``"auto"`` is the calibration's."""
+
+TotalVariationForm: TypeAlias = Literal["anisotropic", "isotropic"]
+"""Form of the total variation."""
+
+TotalVariationDimensions: TypeAlias = Literal[2, 3]
+"""Each slice for itself, or coupled with its neighbours."""
+
+
+def check_choice(name: str, value: Any, choice: Any, *, optional: bool = False) -> None:
+    """Raise ``ValueError`` unless an option has one of its values.
+
+    Parameters
+    ----------
+    name : str
+        What the error calls it.
+    value : object
+        What was given.
+    choice : Literal
+        The values.
+    optional : bool
+        None is one of them, too.
+    """
+    allowed = (*get_args(choice), *([None] if optional else []))
+    if value not in allowed:
+        raise ValueError(f"{name}: got {value!r}, expected one of {allowed}")

@@ -1,0 +1,339 @@
+"""One picture of a restoration: input, restored image, residual, detections and, where known, the truth."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from nibabel.spatialimages import SpatialImage
+
+from lesioncore.about import NOTE
+from lesioncore.data.arrays import Array, to_numpy
+from lesioncore.data.files import replace_atomically
+from lesioncore.data.nifti import load_image
+from lesioncore.data.orientation import Orientation
+from lesioncore.metrics import dice
+from lesioncore.metrics.limits import LIMITS
+from lesioncore.restoration.result import Restoration
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_BACKGROUND, _TEXT, _MUTED = "#000000", "#f2f2f2", "#a8a8a8"
+_TRUTH = "#3ddc97"
+# A stricter limit's mask lies inside a laxer one's.
+_DETECTED = {0.10: "#7a4fd0", 0.05: "#ee4b7f", 0.01: "#ffd166"}
+# Dark where nothing changed, so that the eye goes to what did: darker than healthy is blue, brighter is orange.
+_RESIDUAL = ("#d9f6ff", "#6cc8fa", "#2b86e0", "#1a4690", "#17171b", "#8a2410", "#dc4f14", "#ffa447", "#fff2c2")
+
+_PANEL = 1.75
+"""Width of one panel, inches."""
+
+_LEFT, _RIGHT, _TOP, _BOTTOM, _GAP = 1.05, 1.5, 0.72, 0.42, 0.04
+"""Margins for row labels, scales, titles and the footer, and the gap between panels, inches."""
+
+_DRAWING = threading.Lock()
+"""matplotlib's caches of fonts are not made for several threads, and scans are saved by several."""
+
+
+@dataclass(frozen=True)
+class _Volumes:
+    """What the panels show, `[X, Y, Z]` in RAS+ order, cropped to the brain in the transversal plane."""
+
+    scan: npt.NDArray[np.float32]
+    restored: npt.NDArray[np.float32]
+    residual: npt.NDArray[np.float32]
+    brain: npt.NDArray[np.bool_]
+    masks: dict[float, npt.NDArray[np.bool_]]
+    truth: npt.NDArray[np.bool_] | None
+    voxel_size: tuple[float, float, float]
+    heights: npt.NDArray[np.float64]
+
+
+def require_matplotlib() -> None:
+    """Raise ImportError if matplotlib, the extra `figures`, is missing."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise ImportError("figures need matplotlib; install it with: pip install 'lesioncore[figures]'") from error
+
+
+def restoration_figure(
+    result: Restoration,
+    truth: Array | str | os.PathLike[str] | None = None,
+    *,
+    slices: int = 5,
+    consecutive: bool = False,
+    title: str | None = None,
+) -> Figure:
+    """Draw a restoration: one row each for input, restored image, signed residual, detections and truth.
+
+    Transversal slices in the neurological convention: the patient's left is on the left. They are spread evenly over
+    the brain; with a truth, the one nearest to its largest cross-section moves there.
+
+    Parameters
+    ----------
+    result : Restoration
+        Of a volume; the detections are drawn where it is calibrated.
+    truth : ndarray, Tensor or path, optional
+        True lesion on the input's grid and in its storage order, nonzero inside.
+    slices : int
+        Number of columns.
+    consecutive : bool
+        Neighbouring slices instead (paper Fig. 9): around the truth's largest cross-section, or the brain's.
+    title : str, optional
+        Name of the scan; its file's when absent.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Not tied to pyplot or to a display; write it with :func:`save_figure`.
+
+    Raises
+    ------
+    ValueError
+        If the result is of slices without geometry, `truth` has another shape, or `slices` is not positive.
+    ImportError
+        If matplotlib, the extra `figures`, is missing.
+    """
+    require_matplotlib()
+    from matplotlib.figure import Figure
+
+    if slices < 1:
+        raise ValueError(f"slices: got {slices}, expected at least 1")
+    volumes = _volumes(result, truth)
+    columns = _neighbours(volumes, slices) if consecutive else _choose(volumes, slices)
+    rows = ["input", "restored", "residual", *(["detected"] if volumes.masks else [])]
+    if volumes.truth is not None:
+        rows.append("truth")
+
+    shape, size = volumes.scan.shape, volumes.voxel_size
+    height = _PANEL * (shape[1] * size[1]) / (shape[0] * size[0])
+    total = (
+        _LEFT + len(columns) * (_PANEL + _GAP) + _RIGHT,
+        _TOP + len(rows) * (height + _GAP) + _BOTTOM,
+    )
+    figure = Figure(figsize=total, dpi=150, facecolor=_BACKGROUND)
+
+    def place(left: float, top: float, width: float, tall: float) -> Axes:
+        return figure.add_axes((left / total[0], 1 - (top + tall) / total[1], width / total[0], tall / total[1]))
+
+    scales = _Scales.of(volumes)
+    for i, row in enumerate(rows):
+        top = _TOP + i * (height + _GAP)
+        for j, z in enumerate(columns):
+            axes = place(_LEFT + j * (_PANEL + _GAP), top, _PANEL, height)
+            axes.set_axis_off()
+            picture = _draw(axes, row, volumes, z, scales)
+            if i == 0:
+                axes.set_title(f"z = {volumes.heights[z]:+.0f} mm", color=_MUTED, fontsize=9, pad=3)
+            if i == 0 and j == 0:
+                for x, side in ((0.02, "L"), (0.98, "R")):
+                    axes.text(
+                        x, 0.97, side, color=_MUTED, fontsize=9, ha="left" if x < 0.5 else "right", va="top",
+                        transform=axes.transAxes,
+                    )  # fmt: skip
+        middle = 1 - (top + height / 2) / total[1]
+        figure.text((_LEFT - 0.14) / total[0], middle, row, color=_TEXT, fontsize=11, ha="right", va="center")
+        right = _LEFT + len(columns) * (_PANEL + _GAP) + 0.12
+        if row == "residual":
+            _colourbar(figure, place(right, top + 0.12 * height, 0.1, 0.76 * height), picture)
+        elif row == "detected":
+            _legend(place(right, top, _RIGHT - 0.2, height), volumes)
+    _write_texts(figure, result, total, title)
+    return figure
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure, whole or not at all; the suffix (.png, .pdf, .svg) decides the format.
+
+    Raises
+    ------
+    ValueError
+        If matplotlib does not know the format.
+    FileNotFoundError
+        If the folder does not exist.
+    """
+    with replace_atomically(path) as temporary, _DRAWING:
+        figure.savefig(temporary, facecolor=figure.get_facecolor())
+
+
+@dataclass(frozen=True)
+class _Scales:
+    """Ranges of grey values and residual, shared by all panels of a row so that they compare."""
+
+    dark: float
+    bright: float
+    residual: float
+
+    @classmethod
+    def of(cls, volumes: _Volumes) -> _Scales:
+        dark, bright = np.percentile(volumes.scan[volumes.brain], [0.5, 98.5])
+        # The percentile keeps a few extreme voxels from dimming the rest; the floor keeps noise from looking like much.
+        largest = max(1.0, float(np.percentile(np.abs(volumes.residual[volumes.brain]), 99.5)))
+        return cls(float(dark), float(max(bright, dark + 1e-6)), largest)
+
+
+def _volumes(result: Restoration, truth: Array | str | os.PathLike[str] | None) -> _Volumes:
+    scan = result.scan
+    if scan.affine is None:
+        raise ValueError("result: slices [N, 1, H, W] have no geometry to draw; restore a volume")
+    source = scan.source
+    observed = _voxels(source)
+    orientation = Orientation.from_affine(scan.affine, observed.shape)
+    brain = orientation.to_ras(scan.brain())
+    lesion = None if truth is None else orientation.to_ras(_labels(truth, observed.shape))
+    # A margin of 4 mm around the brain; every slice stays.
+    crop = []
+    for axis in (0, 1):
+        inside = np.flatnonzero(brain.any(axis=(1 - axis, 2)))
+        margin = round(4.0 / orientation.voxel_size[axis])
+        crop.append(slice(max(0, inside[0] - margin), inside[-1] + 1 + margin))
+    window = (*crop, slice(None))
+    residual = scan.residual(result.slice_residual)
+    masks = {}
+    if result.record.calibration is not None:
+        masks = {f: orientation.to_ras(_voxels(result.mask(f)) != 0) for f in LIMITS}
+    # The centre of a slice: for an oblique scan its height varies over the slice.
+    centre = [(length - 1) / 2 for length in orientation.ras_shape[:2]]
+    heights = [(orientation.ras_affine @ [*centre, z, 1.0])[2] for z in range(orientation.ras_shape[2])]
+    return _Volumes(
+        scan=orientation.to_ras(np.asarray(observed, dtype=np.float32))[window],
+        restored=orientation.to_ras(scan.restored(residual))[window],
+        residual=orientation.to_ras(residual)[window],
+        brain=brain[window],
+        masks={f: mask[window] for f, mask in masks.items()},
+        truth=None if lesion is None else lesion[window],
+        voxel_size=orientation.voxel_size,
+        heights=np.array(heights),
+    )
+
+
+def _voxels(image: SpatialImage | Array) -> npt.NDArray[Any]:
+    return image.get_fdata(dtype=np.float32) if isinstance(image, SpatialImage) else to_numpy(image, "result")
+
+
+def _labels(truth: Array | str | os.PathLike[str], shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    if isinstance(truth, (str, os.PathLike)):
+        truth = load_image(truth).get_fdata(dtype=np.float32)
+    labels: npt.NDArray[np.bool_] = to_numpy(truth, "truth") != 0
+    if labels.shape != shape:
+        raise ValueError(f"truth: got shape {labels.shape}, expected that of the input, {shape}")
+    return labels
+
+
+def _choose(volumes: _Volumes, count: int) -> list[int]:
+    """Slices spread evenly where the brain is at least a quarter of its largest cross-section; one at the truth's."""
+    area = volumes.brain.sum(axis=(0, 1))
+    large = np.flatnonzero(area >= 0.25 * area.max())
+    count = min(count, len(large))
+    positions = large[0] + (np.arange(count) + 0.5) / count * (large[-1] - large[0])
+    chosen = np.round(positions).astype(int)
+    if volumes.truth is not None and volumes.truth.any():
+        largest = int(volumes.truth.sum(axis=(0, 1)).argmax())
+        chosen[np.abs(chosen - largest).argmin()] = largest
+    return sorted({int(z) for z in chosen})
+
+
+def _neighbours(volumes: _Volumes, count: int) -> list[int]:
+    """Neighbouring slices around the largest cross-section of the truth, or of the brain without any."""
+    shown = volumes.brain if volumes.truth is None or not volumes.truth.any() else volumes.truth
+    depth = volumes.brain.shape[2]
+    count = min(count, depth)
+    first = int(shown.sum(axis=(0, 1)).argmax()) - count // 2
+    first = min(max(first, 0), depth - count)
+    return list(range(first, first + count))
+
+
+def _draw(axes: Axes, row: str, volumes: _Volumes, z: int, scales: _Scales) -> Any:
+    from matplotlib.colors import LinearSegmentedColormap
+
+    extent = (0.0, volumes.scan.shape[0] * volumes.voxel_size[0], 0.0, volumes.scan.shape[1] * volumes.voxel_size[1])
+    inside = volumes.brain[:, :, z]
+
+    def show(values: npt.NDArray[Any], **options: Any) -> Any:
+        return axes.imshow(values.T, origin="lower", extent=extent, aspect="equal", **options)
+
+    if row == "residual":
+        colours = LinearSegmentedColormap.from_list("residual", _RESIDUAL).with_extremes(bad=_BACKGROUND)
+        values = np.where(inside, volumes.residual[:, :, z], np.nan)
+        return show(values, cmap=colours, vmin=-scales.residual, vmax=scales.residual, interpolation="nearest")
+    image = volumes.restored if row == "restored" else volumes.scan
+    # Under colours the scan is darker, so that the colours carry.
+    bright = scales.dark + (scales.bright - scales.dark) * (1.6 if row == "detected" else 1.0)
+    grey = np.where(inside, image[:, :, z], scales.dark)
+    picture = show(grey, cmap="gray", vmin=scales.dark, vmax=bright, interpolation="bilinear")
+    if row == "detected":
+        stricter = np.zeros(inside.shape, dtype=bool)
+        for fpr in sorted(volumes.masks):
+            _paint(show, volumes.masks[fpr][:, :, z] & ~stricter, _DETECTED[fpr], 0.92)
+            stricter = volumes.masks[fpr][:, :, z]
+    if volumes.truth is not None and row in ("detected", "truth") and volumes.truth[:, :, z].any():
+        if row == "truth":
+            _paint(show, volumes.truth[:, :, z], _TRUTH, 0.35)
+        axes.contour(
+            volumes.truth[:, :, z].T.astype(float), levels=[0.5], colors=[_TRUTH], linewidths=1.1, origin="lower",
+            extent=extent,
+        )  # fmt: skip
+    return picture
+
+
+def _paint(show: Any, mask: npt.NDArray[np.bool_], colour: str, opacity: float) -> None:
+    from matplotlib.colors import to_rgb
+
+    red, green, blue = to_rgb(colour)
+    # Channels first: `show` transposes, and matplotlib wants them last.
+    show(np.stack([red * mask, green * mask, blue * mask, opacity * mask]), interpolation="nearest")
+
+
+def _colourbar(figure: Figure, axes: Axes, picture: Any) -> None:
+    bar = figure.colorbar(picture, cax=axes)
+    bar.outline.set_visible(False)
+    axes.tick_params(colors=_MUTED, labelsize=8, length=2)
+    axes.set_title("z-score", color=_TEXT, fontsize=9, pad=8, loc="left")
+    axes.text(5.4, 0.97, "brighter\nthan healthy", color=_MUTED, fontsize=7.5, va="top", transform=axes.transAxes)
+    axes.text(5.4, 0.03, "darker\nthan healthy", color=_MUTED, fontsize=7.5, va="bottom", transform=axes.transAxes)
+
+
+def _legend(axes: Axes, volumes: _Volumes) -> None:
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    axes.set_axis_off()
+    handles: list[Any] = []
+    for fpr in sorted(volumes.masks):
+        found = "" if volumes.truth is None else f": Dice {dice(volumes.masks[fpr], volumes.truth, volumes.brain):.2f}"
+        handles.append(Patch(facecolor=_DETECTED[fpr], label=f"{100 * fpr:g} %{found}"))
+    if volumes.truth is not None:
+        handles.append(Line2D([], [], color=_TRUTH, linewidth=1.5, label="true lesion"))
+    legend = axes.legend(
+        handles=handles, title="false positives\nallowed", loc="center left", bbox_to_anchor=(0, 0.5), frameon=False,
+        labelcolor=_TEXT, fontsize=9, title_fontsize=9, handlelength=1.0, handleheight=1.0, borderaxespad=0,
+        alignment="left",
+    )  # fmt: skip
+    legend.get_title().set_color(_TEXT)
+
+
+def _write_texts(figure: Figure, result: Restoration, total: tuple[float, float], title: str | None) -> None:
+    record = result.record
+    name = title or ("scan" if result.scan.path is None else result.scan.path.name)
+    settings = record.config.settings()["solver"]
+    figure.text(
+        _LEFT / total[0], 1 - 0.24 / total[1], name, color=_TEXT, fontsize=12, fontweight="bold", va="center"
+    )  # fmt: skip
+    figure.text(
+        1 - 0.2 / total[0], 1 - 0.24 / total[1],
+        f"prior {record.metadata.name}, {settings['name']} solver, {settings['steps']} steps, TV weight"
+        f" {record.tv_weight:g}",
+        color=_MUTED, fontsize=9, ha="right", va="center",
+    )  # fmt: skip
+    figure.text(
+        _LEFT / total[0], 0.18 / total[1],
+        f"Neurological convention: the patient's left is on the left. {NOTE}",
+        color=_MUTED, fontsize=8, va="center",
+    )  # fmt: skip

@@ -1,0 +1,51 @@
+"""Cleaning of detected masks: the erosion, median filter and small-component removal that are usual in the field."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from lesioncore.metrics.base import Bools, Counts, require_scipy
+from lesioncore.metrics.lesions import number_components
+from lesioncore.scoring.postprocess import PostProcessing
+
+
+def clean_mask(detected: Bools, brain: Bools, voxel_size: Sequence[float], options: PostProcessing) -> Bools:
+    """Clean one volume's detection; arguments and errors as for :meth:`PostProcessing.clean`."""
+    cleaned = detected & brain
+    if not cleaned.any():
+        return cleaned
+    (box,) = require_scipy("ndimage").find_objects(brain.astype(np.uint8))
+    inside, kept = brain[box], cleaned[box]
+    if options.erosion > 0:
+        ball = _ball(options.erosion, voxel_size, inside.shape)
+        inside = _count(inside, ball) == np.count_nonzero(ball)
+        kept = kept & inside
+    if options.median > 0:
+        ball = _ball(options.median, voxel_size, inside.shape)
+        kept = inside & (2 * _count(kept, ball) > _count(inside, ball))
+    if options.min_volume > 0:
+        # Rounded, since a header's voxel size is not exact.
+        voxels = math.ceil(round(options.min_volume / math.prod(voxel_size), 6))
+        kept = number_components(kept, voxels, connectivity=3) > 0
+    cleaned[box] = kept
+    return cleaned
+
+
+def _ball(radius: float, voxel_size: Sequence[float], shape: Sequence[int]) -> Bools:
+    """Voxels at most `radius` (mm) from the middle one, which are that one alone if they are larger.
+
+    No more than those from which a volume of `shape` can be reached.
+    """
+    reach = radius * (1 + 1e-6)  # a header's voxel size is not exact
+    counts = [min(int(reach / size), length) for size, length in zip(voxel_size, shape, strict=True)]
+    steps = [np.arange(-count, count + 1) * size for count, size in zip(counts, voxel_size, strict=True)]
+    return sum(axis**2 for axis in np.meshgrid(*steps, indexing="ij", sparse=True)) <= reach**2
+
+
+def _count(region: Bools, ball: Bools) -> Counts:
+    """Number of the region's voxels in the ball around each voxel."""
+    found = require_scipy("signal").fftconvolve(region.astype(np.float64), ball.astype(np.float64), mode="same")
+    return np.rint(found).astype(np.int64)

@@ -1,0 +1,64 @@
+"""Options of scoring, together: how a residual becomes a detection map."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from lesioncore.choices import Sign
+from lesioncore.scoring.asymmetry import check_asymmetry
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How a residual becomes a detection map (:func:`lesioncore.scoring.deviation.deviation`).
+
+    Parameters
+    ----------
+    smoothing : float
+        Standard deviation, mm, of a Gaussian in three dimensions (:func:`lesioncore.scoring.smoothing.smooth`).
+    standardize : bool
+        Bring the residual to the scan's own centre and spread (:mod:`lesioncore.scoring.spread`), so that thresholds
+        hold on other scanners. Slices without geometry are left as they are: they may be anyone's.
+    spread_map : bool
+        Divide the residual of a registered scan by healthy people's spread at each place
+        (:class:`lesioncore.scoring.spread_map.SpreadMap`).
+    asymmetry : float
+        Share in [0, 1] of what both sides of a registered brain have in common that is taken off
+        (:func:`lesioncore.scoring.asymmetry.lower_symmetric`).
+    edge_preserving : bool
+        Bound the smoothed residual by each place's own (:func:`lesioncore.scoring.smoothing.keep_edges`), so that
+        smoothing carries none beyond a lesion's border. For residuals with little noise, such as those of MAP
+        restoration.
+    sign : {1, -1, 0}
+        1 scores what is brighter than expected, -1 what is darker, 0 either.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of its range.
+    """
+
+    smoothing: float = 0.0
+    standardize: bool = False
+    spread_map: bool = False
+    asymmetry: float = 0.0
+    edge_preserving: bool = False
+    sign: Sign = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.smoothing < math.inf:
+            raise ValueError(f"smoothing: got {self.smoothing}, expected a standard deviation of at least 0 mm")
+        check_asymmetry(self.asymmetry)
+        if self.sign not in (1, -1, 0):
+            raise ValueError(f"sign: got {self.sign!r}, expected 1 (bright lesions), -1 (dark lesions) or 0 (either)")
+
+    @property
+    def added(self) -> dict[str, Any]:
+        """The options beyond smoothing and standardization that are on (JSON-able).
+
+        What is off is left out of a calibration's settings, so that one from before there was such an option holds.
+        """
+        options = {name: getattr(self, name) for name in ("spread_map", "asymmetry", "edge_preserving")}
+        return {name: value for name, value in options.items() if value}

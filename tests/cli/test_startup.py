@@ -1,0 +1,41 @@
+"""What the command line loads: help, version and wrong usage come before torch and other large libraries."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+
+from lesioncore.cli import COMMANDS
+
+HEAVY = ("torch", "nibabel", "scipy", "SimpleITK", "nilearn", "sklearn", "matplotlib")
+
+
+def loaded(code: str) -> set[str]:
+    """Which of the large libraries a fresh Python has loaded after some code."""
+    script = f"import sys; {code}; print('loaded:', *(name for name in {HEAVY!r} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split()[1:])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--version"], ["--help"], ["restor"], ["restore"], ["restore", "--help"], ["evaluate", "--help"], ["demo", "-h"]],
+    ids=" ".join,
+)
+def test_answers_before_libraries_are_loaded(arguments):
+    assert loaded(f"from lesioncore.cli import main; main({arguments!r})") == set()
+
+
+def test_the_package_loads_what_is_used():
+    assert loaded("import lesioncore; lesioncore.__version__") == set()
+    assert loaded("import lesioncore; lesioncore.restore") <= {"torch", "nibabel", "scipy"}  # scipy by nibabel
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_of_commands_says_what_they_do(name):
+    command = getattr(import_module(f"lesioncore.cli.{name}"), name.capitalize())
+    assert COMMANDS[name] == inspect.getdoc(command).splitlines()[0]
