@@ -61,7 +61,6 @@ ROOMS = {
     "phantom": "Simulated people",
     "subjects": "What a user names as data",
     "evaluation": "Comparing detectors",
-    "figure": "Figures",
     "demo": "The demo",
     "training": "Training",
 }
