@@ -39,16 +39,16 @@ step info "$python" -c "from lesioncore.cli.installation import format_info, inf
 step tests env LESIONCORE_REQUIRE_CUDA=1 "$python" -m pytest -m needs_cuda -c "$root/pyproject.toml" \
   --rootdir "$root" -p no:cacheprovider "$root/tests"
 quick=(${QUICK:+--quick})
-step limits "$python" "$root/bench/limits.py" --device cuda --precision tf32 "${quick[@]}" --out "$out"
+step limits "$python" "$root/bench/speed/machine_limits.py" --device cuda --precision tf32 "${quick[@]}" --out "$out"
 for script in map_speed op_speed scaling; do
-  step "$script" "$python" "$root/bench/$script.py" --device cuda "${quick[@]}" --out "$out"
+  step "$script" "$python" "$root/bench/speed/$script.py" --device cuda "${quick[@]}" --out "$out"
 done
 # PARTS="steps_tf32 volumes" measures these alone.
 read -ra parts <<<"${PARTS:-}"
 step restore_speed "$python" "$root/bench/restore_speed.py" --device cuda "${quick[@]}" ${PARTS:+--parts "${parts[@]}"} \
   --out "$out"
-step precision "$python" "$root/bench/precision.py" --device cuda --threads "$(nproc)" --out "$out"
-step training_speed "$python" "$root/bench/training_speed.py" --device cuda --batch-size 64 --updates 40 --out "$out"
+step number_formats "$python" "$root/bench/quality/number_formats.py" --device cuda --threads "$(nproc)" --out "$out"
+step training_speed "$python" "$root/bench/speed/training_speed.py" --device cuda --batch-size 64 --updates 40 --out "$out"
 
 if [ "${#failed[@]}" -gt 0 ]; then
   echo "failed: ${failed[*]}"

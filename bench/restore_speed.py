@@ -1,4 +1,4 @@
-"""The restoration loop against PyTorch ports of the method, and whole volumes.
+"""Speed of the restoration loop against PyTorch ports of the method, and of whole volumes.
 
     python bench/restore_speed.py [--device cuda] [--threads N] [--quick]
 
@@ -28,13 +28,15 @@ import time
 import warnings
 from collections.abc import Callable
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 import torch
-from _bench import RESULTS, environment, time_interleaved, write_json
-from op_speed import SLICED, prox_iteration, torch_prox, torch_value
-from torch import Tensor, nn
+from common.options import parser, started
+from common.paper_network import SHAPE, TV_WEIGHT, paper_vae
+from common.results import write_json
+from common.timing import peak_gb, time_interleaved
+from common.torch_tv import SLICED, prox_iteration, torch_prox, torch_value
+from torch import Tensor
 
 import lesioncore as lc
 from lesioncore.engine.batches import batch_size_for
@@ -43,33 +45,10 @@ from lesioncore.engine.precision import multiplying_in
 from lesioncore.models.networks import fold_batch_norms
 from lesioncore.ops import tv
 
-WEIGHT, STEP_SIZE, CLIP = 3.0, 5e-3, 50.0
-SPREAD = 0.06  # of the network's reconstructions, z-scores
-SHAPE = (200, 200)
+STEP_SIZE, CLIP = 5e-3, 50.0
 VOLUMES = {"paper's VAE": (150, *SHAPE), "embedded prior": None}
 PARTS = ["steps", "steps_tf32", "volumes", "folder"]
 Step = Callable[[Tensor], Tensor]
-
-
-def paper_vae() -> lc.VAE:
-    """The paper's network with random weights, in which a step depends on every layer.
-
-    Batch statistics are those of random images, or activations would fade from layer to layer. The reconstruction is
-    scaled to a spread at which the gradient through the encoder is several times that at the pixels, and little of it
-    is clipped.
-    """
-    torch.manual_seed(0)
-    model = lc.VAE(lc.VAEConfig(SHAPE)).train()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = None  # the statistics are the batch's own
-    with torch.no_grad():
-        images = torch.randn(4, 1, *SHAPE)
-        model.reconstruct(images)
-        spread = model.eval().reconstruct(images).std()
-        for parameter in model.output.parameters():
-            parameter *= SPREAD / spread
-    return model
 
 
 def folded(model: lc.VAE) -> lc.VAE:
@@ -87,7 +66,7 @@ def ported_step(elbo: Callable[[Tensor], Tensor], y: Tensor, mask: Tensor, batch
             leaf = part.detach().requires_grad_()
             d = leaf - seen
             tv = d.diff(dim=-1).abs().sum((1, 2, 3)) + d.diff(dim=-2).abs().sum((1, 2, 3))
-            objective = (elbo(leaf) - WEIGHT * tv).sum()
+            objective = (elbo(leaf) - TV_WEIGHT * tv).sum()
             if parameters is None:
                 (gradient,) = torch.autograd.grad(objective, leaf)
             else:
@@ -103,7 +82,7 @@ def ported_step(elbo: Callable[[Tensor], Tensor], y: Tensor, mask: Tensor, batch
 
 def own_step(model: lc.VAE, y: Tensor, mask: Tensor, batch: int, dtype: torch.dtype = torch.float32) -> Step:
     engine = ElboGradient(model, batch_size=batch, dtype=dtype)
-    size, weight, out = y.new_tensor([STEP_SIZE]), y.new_tensor([WEIGHT]), torch.empty_like(y)
+    size, weight, out = y.new_tensor([STEP_SIZE]), y.new_tensor([TV_WEIGHT]), torch.empty_like(y)
 
     def step(x: Tensor) -> Tensor:
         _, gradient = engine(x)
@@ -114,7 +93,7 @@ def own_step(model: lc.VAE, y: Tensor, mask: Tensor, batch: int, dtype: torch.dt
 
 def ported_em_step(model: lc.VAE, y: Tensor, mask: Tensor, batch: int) -> Step:
     """Projection, TV prox, objective: in eager torch."""
-    weight = y.new_full((len(y), 1, 1, 1), 0.5 * WEIGHT)
+    weight = y.new_full((len(y), 1, 1, 1), 0.5 * TV_WEIGHT)
 
     def iteration(*arguments: Any) -> Any:
         return prox_iteration(*arguments, isotropic=False, form=SLICED)
@@ -129,8 +108,8 @@ def ported_em_step(model: lc.VAE, y: Tensor, mask: Tensor, batch: int) -> Step:
 
 
 def own_em_step(model: lc.VAE, y: Tensor, mask: Tensor, batch: int, dtype: torch.dtype = torch.float32) -> Step:
-    engine = ElboGradient(model, batch_size=batch, hold_posterior=True, dtype=dtype)
-    weight, out = y.new_full((1,), 0.5 * WEIGHT), torch.empty_like(y)
+    engine = ElboGradient(model, batch_size=batch, fix_posterior=True, dtype=dtype)
+    weight, out = y.new_full((1,), 0.5 * TV_WEIGHT), torch.empty_like(y)
 
     def step(x: Tensor) -> Tensor:
         _, gradient = engine(x)
@@ -215,15 +194,6 @@ def volume(name: str, device: str, threads: int) -> dict[str, Any]:
     return found
 
 
-def peak_gb(device: str) -> float:
-    """Peak memory of this process, or what it had of the device."""
-    if torch.device(device).type == "cuda":
-        return torch.cuda.max_memory_allocated() / 1e9
-    # Not getrusage: its peak starts from that of the process that started this one.
-    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
-    return int(line.split()[1]) * 1024 / 1e9
-
-
 def restore_volume(name: str, device: str) -> dict[str, Any]:
     """Seconds of the whole call, from array to restored array, and the peak memory of the process or the device."""
     shape = VOLUMES[name]
@@ -238,7 +208,7 @@ def restore_volume(name: str, device: str) -> dict[str, Any]:
         prior = paper_vae()
         values = torch.randn(shape, generator=torch.Generator().manual_seed(1))[:, None]
         options = {"mask": torch.ones(values.shape, dtype=torch.bool)}
-        config = lc.RestoreConfig(tv_weight=WEIGHT, normalized=True)
+        config = lc.RestoreConfig(tv_weight=TV_WEIGHT, normalized=True)
     seconds = []
     for _ in range(3):
         start = time.perf_counter()
@@ -282,20 +252,21 @@ def folder(device: str, threads: int, scans: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of torch on the CPU")
-    parser.add_argument("--quick", action="store_true", help="no torch.compile, few rounds, the embedded prior alone")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure; all when absent")
-    parser.add_argument("--volume", choices=list(VOLUMES), help=argparse.SUPPRESS)
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for restore_speed_DEVICE.json")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    arguments = parser(
+        __doc__,
+        writes="restore_speed_DEVICE.json",
+        device="cpu",
+        threads=torch.get_num_threads(),
+        quick="no torch.compile, few rounds, the embedded prior alone",
+    )
+    arguments.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure; all when absent")
+    arguments.add_argument("--volume", choices=list(VOLUMES), help=argparse.SUPPRESS)
+    options = arguments.parse_args()
     if options.volume:
+        torch.set_num_threads(options.threads)
         print(json.dumps(restore_volume(options.volume, options.device)))
         return
-    facts = environment(options.device)
-    print(", ".join(f"{name} {value}" for name, value in facts.items()))
+    facts = started(options)
     found: dict[str, Any] = {"environment": facts}
     for name, precision in {"steps": "float32", "steps_tf32": "tf32"}.items():
         if name in options.parts and (precision == "float32" or options.device != "cpu"):
@@ -306,9 +277,8 @@ def main() -> None:
         found["volumes"] = {name: volume(name, options.device, options.threads) for name in names}
     if "folder" in options.parts:
         found["folder"] = folder(options.device, options.threads, 2 if options.quick else 8)
-    path = options.out / f"restore_speed_{torch.device(options.device).type}{'_quick' * options.quick}.json"
+    path = options.out / f"restore_speed_{options.device}{'_quick' * options.quick}.json"
     write_json(path, found)
-    print(f"written to {path}")
 
 
 if __name__ == "__main__":

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from lesioncore.data.nifti import save_image
 from lesioncore.metrics import ScoreHistogram, dice
 from lesioncore.metrics.limits import LIMITS
 from lesioncore.models import Prior, load_prior
 from lesioncore.phantom import Phantom, simulate, template_head
+from lesioncore.phantom.dataset import save_part
 from lesioncore.restoration.figure import require_matplotlib, restoration_figure, save_figure
 from lesioncore.restoration.restore import restore
 from lesioncore.restoration.result import Restoration
@@ -174,7 +174,7 @@ def demo(
         else:
             made = simulate(subject, split="demo", contrast=contrast, lesion=lesion, voxel_size=voxel_size)
         for field, path in (("image", scan), ("lesion_mask", truth)):
-            _save(made, field, path)
+            save_part(made, field, path)
     with stage("restore"):
         result = restore(scan, prior, device=device, progress=progress)
     with stage("write results"):
@@ -224,8 +224,3 @@ def _quality(result: Restoration, patient: Phantom) -> dict[str, Any]:
             "detected_ml": float(detected.sum()) * millilitres,
         }
     return {"auc": histogram.auc(), "lesion_ml": float(lesion.sum()) * millilitres, "at_limit": at_limit}
-
-
-def _save(patient: Phantom, field: str, path: Path) -> None:
-    image = patient.nifti(field)
-    save_image(np.asarray(image.dataobj), image.affine, path, header=image.header, dtype=image.get_data_dtype())

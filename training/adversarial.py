@@ -89,12 +89,12 @@ class AAELearner(Learner):
                 real = context.normal(*model.config.latent_shape)
                 gap, penalty = critic_step(self.critic, real, z.detach().to(x), self.penalty_weight, context)
             adversarial = -self.critic(z.to(x))
-        found = model.decode(z)
-        error = (found - x).square().flatten(1).mean(1)
+        reconstruction = model.decode(z)
+        error = (reconstruction - x).square().flatten(1).mean(1)
         loss = error + self.adversarial_weight * adversarial
         if self.constraint_weight > 0:
             with fixed_statistics(model.encoder):
-                loss = loss + self.constraint_weight * (z - model.encode(found)).square().flatten(1).sum(1)
+                loss = loss + self.constraint_weight * (z - model.encode(reconstruction)).square().flatten(1).sum(1)
         context.minimise("model", loss.mean())
         figures = {"loss": loss, "error": error, "latent_gap": gap, "penalty": penalty}
         return {name: value.detach().mean() for name, value in figures.items()}

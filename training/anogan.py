@@ -83,14 +83,14 @@ class AnoGANLearner(Learner):
 
     def _encoder_step(self, encoder: nn.Module, real: Tensor, context: UpdateContext) -> dict[str, Tensor]:
         model = self.model
-        # As in detection; and latents of real slices stay out of the generator's running statistics.
+        # Evaluation mode as in detection: latents of real slices stay out of the generator's running statistics.
         model.generator.eval()
-        found = model.generator(encoder(real))
+        generated = model.generator(encoder(real))
         model.generator.train()
         with torch.no_grad():
             target = model.critic.features(real)
-        error = (real - found).square().flatten(1).mean(1)
-        feature_error = (target - model.critic.features(found)).square().flatten(1).sum(1)
+        error = (real - generated).square().flatten(1).mean(1)
+        feature_error = (target - model.critic.features(generated)).square().flatten(1).sum(1)
         feature_error = feature_error / target.square().flatten(1).sum(1)
         context.minimise("encoder", (error + self.feature_weight * feature_error).mean())
         return {"error": error, "feature_error": feature_error}

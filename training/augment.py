@@ -154,7 +154,7 @@ def _move(
 def _places(
     shape: tuple[int, int], config: Augmentation, uniform: Callable[..., Tensor], like: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Where each pixel of the result is taken from: rows and columns ``[n, H, W]``, in pixels.
+    """Places that the pixels of the result are taken from: rows and columns ``[n, H, W]``, in pixels.
 
     Element by element and not by matrix products, whose rounding may depend on the size of the batch.
     """

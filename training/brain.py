@@ -108,7 +108,7 @@ def load_heads(folder: Path, cache: Path | None = None) -> dict[str, Head]:
             heads[person] = Head(**load_file(kept))
             continue
         labels = folder / "derivatives" / "muse" / person / "anat"
-        files = [labels / f"{person}_desc-{what}.nii.gz" for what in ("brain_mask", "muse_dseg")]
+        files = [labels / f"{person}_desc-{kind}.nii.gz" for kind in ("brain_mask", "muse_dseg")]
         if not all(file.exists() for file in files):
             continue
         t1, mask, regions = (_read(file) for file in (scan, *files))
@@ -165,7 +165,7 @@ def train(options: BrainTraining) -> BrainNetwork:
         for group in optimizer.param_groups:
             group["lr"] = options.learning_rate * _rate(step, done)
         draws = Draws(options.seed * 10_000_000 + step)
-        # To place a head takes as long as to learn from it, so each is used more than once, differently acquired.
+        # Placing a head takes as long as learning from it, so each is used more than once, differently acquired.
         if len(pool) < 2 or draws.chance(_FRESH):
             head = heads[learning[draws.integer(0, len(learning))]]
             pool = [*pool, draw_anatomy(head, _shape(draws), draws)][-_POOL:]
@@ -217,13 +217,13 @@ def validate(network: BrainNetwork, heads: list[Head], seed: int = 1) -> dict[st
         upright = F.pad(normalize(head.t1.float()), margins)[None], F.pad(labels, margins)
         for kind, (scan, truth) in (("upright", upright), ("random", (normalize(drawn[0]), drawn[1]))):
             with torch.autocast("cpu", torch.bfloat16):
-                found = network(scan[None])[0] > 0
-            both = (found * truth).sum((1, 2, 3))
-            dice[kind].append((2 * both + 1) / (found.sum((1, 2, 3)) + truth.sum((1, 2, 3)) + 1))
+                mask = network(scan[None])[0] > 0
+            overlap = (mask * truth).sum((1, 2, 3))
+            dice[kind].append((2 * overlap + 1) / (mask.sum((1, 2, 3)) + truth.sum((1, 2, 3)) + 1))
     return {
-        f"{kind}_{what}": float(value)
+        f"{kind}_{part}": float(value)
         for kind, values in dice.items()
-        for what, value in zip(("brain", "core"), torch.stack(values).mean(0), strict=True)
+        for part, value in zip(("brain", "core"), torch.stack(values).mean(0), strict=True)
     }
 
 
@@ -247,9 +247,9 @@ def balance(network: BrainNetwork, heads: list[Head]) -> tuple[float, float]:
             with torch.autocast("cpu", torch.bfloat16):
                 logits = network(normalize(scan)[None])[0].float()
             for k, offset in enumerate(offsets):
-                found = logits + offset > 0
-                both = 2 * (found * labels).sum((1, 2, 3)) + 1
-                dice[:, k] += both / (found.sum((1, 2, 3)) + labels.sum((1, 2, 3)) + 1)
+                mask = logits + offset > 0
+                overlap = 2 * (mask * labels).sum((1, 2, 3)) + 1
+                dice[:, k] += overlap / (mask.sum((1, 2, 3)) + labels.sum((1, 2, 3)) + 1)
     best = offsets[dice.argmax(1)]
     bias = network.last[-1].bias
     assert isinstance(bias, Tensor)

@@ -1,4 +1,4 @@
-"""Filling a store with the subjects that it does not hold yet."""
+"""Preparation of the subjects that a store does not hold yet."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def fill(
     verify: bool,
     progress: Callable[[int, int], None] | None,
 ) -> tuple[SliceStore, list[Entry]]:
-    """Do what :meth:`lesioncore.training.cache.SliceCache.build` says; return its store and the subjects' entries."""
+    """Fill a store for :meth:`lesioncore.training.cache.SliceCache.build`; return it and the subjects' entries."""
     if workers < 1:
         raise ValueError(f"workers: got {workers}, expected at least 1")
     if not subjects:
@@ -48,20 +48,20 @@ def fill(
     home.mkdir(parents=True, exist_ok=True)
     if not verify and (home / INDEX).exists():
         store = SliceStore(home)
-        found = store.by_key()
-        if store.header == header and set(keys) <= set(found):
+        entries = store.by_key()
+        if store.header == header and set(keys) <= set(entries):
             if progress is not None:
                 progress(len(subjects), len(subjects))
-            return store, [found[key] for key in keys]
+            return store, [entries[key] for key in keys]
     with locked(home):
         store = SliceStore.create(home, header)
         store.cut()
-        found = store.by_key()
+        entries = store.by_key()
         if verify:
-            for entry in store.damaged([found[key] for key in keys if key in found]):
+            for entry in store.damaged([entries[key] for key in keys if key in entries]):
                 warnings.warn(f"{entry.id}: its slices in {home} are damaged; preparing them anew", stacklevel=3)
-                del found[entry.key]
-        missing = [(subject, key) for subject, key in zip(subjects, keys, strict=True) if key not in found]
+                del entries[entry.key]
+        missing = [(subject, key) for subject, key in zip(subjects, keys, strict=True) if key not in entries]
         failures = _add(store, missing, grid, intensity, steps, workers, len(subjects), progress)
     if failures:
         shown = "\n".join(str(failure) for failure in failures[:_SHOWN_FAILURES])
@@ -70,8 +70,8 @@ def fill(
             f"{len(failures)} of {len(subjects)} subjects cannot be used (the others are kept); mend them or leave them"
             f" out:\n{shown}{more}"
         ) from failures[0]
-    found = store.by_key()
-    return store, [found[key] for key in keys]
+    entries = store.by_key()
+    return store, [entries[key] for key in keys]
 
 
 def _add(
@@ -104,7 +104,7 @@ def _add(
 
 
 def _header(grid: SliceGrid, intensity: Scale, steps: tuple[Step, ...]) -> dict[str, Any]:
-    """What all slices of a store have in common, as JSON types."""
+    """Facts that all slices of a store share, as JSON types."""
     package = Path(lesioncore.__file__).parent
     code = [package / part for part in PREPARING]
     return {

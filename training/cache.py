@@ -156,13 +156,13 @@ class SliceCache:
             If subjects are missing or damaged, or there is none.
         """
         store = SliceStore(Path(directory))
-        found = store.by_key()
-        keys = list(found) if keys is None else keys
-        missing = [key for key in keys if key not in found]
+        by_key = store.by_key()
+        keys = list(by_key) if keys is None else keys
+        missing = [key for key in keys if key not in by_key]
         if missing or not keys:
             asked = f"{len(missing)} of the {len(keys)} subjects asked for are not in it" if keys else "it is empty"
             raise ValueError(f"{directory}: {asked}; build it")
-        entries = [found[key] for key in keys]
+        entries = [by_key[key] for key in keys]
         if verify and (damaged := store.damaged(entries)):
             names = ", ".join(entry.id for entry in damaged)
             raise ValueError(
@@ -212,7 +212,7 @@ class SliceCache:
         slices = np.empty((len(stored), 1, *self.grid.shape), np.float32)
         labels = np.empty(slices.shape, np.uint8)
         slice_map, label_map = self._maps
-        # In the order of the files, for disks that have to move.
+        # In the order of the files, since disks seek slowly.
         for place in np.argsort(stored):
             slices[place, 0] = slice_map[stored[place]]
             labels[place, 0] = label_map[stored[place]]

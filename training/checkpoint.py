@@ -17,7 +17,7 @@ from lesioncore.data.files import replace_atomically
 
 @dataclass
 class Progress:
-    """Where a run stands.
+    """Progress of a run.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""How a model is trained, whatever the model."""
+"""Training options that all models share."""
 
 from __future__ import annotations
 

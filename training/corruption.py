@@ -1,4 +1,4 @@
-"""Coarse noise that the encoder has to see through, so that it learns what healthy tissue lies under what is not."""
+"""Coarse noise on the encoder's input, so that the model learns the healthy tissue under a lesion."""
 
 from __future__ import annotations
 

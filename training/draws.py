@@ -1,4 +1,4 @@
-"""Random numbers of a run: each follows from the seed, what it is for and when, so that a run can be taken up again."""
+"""Random numbers of a run: each follows from seed, purpose and update, so that a run can be taken up again."""
 
 from __future__ import annotations
 

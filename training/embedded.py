@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import tyro
@@ -35,6 +35,8 @@ RECIPE = MultiscaleVAERecipe(
 )
 TRAINING = TrainingConfig(validate_every=0)
 VOXEL_SIZE = 2.0
+
+Contrast = Literal["T1w", "T2w"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Build:
     """
 
     out: Path = Path("lesioncore/models/embedded")
-    contrasts: tuple[Literal["T1w", "T2w"], ...] = ("T1w", "T2w")
+    contrasts: tuple[Contrast, ...] = get_args(Contrast)
     subjects: int = 100
     validation: int = 20
     recipe: MultiscaleVAERecipe = RECIPE
@@ -88,7 +90,7 @@ def build(options: Build, contrast: str) -> Path:
         model = load_model(facts["directory"])
         record = json.loads((Path(facts["directory"]) / "config.json").read_text())["training"]
     record["threads"] = options.threads
-    # Where the run's files were is nobody's business but this machine's.
+    # Where the run's files were does not belong in a published record.
     del record["job"]["output"]
     return save_model(model, options.out / name, card=_card(name, contrast, record), training=record, overwrite=True)
 

@@ -38,7 +38,7 @@ VALIDATION_BATCH = 64
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run came to.
+    """Result of a training run.
 
     Attributes
     ----------
@@ -132,7 +132,7 @@ class _Run:
         if len(data) < config.batch_size:
             raise ValueError(f"data: got {len(data)} slices, expected at least one batch of {config.batch_size}")
         if validation is not None and len(validation) == 0:
-            raise ValueError("validation: got no slices; leave it out to keep the last weights")
+            raise ValueError("validation: got no slices, expected some; leave it out to keep the last weights")
         if config.batch_size % self.group.size:
             raise ValueError(
                 f"batch_size: {config.batch_size} slices do not split evenly over {self.group.size} processes"
@@ -182,7 +182,7 @@ class _Run:
             stop_requests(enabled=self.group.size == 1) as stop,
             closing(feed.batches(first, config.updates)) as batches,
         ):
-            # Asked before a batch is fetched, so that a run taken up after an early stop ends at once.
+            # Checked before a batch is fetched, so that a run taken up after an early stop ends at once.
             while progress.update < config.updates and not self._stopped_early():
                 trained = self._update(next(batches), progress.update)
                 progress.update += 1
@@ -305,7 +305,7 @@ class _Run:
         return figures
 
     def _draw(self) -> None:
-        """Picture of held-out slices, what the model makes of them, and slices drawn from it."""
+        """Draw a picture of held-out slices, their reconstructions, and slices drawn from the model."""
         if self.directory is None or self.validation is None:
             return
         learner, device = self.learner, self.group.device

@@ -196,7 +196,7 @@ def _lesioned(image: Tensor, where: Tensor, head: Head, draws: Draws) -> Tensor:
 
 
 def _kept(head: Head, draws: Draws) -> Tensor:
-    """What stripping or defacing leaves of the head, 0 or 1."""
+    """Part of the head that stripping or defacing leaves, 0 or 1."""
     kept = torch.ones(head.t1.shape)
     away = head.distance.float()
     if draws.chance(0.3):
@@ -213,7 +213,7 @@ def _kept(head: Head, draws: Draws) -> Tensor:
 
 
 def _moved(channels: Tensor, shape: tuple[int, int, int], head: Head, draws: Draws) -> Tensor:
-    """Tilted, turned, scaled, sheared, shifted and bent; what comes from beyond the scan is 0."""
+    """Tilt, turn, scale, shear, shift and bend a head; what comes from beyond the scan is 0."""
     tilt = 40.0 if draws.chance(0.4) else 12.0
     turn = torch.eye(3)
     for axis in range(3):
@@ -250,7 +250,7 @@ def _quarter_turn(draws: Draws) -> Tensor:
 
 
 def _acquired(image: Tensor, draws: Draws) -> Tensor:
-    """A coil's bias, resolution, a ghost, noise; ``[1, X, Y, Z]``."""
+    """Apply a coil's bias, resolution, a ghost and noise to ``[1, X, Y, Z]``."""
     shape = image.shape[1:]
     if draws.chance(0.8):
         image = image * torch.exp(draws.uniform(0, 0.6) * draws.field(shape, draws.uniform(30, 80)))
@@ -272,7 +272,7 @@ def _acquired(image: Tensor, draws: Draws) -> Tensor:
 
 
 def _field_of_view(brain: Tensor, draws: Draws) -> Tensor:
-    """What lies in the field of view, bool ``[1, X, Y, Z]``: all, or cut through the head at either or both ends."""
+    """Voxels in the field of view, bool ``[1, X, Y, Z]``: all, or cut through the head at either or both ends."""
     seen = torch.ones_like(brain, dtype=torch.bool)
     if draws.chance(0.3):
         axis = draws.integer(0, 3) if draws.chance(0.5) else 2

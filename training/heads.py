@@ -97,13 +97,13 @@ def make_head(t1: npt.NDArray[np.float32], brain: npt.NDArray[np.bool_], regions
     from scipy import ndimage
 
     if not t1.shape == brain.shape == regions.shape or t1.ndim != 3:
-        raise ValueError(f"t1, brain, regions: got shapes {t1.shape}, {brain.shape}, {regions.shape}; expected one 3-D")
+        raise ValueError(f"t1, brain, regions: got shapes {t1.shape}, {brain.shape}, {regions.shape}, expected one 3-D")
     group = np.where(brain, _CORTEX, 0).astype(np.uint8)
     for number, members in _GROUPS.items():
         group[brain & np.isin(regions, members)] = number
     group[brain & (regions == 0)] = 1
     if min((group == number).sum() for number in (2, 3, _CORTEX)) < 100:
-        raise ValueError("regions: ventricles, white matter or cortex are missing; expected MUSE region numbers")
+        raise ValueError("regions: got no ventricles, white matter or cortex, expected MUSE region numbers")
     flat = t1 / _bias(t1, group)
     dark, grey, bright = (float(np.median(flat[group == number])) for number in (2, _CORTEX, 3))
     grey = max(grey, dark + 0.3 * (bright - dark))

@@ -1,4 +1,4 @@
-"""What a training run is asked to do, and whether its folder allows it."""
+"""Options of a training run, and a check of its output folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MODEL, CONFIG = "model", "config.json"
 
 @dataclass(frozen=True)
 class Job:
-    """What to train, on what, and where it goes.
+    """Options of a training run: model, data and output.
 
     Parameters
     ----------
@@ -111,16 +111,16 @@ def check_output(job: Job) -> None:
             f"output: {job.output} holds an unfinished run; give --resume to go on with it, or choose another folder"
         )
     record = job.output / CONFIG
-    # The cache is there before anything else is.
+    # The cache is written before anything else.
     if job.output.exists() and not record.exists() and {path.name for path in job.output.iterdir()} - {"cache"}:
         raise FileExistsError(f"output: {job.output} holds other files; choose a new folder for the run")
     if job.resume and (job.output / CHECKPOINT).exists() and record.exists():
         before, now = _flat(json.loads(record.read_text())), _flat(describe(job))
-        # What only says where and how fast does not change the result.
+        # Options of where and how fast do not change the result.
         free = ("output", "cache", "workers", "device", "resume", "calibrate")
-        other = [key for key in {**before, **now} if key not in free and before.get(key) != now.get(key)]
-        if other:
-            changed = ", ".join(f"{key} {before.get(key)!r}, not {now.get(key)!r}" for key in other)
+        differing = [key for key in {**before, **now} if key not in free and before.get(key) != now.get(key)]
+        if differing:
+            changed = ", ".join(f"{key} {before.get(key)!r}, not {now.get(key)!r}" for key in differing)
             raise ValueError(
                 f"output: the run in {job.output} was started with other options ({changed}); go on with those, or"
                 " choose another folder"

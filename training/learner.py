@@ -1,4 +1,4 @@
-"""What one update of a model's training does; the run around it is the same for every model."""
+"""Learners, which define one update of a model's training; the run around it is the same for every model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class UpdateContext:
-    """What the run gives a learner for one update.
+    """Tools that the run gives a learner for one update.
 
     Attributes
     ----------
@@ -102,9 +102,9 @@ class Learner(nn.Module, ABC):
         """
 
     def reconstruct(self, x: Tensor) -> Tensor | None:
-        """What the model makes of slices, ``[n, 1, H, W]``, for pictures; None where that means nothing."""
+        """Reconstruct slices, ``[n, 1, H, W]``, for pictures; None where a model does not."""
         return None
 
     def sample(self, noise: Callable[..., Tensor]) -> Tensor | None:
-        """Slices drawn from the model, for pictures; `noise` as ``UpdateContext.normal``; None where it cannot."""
+        """Draw slices from the model, for pictures; `noise` as ``UpdateContext.normal``; None where it cannot."""
         return None

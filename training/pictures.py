@@ -1,4 +1,4 @@
-"""Slices as a picture, to see at a glance what a model has learnt."""
+"""Pictures of slices, which show what a model has learnt."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def prepare_subject(subject: Subject, grid: SliceGrid, intensity: Scale, steps: 
         except Exception as error:
             kind = "" if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: "
             raise PreparationError(f"{subject.id}: {kind}{error}") from error
-    # Slices between, even without brain, stay: neighbours are to be neighbours.
+    # Slices between stay, even without brain, so that neighbours remain neighbours.
     part = slice(int(brain[0]), int(brain[-1]) + 1)
     assert scan.voxel_size is not None
     assert scan.bend is not None

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -44,7 +44,7 @@ _NEW_SCANNERS = 1000  # numbers of scanners that no training scan has
 RESTORE = RestoreConfig(
     EMSolver(steps=8, outlier=3.0), tv_weight=0.5, smoothing=4.0, asymmetry=0.5, edge_preserving=True
 )
-"""How the priors restore. The search for the weight would go beyond 1, where the residual of healthy people is 0 nearly
+"""Options of restoration. The search for the weight would go beyond 1, where the residual of healthy people is 0 nearly
 everywhere: its spread, the score's unit, is no measure of a scan then (1 % of healthy voxels exceed 14 to 20 of it).
 The search for the smoothing finds 4 mm for T2w, and for T1w what is within .001 of its best AUC. On real heads the
 deviation at a place is predicted by that of its mirror image with a coefficient of .8 to 1.4, on these simulated
@@ -114,7 +114,7 @@ class Build:
 
     folder: Annotated[Path, tyro.conf.Positional]
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
-    contrasts: tuple[Contrast, ...] = ("T1w", "T2w", "FLAIR")
+    contrasts: tuple[Contrast, ...] = get_args(Contrast)
     scanners: int = 4
     phantoms: int = 200
     recipe: MultiscaleVAERecipe = RECIPE
@@ -140,8 +140,8 @@ def held_out_people(options: Build, contrast: Contrast) -> list[Subject]:
     as from the prior.
     """
     held_out: list[Subject] = [
-        replace(one, id=f"{one.id}-new", number=one.number + _NEW_SCANNERS, whole=True)
-        for one in rendered_subjects(options.folder, contrast, 2, _registrations(options), held_out=True)
+        replace(subject, id=f"{subject.id}-new", number=subject.number + _NEW_SCANNERS, whole=True)
+        for subject in rendered_subjects(options.folder, contrast, 2, _registrations(options), held_out=True)
     ]
     if contrast != "FLAIR":
         held_out += [CorePhantom.of(contrast, number, "validation") for number in range(8)]
@@ -158,7 +158,8 @@ def calibration_people(options: Build, contrast: Contrast) -> list[Subject]:
     if contrast != "T1w":
         return held_out
     learning = rendered_subjects(options.folder, contrast, 1, _registrations(options))
-    return [FileSubject(f"{one.person}_T1w", one.person, contrast, one.scan) for one in learning[3::6]] + held_out
+    own = [FileSubject(f"{subject.person}_T1w", subject.person, contrast, subject.scan) for subject in learning[3::6]]
+    return own + held_out
 
 
 def _registrations(options: Build) -> Path:
@@ -169,7 +170,7 @@ def build(options: Build, contrast: Contrast) -> Path:
     """Train, calibrate and write one prior; returns its directory."""
     name = PRIORS[contrast]
     learning, held_out = people(options, contrast), held_out_people(options, contrast)
-    phantoms = sum(isinstance(one, CorePhantom) for one in learning)
+    phantoms = sum(isinstance(subject, CorePhantom) for subject in learning)
     job = Job(
         recipe=options.recipe,
         data=(f"{contrast} rendered from {options.folder.name}", *([f"{phantoms} phantoms"] if phantoms else [])),
@@ -189,7 +190,7 @@ def build(options: Build, contrast: Contrast) -> Path:
     model.metadata = model.metadata.with_calibration(thresholds(model, options, contrast, report))
     record = json.loads((Path(facts["directory"]) / "config.json").read_text())["training"]
     record["threads"] = options.threads
-    del record["job"]["output"]  # where the run's files were is nobody's business but that machine's
+    del record["job"]["output"]  # where the run's files were does not belong in a published record
     card = _card(name, contrast, record, options)
     return save_model(model, options.output / name, card=card, training=record, overwrite=True)
 
@@ -200,8 +201,8 @@ def recalibrate(options: Build, contrast: Contrast) -> Path:
     target = options.output / name
     if target.exists():
         raise FileExistsError(f"output: {target} exists; remove it, or choose another folder")
-    found = thresholds(load_model(name), options, contrast, partial(_report, contrast, {}))
-    return save_calibration(name, found, target)
+    calibration = thresholds(load_model(name), options, contrast, partial(_report, contrast, {}))
+    return save_calibration(name, calibration, target)
 
 
 def thresholds(
@@ -210,10 +211,10 @@ def thresholds(
     contrast: Contrast,
     report: Callable[[str, int, int, dict[str, float]], None],
 ) -> Calibration:
-    """Thresholds and spread map."""
+    """Calibrate a prior: thresholds and spread map."""
     people = calibration_people(options, contrast)
     scans = [subject.load(model.metadata.grid).prepare(model.metadata) for subject in people]
-    found = calibrate(
+    calibration = calibrate(
         model,
         scans,
         config=replace(RESTORE, sign=SIGN[contrast]),
@@ -221,8 +222,9 @@ def thresholds(
         progress=lambda done, total: report("calibrate", done, total, {}),
     )
     data = "whole heads of held-out people on scanners that training has not seen"
-    own = sum(isinstance(one, FileSubject) for one in people)
-    return replace(found, notes={"data": f"{data}, and {own} trained people's own {contrast} heads" if own else data})
+    own = sum(isinstance(subject, FileSubject) for subject in people)
+    notes = {"data": f"{data}, and {own} trained people's own {contrast} heads" if own else data}
+    return replace(calibration, notes=notes)
 
 
 def _report(

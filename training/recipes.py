@@ -1,4 +1,4 @@
-"""What can be trained: a model's shape with its objective."""
+"""Training recipes: a model's shape with its objective."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class _DetectorRecipe(Recipe):
 
     @abstractmethod
     def detector(self, model: Any) -> Detector:
-        """How the model detects."""
+        """Make the detector of a model."""
 
     def calibrate(
         self, model: Any, healthy: Sequence[SliceStack], device: torch.device, progress: Callable[[int, int], None]

@@ -1,4 +1,4 @@
-"""What a run leaves to look at: ``metrics.csv``, TensorBoard events, pictures."""
+"""Records of a run: ``metrics.csv``, TensorBoard events, pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Healthy brains in contrasts and of scanners that nobody scanned them in: rendered from real T1w anatomy."""
+"""Rendering of healthy brains in other contrasts and on simulated scanners, from real T1w anatomy."""
 
 from __future__ import annotations
 
@@ -95,10 +95,10 @@ class RenderedSubject(Subject):
     def _registration(self, anatomy: _Anatomy) -> npt.NDArray[np.float64]:
         kept = self.cache / f"{file_digest(self.scan).hex()[:16]}.txt"
         if not kept.exists():
-            found = register(anatomy.head.t1.float().numpy(), anatomy.affine, anatomy.head.core.numpy())
+            registration = register(anatomy.head.t1.float().numpy(), anatomy.affine, anatomy.head.core.numpy())
             kept.parent.mkdir(parents=True, exist_ok=True)
             with replace_atomically(kept) as temporary:
-                np.savetxt(temporary, found.matrix)
+                np.savetxt(temporary, registration.matrix)
         return np.loadtxt(kept)
 
 
@@ -121,7 +121,7 @@ def _anatomy(scan: Path, brain: Path, regions: Path) -> _Anatomy:
 def rendered_subjects(
     folder: Path, contrast: Contrast, scanners: int, cache: Path, *, held_out: bool = False
 ) -> list[RenderedSubject]:
-    """Everyone of a BIDS folder of T1w heads with ``derivatives/muse``, by each of so many scanners.
+    """Subjects of a BIDS folder of T1w heads with ``derivatives/muse``, each by several simulated scanners.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ def rendered_subjects(
     for number, scan in enumerate(sorted(folder.glob("sub-*/anat/*_T1w.nii.gz"))):
         person = scan.name.split("_")[0]
         labels = folder / "derivatives" / "muse" / person / "anat"
-        files = [labels / f"{person}_desc-{what}.nii.gz" for what in ("brain_mask", "muse_dseg")]
+        files = [labels / f"{person}_desc-{kind}.nii.gz" for kind in ("brain_mask", "muse_dseg")]
         if (number % 10 == 9) == held_out and all(file.exists() for file in files):
             people.append((person, scan, files[0], files[1]))
     if not people:
@@ -181,7 +181,7 @@ def render_brain(head: Head, contrast: str, draws: Draws, *, whole: bool = False
     shape = head.t1.shape
     csf, white = head.csf.float() / 255, head.white.float() / 255
     contrast_size = abs(white_step)
-    # Regions of their own.
+    # Groups of regions have levels of their own.
     offsets = 0.12 * contrast_size * draws.normal(GROUPS)
     offsets[:2] = 0.0
     if contrast != "T1w":

@@ -1,4 +1,4 @@
-"""Who is held out, and who the others' intensities are brought to."""
+"""Split of people into training and validation, and the reference people of the intensity scale."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ending a run in good order when it is asked to stop."""
+"""Orderly end of a run on Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def stop_requests(*, enabled: bool = True) -> Iterator[threading.Event]:
 
     def ask(number: int, frame: FrameType | None) -> None:
         asked.set()
-        for each, handler in previous.items():
-            signal.signal(each, handler)
+        for restored, handler in previous.items():
+            signal.signal(restored, handler)
 
     try:
         for number in caught:

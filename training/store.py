@@ -1,4 +1,4 @@
-"""Files that slices are appended to, and never lost from: whatever interrupts a write, what was written before stays.
+"""Append-only files of slices; whatever interrupts a write, what was written before stays.
 
 ``slices.f32`` and ``labels.u8`` hold rows of ``[H, W]`` float32 and uint8, one after the other. A line of
 ``index.jsonl`` is written only when a subject's rows have reached the disk. What lies beyond the last whole line and
@@ -139,7 +139,7 @@ class SliceStore:
         )
 
     def damaged(self, entries: list[Entry]) -> list[Entry]:
-        """Those whose bytes are not what was written."""
+        """Entries whose bytes are not what was written."""
         if not entries:
             return []
         slices, labels = self.maps()

@@ -59,6 +59,6 @@ class SupervisedLearner(Learner):
 
 def _dice(logits: Tensor, labels: Tensor) -> Tensor:
     """Dice similarity coefficient of each slice inside the brain, 1 where there is no lesion and none is detected."""
-    found, lesion = ((logits > 0) & (labels > 0)).flatten(1), (labels == 2).flatten(1)
-    total = found.sum(1) + lesion.sum(1)
-    return torch.where(total > 0, 2 * (found & lesion).sum(1) / total.clamp_min(1), 1.0)
+    detected, lesion = ((logits > 0) & (labels > 0)).flatten(1), (labels == 2).flatten(1)
+    total = detected.sum(1) + lesion.sum(1)
+    return torch.where(total > 0, 2 * (detected & lesion).sum(1) / total.clamp_min(1), 1.0)

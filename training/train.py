@@ -1,21 +1,19 @@
-"""The whole job: from scans to a calibrated model in a directory."""
+"""A training job, from scans to a calibrated model in a directory."""
 
 from __future__ import annotations
 
-import json
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lesioncore import __version__
-from lesioncore.data.files import replace_atomically
+from lesioncore.data.files import write_json
 from lesioncore.data.grid import SliceGrid
 from lesioncore.models import PriorMetadata, load_model, save_model
 from lesioncore.models.registry import kind_of
@@ -73,7 +71,8 @@ def train(
             _take_weights(learner.model, job.start_from)
         data = _prepare(job, subjects or _subjects(job), group, say)
         if group.first:
-            _write_json(job.output / CONFIG, describe(job))
+            job.output.mkdir(parents=True, exist_ok=True)
+            write_json(job.output / CONFIG, describe(job), indent=1)
         prepared = time.perf_counter()
         planned = job.training.updates * job.training.batch_size
         outcome = fit(
@@ -116,13 +115,13 @@ class _Data:
 
 def _take_weights(model: Any, name: str) -> None:
     """Give a model the weights of another of its kind and shape."""
-    other: Any = load_model(name)
-    if (kind_of(other), other.config) != (kind_of(model), model.config):
+    source: Any = load_model(name)
+    if (kind_of(source), source.config) != (kind_of(model), model.config):
         raise ValueError(
-            f"start_from: {name} is a {kind_of(other)} of {other.config}, the recipe asks for a {kind_of(model)} of"
+            f"start_from: got {name}, a {kind_of(source)} of {source.config}, expected the recipe's {kind_of(model)} of"
             f" {model.config}; give the recipe the shape of the model to start from"
         )
-    model.load_state_dict(other.state_dict())
+    model.load_state_dict(source.state_dict())
 
 
 def _prepare(
@@ -239,16 +238,10 @@ def _cache(
     if not group.first:
         group.barrier()
         return build()
-    # What was interrupted, by whatever it was, is read whole once.
+    # After an interruption, whatever its cause, all slices are read once.
     cache = build(verify=job.resume, progress=lambda done, total: say("prepare", done, total, {}))
     group.barrier()
     return cache
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replace_atomically(path) as temporary:
-        temporary.write_text(json.dumps(values, indent=1) + "\n")
 
 
 def _card(job: Job, facts: Mapping[str, Any], modality: str | None) -> str:

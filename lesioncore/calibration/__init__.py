@@ -1,1 +1,1 @@
-"""What healthy people tell: data-consistency weight and thresholds, and the summary of scores behind them."""
+"""Calibration on healthy people: data-consistency weight, thresholds, and the summary of scores behind them."""

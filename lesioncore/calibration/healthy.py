@@ -1,4 +1,4 @@
-"""What the scores of healthy people look like, in a summary that can be merged and holds no image."""
+"""A summary of healthy people's scores that can be merged and holds no image."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ class HealthyScores:
             above = self.pixels - self._below[1:]
             bin_ = int(np.argmax(above <= limit * self.pixels))
             return float(_EDGES[bin_]) if bin_ < len(_EDGES) else float("inf")
-        # The small slack lets 0.05 find a stored 0.05 that took another way through arithmetic.
+        # The slack tolerates float rounding: 0.05 finds a stored 0.05.
         index = int(np.searchsorted(LEVELS, limit * (1 + 1e-9), side="right")) - 1
         if index < 0:
             raise ValueError(f"fpr: got {limit}, expected at least {LEVELS[0]:g} where a risk is given")

@@ -1,4 +1,4 @@
-"""Scores of healthy people from their residuals, by which thresholds are found."""
+"""Scores of healthy people from their residuals, for thresholds."""
 
 from __future__ import annotations
 

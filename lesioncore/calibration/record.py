@@ -1,4 +1,4 @@
-"""What healthy people tell about a prior or another detector: data-consistency weight and detection thresholds."""
+"""The calibration of a prior or another detector: data-consistency weight and detection thresholds."""
 
 from __future__ import annotations
 

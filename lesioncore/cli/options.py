@@ -1,4 +1,4 @@
-"""Options that several commands share: which prior, and how it restores."""
+"""Options that several commands share: the prior, and how it restores."""
 
 from __future__ import annotations
 

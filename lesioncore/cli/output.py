@@ -1,4 +1,4 @@
-"""Where a command's words go: results to stdout, everything else to stderr, and one JSON object for programs."""
+"""Output of a command: results to stdout, everything else to stderr, and one JSON object for programs."""
 
 from __future__ import annotations
 

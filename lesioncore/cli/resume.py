@@ -1,4 +1,4 @@
-"""Which scans an earlier run of ``lesioncore restore`` has finished with the same prior and settings."""
+"""``--resume``: scans that an earlier run finished with the same prior and settings."""
 
 from __future__ import annotations
 

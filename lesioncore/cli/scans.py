@@ -1,4 +1,4 @@
-"""Which files a command line means: scans in files and folders, their masks, and results that exist already."""
+"""The files that a command line names: scans in files and folders, their masks, and existing results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The slices of the template's space cut from a scan through an affine, and the way back to the scan's voxels."""
+"""Resampling of a scan onto the template's slices through an affine, and back onto the scan's voxels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LARGEST_LOSS = 0.05
 _USUAL_LOSS = 0.002  # of a brain's rim, which a registration's own error moves out of the slices
 _ROUNDING = 1e-6
 _SAME_STEP = 1e-3  # steps this close to a whole number of voxels are one, as in `SliceGrid.plan`
-_HALF = 0.5 + 1e-9  # a pixel with exactly half of itself in the mask is not in it, whatever rounding says
+_HALF = 0.5 + 1e-9  # a pixel with exactly half of itself in the mask is not in it; tolerates float rounding
 _CHUNK = 1 << 19  # points that are sampled at once
 
 _Box = tuple[slice, slice, slice]
@@ -29,7 +29,7 @@ _Box = tuple[slice, slice, slice]
 
 @dataclass(frozen=True, eq=False)
 class AffineGridPlan:
-    """One scan's way onto fixed planes of the template, and back; made by `AffineGridPlan.of`.
+    """Resampling of one scan onto fixed planes of the template, and back; made by `AffineGridPlan.of`.
 
     It does what `GridPlan` does along a scan's own axes for any affine. Scans finer than the grid are averaged over
     the grid's voxel (a short filter along each of the scan's axes, then one linear interpolation), so that they do not
@@ -96,13 +96,13 @@ class AffineGridPlan:
             If more than .2 % of the mask lies outside the slices: those voxels are not restored.
         """
         if len(volume_shape) != 3 or min(volume_shape) < 1:
-            raise ValueError(f"volume_shape must be [X, Y, Z] with voxels along each axis, got {volume_shape}")
+            raise ValueError(f"volume_shape: got {volume_shape}, expected [X, Y, Z] with voxels along each axis")
         matrix = np.asarray(voxel_to_template, dtype=np.float64)
         if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or not np.array_equal(matrix[3], [0, 0, 0, 1]):
-            raise ValueError(f"voxel_to_template must be an affine [4, 4] matrix, got {matrix.tolist()}")
+            raise ValueError(f"voxel_to_template: got {matrix.tolist()}, expected an affine [4, 4] matrix")
         sizes = np.linalg.norm(matrix[:3, :3], axis=0)
         if not abs(np.linalg.det(matrix[:3, :3])) > 1e-6 * sizes.prod():
-            raise ValueError(f"voxel_to_template must have an inverse, got {matrix[:3].tolist()}")
+            raise ValueError(f"voxel_to_template: got {matrix[:3].tolist()}, expected an affine that can be inverted")
         size = grid.voxel_size
         low, high = np.array(TEMPLATE_LOW), np.array(TEMPLATE_HIGH)
         count = math.ceil((high[2] - low[2] + 2 * _MARGIN) / size - _ROUNDING)
@@ -151,7 +151,7 @@ class AffineGridPlan:
         """
         check_tensor(volume, "volume", self.volume_shape, torch.float32, torch.float64)
         if not math.isfinite(fill):
-            raise ValueError(f"fill must be finite, got {fill}")
+            raise ValueError(f"fill: got {fill}, expected a finite number")
         seen = torch.ones_like(volume, dtype=torch.bool) if mask is None else mask
         check_tensor(seen, "mask", self.volume_shape, torch.bool)
         (values, weight), reached = self._means_on_grid([volume], seen)
@@ -237,8 +237,8 @@ class AffineGridPlan:
         """Warn or raise where the brain reaches beyond the slices."""
         if brain.dtype != np.bool_ or brain.shape != self.volume_shape or not brain.any():
             raise ValueError(
-                f"mask must be bool of shape {self.volume_shape} with a brain in it, got {brain.dtype} of shape "
-                f"{brain.shape} with {np.count_nonzero(brain)} voxels"
+                f"mask: got {brain.dtype} of shape {brain.shape} with {np.count_nonzero(brain)} voxels, expected bool "
+                f"of shape {self.volume_shape} with a brain in it"
             )
         matrix = np.linalg.inv(self.grid_to_voxel)
         places = np.argwhere(brain) @ matrix[:3, :3].T + matrix[:3, 3]
@@ -352,14 +352,14 @@ def _filter(channels: torch.Tensor, kernel: NumpyArray, axis: int) -> torch.Tens
 def _reached_box(
     matrix: NumpyArray, start: NumpyArray, size: tuple[int, ...], shape: tuple[int, int, int], offsets: NumpyArray
 ) -> _Box:
-    """The box of output voxels of whose points any lies less than a voxel from the input's box."""
+    """The box of output voxels with a point less than a voxel from the input's box."""
     ends = np.stack([start - 1, start + np.array(size)], axis=1)
     corners = np.stack(np.meshgrid(*ends, indexing="ij"), axis=-1).reshape(-1, 3)
     inverse = np.linalg.inv(matrix)
     corners = corners @ inverse[:3, :3].T + inverse[:3, 3]
-    spread = np.abs(offsets).max(axis=0)
-    low = np.clip(np.floor(corners.min(axis=0) - spread), 0, shape).astype(int)
-    high = np.clip(np.ceil(corners.max(axis=0) + spread) + 1, low, shape).astype(int)
+    reach = np.abs(offsets).max(axis=0)
+    low = np.clip(np.floor(corners.min(axis=0) - reach), 0, shape).astype(int)
+    high = np.clip(np.ceil(corners.max(axis=0) + reach) + 1, low, shape).astype(int)
     x, y, z = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
     return x, y, z
 

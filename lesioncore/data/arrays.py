@@ -1,4 +1,4 @@
-"""What the package takes as an array: NumPy arrays and torch tensors, by the same functions."""
+"""Array types that the package takes: NumPy arrays and torch tensors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def to_numpy(array: Array, name: str) -> NumpyArray:
     elif isinstance(array, np.ndarray):
         result = array
     else:
-        raise TypeError(f"{name} must be a NumPy array or a torch tensor, got {type(array).__name__}")
+        raise TypeError(f"{name}: got {type(array).__name__}, expected a NumPy array or a torch tensor")
     if result.dtype.kind not in "buif":
-        raise TypeError(f"{name} must hold real numbers, got dtype {result.dtype}")
+        raise TypeError(f"{name}: got dtype {result.dtype}, expected real numbers")
     return result

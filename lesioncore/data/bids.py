@@ -1,4 +1,4 @@
-"""Brain scans by their file names (BIDS): which files of a folder are scans, and which masks belong to one."""
+"""Search for brain scans and their masks by file names (BIDS)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NIFTI = re.compile(r"\.nii(\.gz)?$")
 SAVED = re.compile(
     r"_(desc-(restored|residual|score|figure)_(?P<contrast>[^_]+)|desc-brain_mask|label-L_(probseg|desc-fpr\d\d_mask))$"
 )
-"""What :meth:`lesioncore.Restoration.save` adds to a scan's name, without the ending."""
+"""Parts that :meth:`lesioncore.Restoration.save` adds to a scan's name, without the ending."""
 
 _LABELS = re.compile(r"(^|_)(mask|[ad]?seg|probseg|roi|labels?)$")
 _CONTRAST = re.compile(
@@ -60,20 +60,20 @@ def scans_in(folder: Path, modality: str | None) -> tuple[list[Path], Counter[st
 
 def contrast_of(path: Path) -> str | None:
     """Return the contrast that a file's BIDS suffix names, such as ``T2w``."""
-    found = _CONTRAST.search(NIFTI.sub("", path.name))
-    return found.group(1) if found else None
+    match = _CONTRAST.search(NIFTI.sub("", path.name))
+    return match.group(1) if match else None
 
 
 def other_contrast(path: Path, modality: str | None) -> str | None:
     """Return the contrast that a file's BIDS suffix names, if it is another than `modality`."""
-    found = contrast_of(path)
-    return found if modality is not None and found != modality else None
+    contrast = contrast_of(path)
+    return contrast if modality is not None and contrast != modality else None
 
 
 def subject_of(path: Path) -> str | None:
     """Return the subject that a file's name begins with, such as ``sub-01``."""
-    found = _SUBJECT.match(path.name)
-    return found.group() if found else None
+    match = _SUBJECT.match(path.name)
+    return match.group() if match else None
 
 
 def masks_of(scans: Sequence[Path], kind: Literal["desc-brain", "label-lesion"]) -> list[Path | None]:
@@ -99,18 +99,18 @@ def masks_of(scans: Sequence[Path], kind: Literal["desc-brain", "label-lesion"])
     masks: list[Path | None] = []
     for scan in scans:
         name = frozenset(_undescribed(_split(scan)[0])) | {kind}
-        found = []
+        candidates = []
         for folder in _places(Path(os.path.abspath(scan))):
             if folder not in listed:
                 listed[folder] = _masks_in(folder, kind)
-            found += listed[folder].get(name, [])
-        if len(found) > 1:
-            names = " and ".join(str(path) for path in found)
+            candidates += listed[folder].get(name, [])
+        if len(candidates) > 1:
+            names = " and ".join(str(path) for path in candidates)
             raise ValueError(
-                f"{scan}: {len(found)} files could be its {kind} mask, {names}; leave one there, or name it in a table"
-                " of images and masks"
+                f"{scan}: got {len(candidates)} files, expected one {kind} mask: {names}; leave one there, or name it"
+                " in a table of images and masks"
             )
-        masks.append(found[0] if found else None)
+        masks.append(candidates[0] if candidates else None)
     return masks
 
 
@@ -161,7 +161,7 @@ def _walk(folder: Path) -> list[Path]:
             folders.clear()
             continue
         seen.add(real)
-        # Links come last, so that what is there anyway keeps its own path.
+        # Links come last, so that a folder that is also reached without one keeps its own path.
         folders[:] = [name for name in folders if name != "derivatives" and not name.startswith(".")]
         folders.sort(key=lambda name: (os.path.islink(os.path.join(root, name)), name))
         files += [Path(root, name) for name in names if NIFTI.search(name) and not name.startswith(".")]

@@ -1,15 +1,20 @@
-"""Writing files and folders so that a reader never meets half of one."""
+"""Atomic writing of files, folders and JSON, and hashes of files."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import re
 import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+_NUMBERS = re.compile(r'\[\n([^"\[\]{}]*)\]')
 
 
 @contextmanager
@@ -38,9 +43,9 @@ def replace_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     if path.is_dir():
-        raise IsADirectoryError(f"path is a folder: {path}; give the name of a file to write")
+        raise IsADirectoryError(f"path: got the folder {path}, expected the name of a file to write")
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"the folder of path does not exist: {path.parent}; create it first")
+        raise FileNotFoundError(f"path: got {path}, expected one in a folder that exists; create it first")
     temporary = path.with_name(f".{uuid.uuid4().hex[:12]}{''.join(path.suffixes[-2:])}")
     try:
         yield temporary
@@ -57,7 +62,7 @@ def replace_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
     Parameters
     ----------
     path : path-like
-        The folder to write, of files alone; one that is already there is replaced, and comes back if that fails.
+        The folder to write; one that is already there is replaced, and comes back if that fails.
 
     Yields
     ------
@@ -72,18 +77,44 @@ def replace_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
         # Readable by others whatever the temporary directory's and safetensors' own modes.
         temporary.chmod(0o755)
         for file in temporary.iterdir():
-            file.chmod(0o644)
+            if file.is_file():
+                file.chmod(0o644)
         _put_in_place(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_json(
+    path: Path, values: dict[str, Any], *, indent: int, allow_nan: bool = True, number_rows: bool = False
+) -> None:
+    """Write a JSON file atomically.
+
+    Parameters
+    ----------
+    path : Path
+        The file to write; its folder exists.
+    values : dict
+        JSON-able values.
+    indent : int
+        Spaces of each level.
+    allow_nan : bool
+        Write NaN and infinity, which strict JSON lacks; ``ValueError`` without.
+    number_rows : bool
+        Write a list of numbers as a row and not as a column.
+    """
+    text = json.dumps(values, indent=indent, allow_nan=allow_nan)
+    if number_rows:  # a line break cannot be part of a JSON string
+        text = _NUMBERS.sub(lambda match: f"[{' '.join(match[1].split())}]", text)
+    with replace_atomically(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8", newline="\n")
 
 
 def file_digest(path: Path) -> bytes:
     """SHA-256 of a file's bytes; of both files of an Analyze pair."""
     pair = [path.with_suffix(suffix) for suffix in (".hdr", ".img")]
     digest = hashlib.sha256()
-    for one in pair if path in pair and all(part.exists() for part in pair) else [path]:
-        with open(one, "rb") as file:
+    for part in pair if path in pair and all(part.exists() for part in pair) else [path]:
+        with open(part, "rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
     return digest.digest()
@@ -98,7 +129,7 @@ def _put_in_place(new: Path, target: Path) -> None:
     os.replace(target, old)
     try:
         os.replace(new, target)
-    except OSError:
+    except BaseException:
         os.replace(old, target)
         raise
     shutil.rmtree(old)

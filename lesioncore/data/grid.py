@@ -1,4 +1,4 @@
-"""The grid of slices that a prior was trained on, and the way of a scan onto it and back."""
+"""The grid of slices that a prior was trained on, and resampling of a scan onto it and back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LARGEST_LOSS = 0.05
 
 @dataclass(frozen=True)
 class SliceGrid:
-    """Transversal slices of a fixed size: what a prior takes.
+    """Transversal slices of a fixed size, as a prior takes them.
 
     A slice tensor is `volume[:, :, k]` of a volume in RAS+ order, so its height H runs from left to right and its
     width W from posterior to anterior.
@@ -38,9 +38,9 @@ class SliceGrid:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.voxel_size) and self.voxel_size > 0):
-            raise ValueError(f"voxel_size must be a positive number of mm, got {self.voxel_size}")
+            raise ValueError(f"voxel_size: got {self.voxel_size}, expected a positive number of mm")
         if len(self.shape) != 2 or any(int(length) != length or length < 1 for length in self.shape):
-            raise ValueError(f"shape must be (height, width) in pixels, got {self.shape}")
+            raise ValueError(f"shape: got {self.shape}, expected (height, width) in pixels")
 
     @property
     def field_of_view(self) -> tuple[float, float]:
@@ -58,7 +58,7 @@ class SliceGrid:
         grid = replace(self, shape=shape)
         grid = replace(grid, voxel_size=self.field_of_view[0] / shape[0])
         if not math.isclose(grid.field_of_view[1], self.field_of_view[1], rel_tol=_SAME_SPACING):
-            raise ValueError(f"shape must have the proportions of {self.shape} for square pixels, got {shape}")
+            raise ValueError(f"shape: got {shape}, expected the proportions of {self.shape} for square pixels")
         return grid
 
     def plan(
@@ -93,16 +93,16 @@ class SliceGrid:
         """
         x_length, y_length, z_length = volume_shape
         if min(volume_shape) < 1:
-            raise ValueError(f"volume_shape must be [X, Y, Z] with voxels along each axis, got {volume_shape}")
+            raise ValueError(f"volume_shape: got {volume_shape}, expected [X, Y, Z] with voxels along each axis")
         if len(voxel_sizes) != 3 or not all(math.isfinite(size) and size > 0 for size in voxel_sizes):
-            raise ValueError(f"voxel_sizes must be three positive numbers of mm, got {voxel_sizes}")
+            raise ValueError(f"voxel_sizes: got {voxel_sizes}, expected three positive numbers of mm")
         brain = to_numpy(mask, "mask")
         if brain.dtype != np.bool_ or brain.shape != tuple(volume_shape):
             raise ValueError(
-                f"mask must be bool of shape {tuple(volume_shape)}, got {brain.dtype} of shape {brain.shape}"
+                f"mask: got {brain.dtype} of shape {brain.shape}, expected bool of shape {tuple(volume_shape)}"
             )
         if not brain.any():
-            raise ValueError("mask is empty: expected a brain; check the skull stripping or the mask given")
+            raise ValueError("mask: got no voxel, expected a brain; check the skull stripping or the mask given")
         x_start, x_step = self._in_plane(np.flatnonzero(brain.any(axis=(1, 2))), self.shape[0], voxel_sizes[0])
         y_start, y_step = self._in_plane(np.flatnonzero(brain.any(axis=(0, 2))), self.shape[1], voxel_sizes[1])
         self._check_loss(brain, (x_start, y_start), (x_step, y_step), voxel_sizes)
@@ -168,7 +168,7 @@ class SliceGrid:
 
 @dataclass(frozen=True, eq=False)
 class GridPlan:
-    """One scan's way onto a `SliceGrid` and back; made by `SliceGrid.plan`.
+    """Resampling of one scan onto a `SliceGrid` and back; made by `SliceGrid.plan`.
 
     Attributes
     ----------
@@ -219,7 +219,7 @@ class GridPlan:
         """
         check_tensor(volume, "volume", self.volume_shape, torch.float32, torch.float64)
         if not math.isfinite(fill):
-            raise ValueError(f"fill must be finite, got {fill}")
+            raise ValueError(f"fill: got {fill}, expected a finite number")
         if mask is None:
             check_finite(volume, "volume")
             inside = _resample(torch.ones_like(volume), self._to_grid)
@@ -288,7 +288,7 @@ class GridPlan:
         mask = as_volume(slice_mask)
         box = box_of(mask)
         reached, axes = _reached_from(box, self._from_grid)
-        # The axis that is fastest in memory first, while there is least to gather.
+        # Start with the axis that is fastest in memory, while there is least to gather.
         values = _resample(as_volume(slices)[box].where(mask[box], 0), axes, order=(2, 1, 0))
         weight = _resample(mask[box].to(slices.dtype), axes, order=(2, 1, 0))
         result = slices.new_zeros(self.volume_shape)
@@ -305,7 +305,7 @@ _Box = tuple[slice, slice, slice]
 
 
 def box_of(mask: torch.Tensor) -> _Box:
-    """The smallest box that holds a mask `[X, Y, Z]`: what is outside need not be looked at."""
+    """The smallest box that holds a mask `[X, Y, Z]`."""
     occupied = to_numpy(mask, "mask")
     ends = []
     for others in ((1, 2), (0, 2), (0, 1)):
@@ -345,15 +345,15 @@ def as_volume(slices: torch.Tensor) -> torch.Tensor:
 
 def check_finite(tensor: torch.Tensor, name: str) -> None:
     """Raise ``ValueError`` if a value is NaN or infinite."""
-    if math.isfinite(float(tensor.sum())):  # then every value is; faster than asking each
+    if math.isfinite(float(tensor.sum())):  # then every value is finite; faster than a test of each
         return
     bad = tensor.numel() - int(tensor.isfinite().sum())
     if bad:
-        raise ValueError(f"{name} must be finite, got {bad} NaN or infinite voxels; replace them or mask them out")
+        raise ValueError(f"{name}: got {bad} NaN or infinite voxels, expected none; replace them or mask them out")
 
 
 def check_tensor(tensor: torch.Tensor, name: str, shape: tuple[int, ...], *dtypes: torch.dtype) -> None:
     """Raise ``ValueError`` if a tensor has another shape, or none of the dtypes."""
     if tuple(tensor.shape) != shape or tensor.dtype not in dtypes:
         allowed = " or ".join(str(dtype) for dtype in dtypes)
-        raise ValueError(f"{name} must be {allowed} of shape {shape}, got {tensor.dtype} of {tuple(tensor.shape)}")
+        raise ValueError(f"{name}: got {tensor.dtype} of {tuple(tensor.shape)}, expected {allowed} of shape {shape}")

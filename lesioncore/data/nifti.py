@@ -1,4 +1,4 @@
-"""Reading and writing brain images, with every reason for which one cannot be used said at the door."""
+"""Reading and writing of brain images; validates on load, and errors say why."""
 
 from __future__ import annotations
 
@@ -52,19 +52,19 @@ def load_image(path: str | os.PathLike[str]) -> SpatialImage:
     """
     path = Path(path)
     if path.is_dir():
-        raise IsADirectoryError(f"path is a folder: {path}; give one image file, such as a .nii.gz")
+        raise IsADirectoryError(f"path: got the folder {path}, expected one image file, such as a .nii.gz")
     if not path.exists():
-        raise FileNotFoundError(f"no such image: {path}")
+        raise FileNotFoundError(f"path: no such image: {path}")
     try:
         image = nib.load(path)
     except (ImageFileError, HeaderDataError, WrapStructError) as error:
-        raise ValueError(f"{path} is not an image that can be read: {error}; expected for example NIfTI") from error
+        raise ValueError(f"{path}: got no image that can be read ({error}), expected for example NIfTI") from error
     except PermissionError:
         raise
     except (OSError, EOFError, zlib.error) as error:
         raise _damaged(str(path), error) from error
     if not isinstance(image, SpatialImage):
-        raise ValueError(f"{path} holds a {type(image).__name__}, not a volume; expected for example NIfTI")
+        raise ValueError(f"{path}: got a {type(image).__name__}, expected a volume, for example NIfTI")
     image = check_image(image, name=str(path))
     _check_gzip(path)
     return image
@@ -100,18 +100,18 @@ def check_image(image: SpatialImage, name: str = "image") -> SpatialImage:
     """
     shape = tuple(image.shape)
     if len(shape) < 2:
-        raise ValueError(f"{name} has shape {shape}; expected a volume [X, Y, Z]")
+        raise ValueError(f"{name}: got shape {shape}, expected a volume [X, Y, Z]")
     if min(shape) < 1:
-        raise ValueError(f"{name} has shape {shape}: an axis is empty; expected at least one voxel along each")
+        raise ValueError(f"{name}: got shape {shape}, expected at least one voxel along each axis")
     if any(length != 1 for length in shape[3:]):
         raise ValueError(
-            f"{name} has shape {shape}: {int(np.prod(shape[3:]))} volumes; expected one. Split the series "
+            f"{name}: got {int(np.prod(shape[3:]))} volumes (shape {shape}), expected one; split the series "
             f"(image.slicer[..., i]) and give one volume at a time"
         )
     stored = image.get_data_dtype()
     if stored.kind not in "buif":
         kind = "complex" if stored.kind == "c" else "RGB or structured"
-        raise ValueError(f"{name} has {kind} voxels (dtype {stored}); expected one real intensity per voxel")
+        raise ValueError(f"{name}: got {kind} voxels (dtype {stored}), expected one real intensity per voxel")
     _check_geometry(image, name)
     try:
         with np.errstate(over="ignore"):
@@ -119,12 +119,12 @@ def check_image(image: SpatialImage, name: str = "image") -> SpatialImage:
     except (OSError, EOFError, OverflowError, zlib.error, ValueError) as error:
         raise _damaged(name, error) from error
     except MemoryError as error:
-        raise MemoryError(f"{name} of shape {shape} does not fit in memory, or its header is damaged") from error
+        raise MemoryError(f"{name}: got shape {shape}, too large for memory; its header may be damaged") from error
     bad = data.size - int(np.count_nonzero(np.isfinite(data)))
     if bad:
         raise ValueError(
-            f"{name} has {bad} of {data.size} voxels that are NaN, infinite or beyond float32; expected finite "
-            f"intensities. Replace them, with 0 where they are background"
+            f"{name}: got {bad} of {data.size} voxels that are NaN, infinite or beyond float32, expected finite "
+            f"intensities; replace them, with 0 where they are background"
         )
     if len(shape) == 3:
         return image
@@ -141,7 +141,7 @@ def save_image(
     header: Any = None,
     dtype: np.dtype[Any] | type[np.generic] | None = None,
 ) -> None:
-    """Write a volume as NIfTI: whole or not at all, and the same bytes every time.
+    """Write a volume as NIfTI, atomically and with the same bytes every time.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ def save_image(
     """
     path = Path(path)
     if not path.name.endswith((".nii", ".nii.gz")):
-        raise ValueError(f"path must end in .nii or .nii.gz, got {path.name!r}")
+        raise ValueError(f"path: got {path.name!r}, expected a name that ends in .nii or .nii.gz")
     content = make_image(data, affine, header=header, dtype=dtype).to_bytes()
     with replace_atomically(path) as temporary, open(temporary, "xb") as raw:
         if path.suffix == ".gz":
@@ -185,7 +185,7 @@ def make_image(
     header: Any = None,
     dtype: np.dtype[Any] | type[np.generic] | None = None,
 ) -> nib.Nifti1Image:
-    """Make the image that `save_image` writes; arguments and errors are its own."""
+    """Make the image that `save_image` writes; arguments and errors as there."""
     affine = np.asarray(affine, dtype=np.float64)
     _check_affine(affine, "affine")
     voxels = _to_disk_dtype(to_numpy(data, "data"), dtype)
@@ -193,11 +193,11 @@ def make_image(
 
 
 def _damaged(name: str, error: Exception) -> ValueError:
-    return ValueError(f"{name} is damaged or cut short: {error}; copy or convert it again")
+    return ValueError(f"{name}: is damaged or cut short: {error}; copy or convert it again")
 
 
 def _check_gzip(path: Path) -> None:
-    """Read a compressed file to its checksum, which nibabel, stopping at the last voxel, never does."""
+    """Read a compressed file to its checksum; nibabel stops at the last voxel."""
     if path.suffix.lower() not in (".gz", ".mgz"):
         return
     try:
@@ -210,26 +210,26 @@ def _check_gzip(path: Path) -> None:
 
 def _check_affine(affine: NumpyArray, name: str) -> None:
     if affine.shape != (4, 4) or not np.all(np.isfinite(affine)) or not np.array_equal(affine[3], [0, 0, 0, 1]):
-        raise ValueError(f"{name} must be a finite [4, 4] affine with last row 0 0 0 1, got {affine.tolist()}")
+        raise ValueError(f"{name}: got {affine.tolist()}, expected a finite [4, 4] affine with last row 0 0 0 1")
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     # The determinant of the axes' directions is the volume they span: 1 when orthogonal, 0 when they share a plane.
     if np.any(lengths == 0) or abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-6:
         raise ValueError(
-            f"{name} cannot be inverted, got {affine[:3].tolist()}: an axis is zero or lies in the plane of the "
-            f"others; repair the header's qform or sform"
+            f"{name}: got {affine[:3].tolist()}, expected one that can be inverted: an axis is zero or lies in the "
+            f"plane of the others; repair the header's qform or sform"
         )
 
 
 def _check_geometry(image: SpatialImage, name: str) -> None:
     if image.affine is None:
-        raise ValueError(f"{name} has no affine; expected one that maps voxels to mm")
+        raise ValueError(f"{name}: got no affine, expected one that maps voxels to mm")
     _check_affine(np.asarray(image.affine, dtype=np.float64), f"{name}: affine")
     header = image.header
     if not isinstance(header, nib.Nifti1Header):
         return
     unit = _UNITS_OTHER_THAN_MM.get(int(header["xyzt_units"]) & _SPACE_UNIT_BITS)
     if unit is not None:
-        raise ValueError(f"{name} has its affine in {unit} (xyzt_units); expected mm: scale the affine by hand")
+        raise ValueError(f"{name}: got an affine in {unit} (xyzt_units), expected mm; scale the affine by hand")
     if int(header["qform_code"]) == 0 and int(header["sform_code"]) == 0:
         warnings.warn(
             f"{name} has neither qform nor sform, so its orientation is unknown: its third axis is taken as "
@@ -241,27 +241,27 @@ def _check_geometry(image: SpatialImage, name: str) -> None:
 
 def _to_disk_dtype(voxels: NumpyArray, dtype: np.dtype[Any] | type[np.generic] | None) -> NumpyArray:
     if voxels.ndim != 3 or voxels.size == 0:
-        raise ValueError(f"data must be a volume [X, Y, Z] with voxels, got shape {voxels.shape}")
+        raise ValueError(f"data: got shape {voxels.shape}, expected a volume [X, Y, Z] with voxels")
     bad = voxels.size - int(np.count_nonzero(np.isfinite(voxels)))
     if bad:
-        raise ValueError(f"data must be finite, got {bad} NaN or infinite voxels of {voxels.size}")
+        raise ValueError(f"data: got {bad} NaN or infinite voxels of {voxels.size}, expected none")
     if dtype is None:
         default: dict[str, Any] = {"b": np.uint8, "f": np.float32}
         dtype = default.get(voxels.dtype.kind, np.int32 if voxels.dtype.itemsize == 8 else voxels.dtype)
     dtype = np.dtype(dtype)
     if dtype.kind not in "uif" or dtype == np.float16:
-        raise ValueError(f"dtype must be an integer or float type of NIfTI, got {dtype}; masks are written as uint8")
+        raise ValueError(f"dtype: got {dtype}, expected an integer or float type of NIfTI; masks are written as uint8")
     with np.errstate(over="ignore", invalid="ignore"):
         result = voxels.astype(dtype)
     if np.can_cast(voxels.dtype, dtype):
         return result
     if dtype.kind == "f":
         if not np.all(np.isfinite(result)):
-            raise ValueError(f"dtype {dtype} overflows on data with values up to {np.abs(voxels).max()}")
+            raise ValueError(f"dtype: got {dtype}, expected one that holds values up to {np.abs(voxels).max()}")
     elif not np.array_equal(result.astype(np.float64), voxels.astype(np.float64)):
         raise ValueError(
-            f"dtype {dtype} does not hold data between {voxels.min()} and {voxels.max()} exactly; round them, or "
-            f"write float32"
+            f"dtype: got {dtype}, expected one that holds data between {voxels.min()} and {voxels.max()} exactly; "
+            f"round them, or write float32"
         )
     return result
 

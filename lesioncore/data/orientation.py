@@ -1,4 +1,4 @@
-"""The way from an image's storage order to right-anterior-superior axes, and back."""
+"""Reordering of images from storage order to right-anterior-superior axes, and back."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ class Orientation:
         """
         affine = np.asarray(affine, dtype=np.float64)
         if len(shape) != 3:
-            raise ValueError(f"shape must be that of a volume [X, Y, Z], got {tuple(shape)}")
+            raise ValueError(f"shape: got {tuple(shape)}, expected that of a volume [X, Y, Z]")
         if affine.shape != (4, 4) or not np.all(np.isfinite(affine)):
-            raise ValueError(f"affine must be a finite [4, 4] matrix, got {affine.tolist()}")
+            raise ValueError(f"affine: got {affine.tolist()}, expected a finite [4, 4] matrix")
         stored = nibo.io_orientation(affine)
         if np.any(np.isnan(stored)):
-            raise ValueError(f"affine cannot be inverted, so it has no orientation, got {affine[:3].tolist()}")
+            raise ValueError(f"affine: got {affine[:3].tolist()}, expected one that can be inverted")
         targets = [int(target) for target in stored[:, 0]]
         axes = (targets.index(0), targets.index(1), targets.index(2))
         against = [bool(sign < 0) for sign in stored[:, 1]]
@@ -133,7 +133,7 @@ class Orientation:
 
 def _check_shape(array: ArrayT, expected: tuple[int, int, int], which: str) -> None:
     if tuple(array.shape) != expected:
-        raise ValueError(f"array must have the {which} shape {expected}, got {tuple(array.shape)}")
+        raise ValueError(f"array: got shape {tuple(array.shape)}, expected the {which} shape {expected}")
 
 
 def _permute(array: ArrayT, axes: tuple[int, int, int]) -> ArrayT:

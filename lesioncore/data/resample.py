@@ -70,7 +70,7 @@ class AxisResampler:
         return cls(torch.from_numpy(indices), torch.from_numpy(weights))
 
     def reached_from(self, first: int, end: int) -> tuple[slice, AxisResampler]:
-        """The range of output voxels that the input's `[first, end)` reach, and how these alone make them."""
+        """The range of output voxels that the input's `[first, end)` reach, and the taps from these alone."""
         near = (self.indices >= first) & (self.indices < end) & (self.weights != 0)
         rows = near.any(1).nonzero()[:, 0].tolist() or [0, -1]
         reached = slice(rows[0], rows[-1] + 1)

@@ -35,13 +35,13 @@ class SliceStack:
 
     @property
     def brain_rows(self) -> Tensor:
-        """Which slices have brain, bool ``[N]``."""
+        """Whether each slice has brain, bool ``[N]``."""
         # NumPy stops at a slice's first pixel of brain, torch reads all.
         return torch.from_numpy(self.mask.flatten(1).numpy().any(1))
 
     @property
     def extent(self) -> tuple[float, float, float] | None:
-        """How far the brain reaches from left to right, back to front and bottom to top, mm; None when unknown.
+        """Lengths of the brain from left to right, back to front and bottom to top, mm; None when unknown.
 
         Half a per cent of it beyond either end does not count, so that stray voxels of a mask do not.
         """
@@ -54,5 +54,5 @@ class SliceStack:
         return lengths[0], lengths[1], lengths[2]
 
     def in_brain(self, slices: Tensor) -> np.ndarray:
-        """The brain's values of a residual ``[N, 1, H, W]``, flat: those of the mask's pixels."""
+        """Values of a residual ``[N, 1, H, W]`` at the mask's pixels, flat."""
         return slices[self.mask].numpy()

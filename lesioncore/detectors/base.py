@@ -1,4 +1,4 @@
-"""What a detector is: anything that scores how lesion-like each voxel of a scan is, called the same way."""
+"""The interface of all detectors: a score of how lesion-like each voxel of a scan is."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lesioncore.data.arrays import to_numpy
 from lesioncore.data.nifti import make_image
 from lesioncore.data.stack import SliceStack
 from lesioncore.engine.device import resolve_device
-from lesioncore.engine.progress import progress_bar
+from lesioncore.engine.progress import ProgressBar
 from lesioncore.models.prior import PriorMetadata
 from lesioncore.preprocess.pipeline import Step
 from lesioncore.restoration.remarks import warn_of_slices, warn_unusual
@@ -175,7 +175,7 @@ class Detector(ABC):
         scans, several = prepare_all(
             volume, self.metadata, mask=mask, affine=affine, normalized=self.normalized, steps=self.preprocess
         )
-        with progress_bar(progress, self.name) as report:
+        with ProgressBar(progress, self.name) as report:
             scores = self.score_scans(scans, device=target, progress=report)
         calibration = self.calibration
         if calibration is not None:

@@ -1,4 +1,4 @@
-"""Detectors by name: what a model's directory can detect with."""
+"""Detectors by name, and the methods that a model offers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Distance to the healthy mean image, place by place: what a registered scan shows without any learned model."""
+"""The detector by the distance to the healthy mean image, place by place, without any learned model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Detection by what a model of healthy anatomy cannot explain: MAP restoration and prior projection."""
+"""Detectors by the residual of a model of healthy anatomy: MAP restoration and prior projection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A function of slices over many stacks, in shared batches."""
+"""Functions of slices over many stacks, in shared batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Slices a batch at a time, as many as suit the device; and one loop over batches at a time."""
+"""Batches of slices: how many suit a device, and one loop over batches at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Number formats of a network's multiplications: which there are, which suit a device and a prior."""
+"""Number formats of a network's multiplications, and the default per device and prior."""
 
 from __future__ import annotations
 

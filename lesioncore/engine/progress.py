@@ -1,4 +1,4 @@
-"""Progress of long work as a callable: a bar on a terminal, the caller's own function, or nothing."""
+"""Progress bars of long work."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-class progress_bar:
+class ProgressBar:
     """Progress as a callable: a bar on a terminal, the caller's own function, or nothing."""
 
     def __init__(self, progress: Callable[[int, int], None] | bool | None, what: str) -> None:

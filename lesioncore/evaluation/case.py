@@ -1,4 +1,4 @@
-"""What one detector makes of one scan, in numbers that can be kept and pooled."""
+"""Figures of one detector on one scan, which can be kept and pooled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What detection owes to the data-consistency weight and to the solver's steps (paper Fig. 10 and 11)."""
+"""Detection as a function of the data-consistency weight and of the solver's steps (paper Fig. 10 and 11)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Detectors on scans with known lesions, and on healthy ones: the scores of each, kept on disk as they come."""
+"""The evaluation of detectors on scans with known lesions and on healthy ones, kept on disk as it goes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All files of an evaluation in one folder."""
+"""The files of an evaluation."""
 
 from __future__ import annotations
 

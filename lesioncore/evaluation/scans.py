@@ -1,4 +1,4 @@
-"""Subjects as an evaluation takes them: each scan once, of patients with a lesion mask, of healthy people without."""
+"""The scans of an evaluation: each once, patients with a lesion mask, healthy people without."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results in files, taken from there as long as all that they follow from is the same."""
+"""A cache of results in files, each keyed by all that it follows from."""
 
 from __future__ import annotations
 

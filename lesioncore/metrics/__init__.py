@@ -1,4 +1,4 @@
-"""How well a score finds lesions, and thresholds that keep what they promise.
+"""Metrics of lesion detection, and thresholds that keep a limit of false positives.
 
 Voxels, lesions, surfaces, thresholds and intervals have a module each. Lesions and surfaces need scipy.
 """

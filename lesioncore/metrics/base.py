@@ -1,4 +1,4 @@
-"""What the metrics share: their error, and labels that are checked before they are counted."""
+"""Types, error and checks of arguments that all metrics share."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def as_bool(array: Array, name: str) -> Bools:
         return values
     result: Bools = values != 0
     if not np.array_equal(result, values):
-        raise ValueError(f"{name} must be bool or hold 0 and 1 alone, got values up to {np.max(values)}; compare first")
+        raise ValueError(f"{name}: got values up to {np.max(values)}, expected bool or 0 and 1; threshold it first")
     return result
 
 
 def shared_mask(mask: Array | None, **arrays: NumpyArray) -> Bools:
-    """Check that the arrays and the mask share a shape; the mask as bool, true everywhere where there is none."""
+    """Check that the arrays and the mask share a shape; return the mask as bool, all true when absent."""
     (first_name, first), *others = arrays.items()
     inside = np.broadcast_to(True, first.shape) if mask is None else as_bool(mask, "mask")
-    for name, other in [*others, ("mask", inside)]:
-        if other.shape != first.shape:
-            raise ValueError(f"{name} must have the shape of {first_name}, {first.shape}, got {other.shape}")
+    for name, array in [*others, ("mask", inside)]:
+        if array.shape != first.shape:
+            raise ValueError(f"{name}: got shape {array.shape}, expected that of {first_name}, {first.shape}")
     return inside
 
 
@@ -52,7 +52,7 @@ def per_subject(values: npt.ArrayLike, name: str) -> Floats:
     """Check that there is one number per subject, `[subjects]`."""
     result = np.asarray(values, dtype=np.float64)
     if result.ndim != 1:
-        raise ValueError(f"{name} must hold one number per subject, [subjects], got shape {result.shape}")
+        raise ValueError(f"{name}: got shape {result.shape}, expected one number per subject, [subjects]")
     return result
 
 

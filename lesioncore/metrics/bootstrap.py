@@ -64,10 +64,10 @@ def bootstrap_interval(
     """
     _check(n, level)
     if versus is not None and len(versus) != len(histograms):
-        raise ValueError(f"versus must have one for each of {len(histograms)} scans, got {len(versus)}")
+        raise ValueError(f"versus: got {len(versus)}, expected one for each of {len(histograms)} scans")
     member, number = _numbers(people, len(histograms))
     if number < 2:
-        raise ValueError(f"histograms must be those of two or more people, got {number}")
+        raise ValueError(f"histograms: got those of {number} people, expected two or more")
     methods = [histograms] if versus is None else [histograms, versus]
     pooled = [_pool(method) for method in methods]  # raises where the bins differ
     # float64 for the matrix product: exact for counts up to 2^53.
@@ -84,10 +84,10 @@ def bootstrap_interval(
             for resample, (lesion, healthy) in zip(pooled, draw, strict=True):
                 resample.lesion, resample.healthy = lesion, healthy
             try:
-                found = [statistic(resample) for resample in pooled]
+                statistics = [statistic(resample) for resample in pooled]
             except UndefinedMetricError:
                 continue
-            values.append(found[0] if versus is None else found[0] - found[1])
+            values.append(statistics[0] if versus is None else statistics[0] - statistics[1])
     if n - len(values) > _MOST_UNDEFINED * n:
         raise UndefinedMetricError(
             f"the statistic is undefined on {n - len(values)} of {n} resamples of {number} people: too few of them "
@@ -139,15 +139,15 @@ def bootstrap_mean(
     _check(n, level)
     scores = _finite_or_nan(values, "values")
     if versus is not None:
-        others = _finite_or_nan(versus, "versus")
-        if others.size != scores.size:
-            raise ValueError(f"versus must have one for each of {scores.size} scans, got {others.size}")
-        scores = scores - others
+        baseline = _finite_or_nan(versus, "versus")
+        if baseline.size != scores.size:
+            raise ValueError(f"versus: got {baseline.size}, expected one for each of {scores.size} scans")
+        scores = scores - baseline
     member, number = _numbers(people, scores.size)
     defined = ~np.isnan(scores)
     known, left = _numbers(member[defined].tolist(), int(defined.sum()))
     if left < 2:
-        raise ValueError(f"values must be defined for two or more people, got {left} of {number}")
+        raise ValueError(f"values: got defined ones of {left} of {number} people, expected two or more")
     weights = _draw(left, n, seed)
     return _interval((weights @ np.bincount(known, scores[defined])) / (weights @ np.bincount(known)), level)
 
@@ -157,7 +157,7 @@ def _numbers(people: Sequence[Hashable] | None, scans: int) -> tuple[Counts, int
     if people is None:
         return np.arange(scans), scans
     if len(people) != scans:
-        raise ValueError(f"people must name one for each of {scans} scans, got {len(people)}")
+        raise ValueError(f"people: got {len(people)}, expected one for each of {scans} scans")
     numbers = {person: number for number, person in enumerate(dict.fromkeys(people))}
     return np.array([numbers[person] for person in people], dtype=np.int64), len(numbers)
 
@@ -173,19 +173,19 @@ def _finite_or_nan(values: npt.ArrayLike, name: str) -> Floats:
     result = per_subject(values, name)
     infinite = int(np.count_nonzero(np.isinf(result)))
     if infinite:
-        raise ValueError(f"{name} hold {infinite} infinite of {result.size}; expected numbers, or NaN where undefined")
+        raise ValueError(f"{name}: got {infinite} infinite of {result.size}, expected numbers, or NaN where undefined")
     return result
 
 
 def _check(n: int, level: float) -> None:
     if n < 1:
-        raise ValueError(f"n must be at least 1 resample, got {n}")
+        raise ValueError(f"n: got {n}, expected at least 1 resample")
     if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, got {level}")
+        raise ValueError(f"level: got {level}, expected a number between 0 and 1")
 
 
 def _draw(people: int, n: int, seed: int) -> Counts:
-    """How often each person is drawn, `[n, people]`."""
+    """Draw how often each person is in each resample, `[n, people]`."""
     return np.random.default_rng(seed).multinomial(people, np.full(people, 1 / people), size=n)
 
 

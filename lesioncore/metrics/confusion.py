@@ -1,4 +1,4 @@
-"""Voxels of one decision, counted: detected or not, lesion or not."""
+"""Confusion counts of voxels: detected or not, lesion or not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores of any number of subjects, counted by lesion and healthy: streaming, mergeable, and enough for every curve."""
+"""Mergeable histograms of lesion and healthy scores, and the curves of any number of subjects."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ class ScoreHistogram:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
-            raise ValueError(f"low and high must be finite and low < high, got {self.low} and {self.high}")
+            raise ValueError(f"low, high: got {self.low}, {self.high}, expected finite numbers with low < high")
         if self.bins < 1:
-            raise ValueError(f"bins must be at least 1, got {self.bins}")
+            raise ValueError(f"bins: got {self.bins}, expected at least 1")
         self.lesion = np.zeros(self.bins + 1, dtype=np.int64)
         self.healthy = np.zeros(self.bins + 1, dtype=np.int64)
 
@@ -91,8 +91,8 @@ class ScoreHistogram:
         scores, lesions = scores[inside], lesions[inside]
         missing = int(np.count_nonzero(np.isnan(scores)))
         if missing:
-            raise ValueError(f"score holds {missing} NaN of {scores.size} counted voxels; expected numbers")
-        # Compared with the very edges, which arithmetic would miss by a rounding: thresholds at them are exact.
+            raise ValueError(f"score: got {missing} NaN of {scores.size} counted voxels, expected numbers")
+        # A search among the edges themselves, since arithmetic would round: thresholds at them are exact.
         index = np.minimum(np.searchsorted(self.edges, scores), self.bins)
         in_lesion = np.bincount(index[lesions], minlength=self.bins + 1)
         self.lesion += in_lesion
@@ -108,8 +108,8 @@ class ScoreHistogram:
         """
         if (self.low, self.high, self.bins) != (other.low, other.high, other.bins):
             raise ValueError(
-                f"other must have the same bins: [{self.low}, {self.high}] in {self.bins}, got "
-                f"[{other.low}, {other.high}] in {other.bins}"
+                f"other: got [{other.low}, {other.high}] in {other.bins} bins, expected the same bins: "
+                f"[{self.low}, {self.high}] in {self.bins}"
             )
         self.lesion += other.lesion
         self.healthy += other.healthy
@@ -215,7 +215,7 @@ class ScoreHistogram:
             If the threshold is NaN.
         """
         if math.isnan(threshold):
-            raise ValueError("threshold must be a number, got NaN")
+            raise ValueError("threshold: got NaN, expected a number")
         first = int(np.searchsorted(self.edges, threshold)) + 1 if threshold >= self.low else 0
         tp, fp = int(self.lesion[first:].sum()), int(self.healthy[first:].sum())
         return Confusion(tp, fp, int(self.lesion.sum()) - tp, int(self.healthy.sum()) - fp)

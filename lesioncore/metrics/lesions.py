@@ -1,4 +1,4 @@
-"""How many lesions are found, and how many detections are lesions: connected components instead of voxels.
+"""Lesion-wise counts by connected components: lesions that are found, and detections that are lesions.
 
 A true lesion is found if the detection covers a share of at least `overlap` of its volume, and one voxel at least; a
 detected component is true if a share of at least `overlap` of its own volume lies in lesions, and one voxel at least.
@@ -156,7 +156,7 @@ def lesion_table(
         If scipy is missing.
     """
     if not 0 < voxel_volume < math.inf:
-        raise ValueError(f"voxel_volume must be a positive number of cubic millimetres, got {voxel_volume}")
+        raise ValueError(f"voxel_volume: got {voxel_volume}, expected a positive number of cubic millimetres")
     lesions, _ = _match(prediction, truth, mask, overlap, min_voxels, connectivity)
     volumes = lesions.voxels * (voxel_volume / 1000)
     return [
@@ -177,11 +177,11 @@ def _match(
 ) -> tuple[_Components, _Components]:
     """Components of the truth and of the detection."""
     if not 0 <= overlap <= 1:
-        raise ValueError(f"overlap must be a share in [0, 1], got {overlap}")
+        raise ValueError(f"overlap: got {overlap}, expected a share in [0, 1]")
     if min_voxels < 1:
-        raise ValueError(f"min_voxels must be at least 1, got {min_voxels}")
+        raise ValueError(f"min_voxels: got {min_voxels}, expected at least 1")
     if connectivity not in (1, 2, 3):
-        raise ValueError(f"connectivity must be 1, 2 or 3, for 6, 18 or 26 neighbours, got {connectivity}")
+        raise ValueError(f"connectivity: got {connectivity}, expected 1, 2 or 3, for 6, 18 or 26 neighbours")
     detected, lesions = masked_labels(prediction, truth, mask)
     detections, lesion_numbers = (number_components(side, min_voxels, connectivity) for side in (detected, lesions))
     return _compare(lesion_numbers, detections > 0, overlap), _compare(detections, lesion_numbers > 0, overlap)

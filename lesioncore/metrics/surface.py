@@ -1,4 +1,4 @@
-"""How far the surface of a detection lies from that of the lesions."""
+"""Hausdorff distance between the surfaces of a detection and of the lesions."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ def hausdorff(
     spacing = [float(size) for size in voxel_size]
     if len(spacing) != detected.ndim or not all(0 < size < math.inf for size in spacing):
         raise ValueError(
-            f"voxel_size must be {detected.ndim} positive lengths for the shape {detected.shape}, got {spacing}"
+            f"voxel_size: got {spacing}, expected {detected.ndim} positive lengths for the shape {detected.shape}"
         )
     if not 0 <= percentile <= 100:
-        raise ValueError(f"percentile must lie in [0, 100], got {percentile}")
+        raise ValueError(f"percentile: got {percentile}, expected a number in [0, 100]")
     if not detected.any() and not lesions.any():
         return 0.0
     if not detected.any() or not lesions.any():

@@ -35,13 +35,13 @@ def fpr_threshold(scores: Array, limit: float) -> float:
         If there are no scores, one is NaN, or the limit lies outside its range.
     """
     if not 0 <= limit < 1:
-        raise ValueError(f"limit must be a rate in [0, 1), got {limit}")
+        raise ValueError(f"limit: got {limit}, expected a rate in [0, 1)")
     values = to_numpy(scores, "scores").reshape(-1)
     if values.size == 0:
-        raise ValueError("scores are empty: a threshold needs healthy voxels")
+        raise ValueError("scores: got none, expected those of healthy voxels")
     missing = int(np.count_nonzero(np.isnan(values)))
     if missing:
-        raise ValueError(f"scores hold {missing} NaN of {values.size}; expected numbers")
+        raise ValueError(f"scores: got {missing} NaN of {values.size}, expected numbers")
     rank = values.size - 1 - _most_within(limit, values.size)
     return float(np.partition(values, rank)[rank])
 
@@ -73,18 +73,18 @@ def conformal_threshold(subject_thresholds: npt.ArrayLike, share: float) -> floa
         If there are too few subjects for the share, a threshold is NaN, or the share lies outside its range.
     """
     if not 0 < share < 1:
-        raise ValueError(f"share must lie between 0 and 1, got {share}")
+        raise ValueError(f"share: got {share}, expected a number between 0 and 1")
     thresholds = per_subject(subject_thresholds, "subject_thresholds")
     missing = int(np.count_nonzero(np.isnan(thresholds)))
     if missing:
-        raise ValueError(f"subject_thresholds hold {missing} NaN of {thresholds.size}; expected numbers")
+        raise ValueError(f"subject_thresholds: got {missing} NaN of {thresholds.size}, expected numbers")
     exceeding = _most_within(share, thresholds.size + 1)
     if exceeding == 0:
         # The smallest n with 1 / (n + 1) <= share, as it rounds.
         needed = round(1 / share) - (1 / round(1 / share) <= share)
         raise ValueError(
-            f"subject_thresholds must be those of {needed} or more subjects for a share of {share}, got "
-            f"{thresholds.size}"
+            f"subject_thresholds: got those of {thresholds.size} subjects, expected {needed} or more for a share of "
+            f"{share}"
         )
     rank = thresholds.size - exceeding
     return float(np.partition(thresholds, rank)[rank])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import nn
 
 from lesioncore.models.networks import NetworkConfig, make_decoder, make_encoder
+
+Latent = Literal["spatial", "dense"]
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,11 @@ class AdversarialConfig(NetworkConfig):
         As for ``NetworkConfig``, or if `latent` is none of the two.
     """
 
-    latent: Literal["spatial", "dense"] = "spatial"
+    latent: Latent = "spatial"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.latent not in ("spatial", "dense"):
+        if self.latent not in get_args(Latent):
             raise ValueError(f"latent: got {self.latent!r}, expected 'spatial' (a map) or 'dense' (a vector)")
 
     @property

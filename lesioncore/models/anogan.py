@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from lesioncore.models.adversarial import AdversarialConfig, image_to_latent, latent_to_image
+from lesioncore.models.adversarial import AdversarialConfig, Latent, image_to_latent, latent_to_image
 from lesioncore.models.networks import NetworkConfig, check_slices, make_encoder
 from lesioncore.models.prior import PriorMetadata
 from lesioncore.models.registry import register_model
@@ -38,13 +37,13 @@ class AnoGANConfig(AdversarialConfig):
     """
 
     latent_channels: int = 128
-    latent: Literal["spatial", "dense"] = "dense"
+    latent: Latent = "dense"
     encoder: bool = False
 
 
 @dataclass(frozen=True)
 class LatentSearch:
-    """How :meth:`AnoGAN.search` looks for the latent of a slice.
+    """Options of :meth:`AnoGAN.search`.
 
     Parameters
     ----------
@@ -98,7 +97,7 @@ class ImageCritic(nn.Module):
 
 
 class AnoGAN(nn.Module):
-    """Generator of healthy slices and what finds the latent of a given one.
+    """Generator of healthy slices, with a search or an encoder for the latent of a given one.
 
     It is trained by :class:`lesioncore.training.anogan.AnoGANLearner`. A slice is scored by ``|x - G(z)|``.
 

@@ -58,7 +58,7 @@ class FrozenConvolution(nn.Module):
             x = _enlarged(x, size)
         if activate and _has_native(x) and len(self.weight) % 8 == 0:
             out = F.conv2d(x, self.weight, None, self.stride, self.padding)
-            out = out.contiguous(memory_format=torch.channels_last)  # as it is already, unless cuDNN had its reasons
+            out = out.contiguous(memory_format=torch.channels_last)  # usually a no-op; cuDNN may return another layout
             return out, maps.activate_(out, bias=self.bias, skip=add, negative_slope=self.negative_slope)
         if size is not None and add is not None:
             add = _enlarged(add, size)
@@ -93,12 +93,12 @@ class FrozenConvolution(nn.Module):
             padding = [size - 1 - pad for size, pad in zip(self.weight.shape[2:], self.padding, strict=True)]
             return self._onednn(gradient, "turned", None, [1, 1], padding, add=add)
         if native:
-            found = maps.convolve_down_adjoint(gradient, self.weight, (shape[2], shape[3]))
+            result = maps.convolve_down_adjoint(gradient, self.weight, (shape[2], shape[3]))
         elif _has_native(gradient) and self.weight[0, 0].numel() == 1:
-            found = torch.matmul(gradient.permute(0, 2, 3, 1), self.weight[:, :, 0, 0]).permute(0, 3, 1, 2)
+            result = torch.matmul(gradient.permute(0, 2, 3, 1), self.weight[:, :, 0, 0]).permute(0, 3, 1, 2)
         else:
             like = torch.empty(shape, dtype=gradient.dtype, device=gradient.device, memory_format=torch.channels_last)
-            found = torch.ops.aten.convolution_backward(
+            result = torch.ops.aten.convolution_backward(
                 gradient,
                 like,
                 self.weight,
@@ -111,7 +111,7 @@ class FrozenConvolution(nn.Module):
                 1,
                 [True, False, False],
             )[0]
-        return found if add is None else found.add_(add)
+        return result if add is None else result.add_(add)
 
     def _runs_native(self, x: Tensor, size: tuple[int, int] | None, add: Tensor | None, activate: bool) -> bool:
         """Whether lesioncore's own convolutions compute this one with what surrounds it."""
@@ -189,15 +189,15 @@ def adjoint_of_enlarged(
     if signs is not None and signs.dtype != torch.uint8:
         gradient, signs = through_activation(gradient, signs, negative_slope), None
     behind = out_signs if out_signs is not None and out_signs.dtype != torch.uint8 else None
-    if _has_native(gradient):  # torch's adds in an order that changes from run to run
+    if _has_native(gradient):  # PyTorch's adds up in an order that changes from run to run
         bits = None if behind is not None else out_signs
-        found = maps.enlarge_adjoint(gradient, size, signs=signs, out_signs=bits, negative_slope=negative_slope)
+        result = maps.enlarge_adjoint(gradient, size, signs=signs, out_signs=bits, negative_slope=negative_slope)
     else:
         shape = [*gradient.shape[:2], *size]
-        found = torch.ops.aten.upsample_bilinear2d_backward(
+        result = torch.ops.aten.upsample_bilinear2d_backward(
             gradient, list(gradient.shape[2:]), shape, False, None, None
         )
-    return found if behind is None else through_activation(found, behind, negative_slope)
+    return result if behind is None else through_activation(result, behind, negative_slope)
 
 
 def _enlarged(x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -207,7 +207,7 @@ def _enlarged(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _has_native(x: Tensor) -> bool:
-    """Whether a map is where lesioncore's own operators between convolutions are the faster ones."""
+    """Whether lesioncore's own operators between convolutions take a map; they are faster there."""
     return x.is_cuda and x.dtype in (torch.float32, torch.bfloat16) and library.cuda_loaded
 
 

@@ -39,7 +39,7 @@ class HealthyMeanConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "image_shape", tuple(self.image_shape))
         if len(self.image_shape) != 2 or min(*self.image_shape, self.slices) < 1 or not self.spacing > 0:
-            raise ValueError(f"image_shape, slices, spacing: expected positive sizes, got {self}")
+            raise ValueError(f"image_shape, slices, spacing: got {self}, expected positive sizes")
 
 
 class HealthyMean(nn.Module):
@@ -84,10 +84,10 @@ class HealthyMean(nn.Module):
         start = self.config.slices - 1 - top_of(stack) * step
         along = AxisResampler.overlap(len(stack.slices), start, step, self.config.slices, strict=True)
         known = along(torch.ones(self.config.slices, 1, 1, 1), 0)
-        found = []
+        images = []
         for image, elsewhere in zip((self.mean, self.deviation), self.overall, strict=True):
-            found.append(torch.where(known > 0, along(image.cpu(), 0) / known, elsewhere.cpu()))
-        return found[0], found[1]
+            images.append(torch.where(known > 0, along(image.cpu(), 0) / known, elsewhere.cpu()))
+        return images[0], images[1]
 
 
 register_model("healthy-mean", HealthyMean, HealthyMeanConfig)

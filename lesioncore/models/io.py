@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from lesioncore.calibration.record import Calibration
-from lesioncore.data.files import replace_atomically, replace_directory
+from lesioncore.data.files import replace_directory, write_json
 from lesioncore.data.grid import SliceGrid
 from lesioncore.models.plugins import load_plugin, plugin_priors
 from lesioncore.models.prior import Prior, PriorMetadata
@@ -28,11 +27,9 @@ FORMAT = 1
 """Version of the directory's layout."""
 
 EMBEDDED = Path(__file__).parent / "embedded"
-"""Where the priors that come with the package lie."""
+"""Folder of the priors that come with the package."""
 
 MODEL, CONFIG, CALIBRATION, CARD = "model.safetensors", "config.json", "calibration.json", "README.md"
-
-_NUMBERS = re.compile(r'\[\n([^"\[\]{}]*)\]')
 
 
 def embedded_priors() -> list[str]:
@@ -75,7 +72,7 @@ def load_prior(name: str | os.PathLike[str]) -> Prior:
         if name in plugin_priors():
             return load_plugin(str(name))
         raise FileNotFoundError(
-            f"name: no prior {os.fspath(name)!r}; expected one of {sorted(available_priors())} or a directory with"
+            f"name: got {os.fspath(name)!r}, expected a prior: one of {sorted(available_priors())} or a directory with"
             f" {CONFIG} and {MODEL}"
         )
     model = load_model(name)
@@ -110,7 +107,7 @@ def load_model(name: str | os.PathLike[str]) -> nn.Module:
     directory = _directory(name)
     if directory is None:
         raise FileNotFoundError(
-            f"name: no model {os.fspath(name)!r}; expected a directory with {CONFIG} and {MODEL}, or one of"
+            f"name: got {os.fspath(name)!r}, expected a model: a directory with {CONFIG} and {MODEL}, or one of"
             f" {embedded_priors()}"
         )
     values = _read_json(directory / CONFIG)
@@ -118,7 +115,7 @@ def load_model(name: str | os.PathLike[str]) -> nn.Module:
         raise ValueError(f"name: {directory} is the folder of a training run; its model is in {directory / 'model'}")
     if values.get("format") != FORMAT:
         raise ValueError(
-            f"{directory / CONFIG}: format {values.get('format')!r}, expected {FORMAT}; a newer lesioncore may be"
+            f"{directory / CONFIG}: got format {values.get('format')!r}, expected {FORMAT}; a newer lesioncore may be"
             " needed"
         )
     try:
@@ -209,9 +206,9 @@ def save_model(
     with replace_directory(target) as folder:
         weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
         save_file(weights, folder / MODEL)
-        _write_json(values, folder / CONFIG)
+        write_json(folder / CONFIG, values, indent=1, number_rows=True)
         if metadata.calibration is not None:
-            _write_json(metadata.calibration.to_dict(), folder / CALIBRATION)
+            write_json(folder / CALIBRATION, metadata.calibration.to_dict(), indent=1, number_rows=True)
         (folder / CARD).write_text(card)
     return target
 
@@ -254,12 +251,11 @@ def save_calibration(
     """
     source = _directory(name)
     if source is None or not (source / CONFIG).is_file():
-        raise FileNotFoundError(f"name: no model {os.fspath(name)!r}; expected its name or directory")
+        raise FileNotFoundError(f"name: got {os.fspath(name)!r}, expected the name or directory of a model")
     if directory is None:
         if source.parent == EMBEDDED:
             raise ValueError(f"directory: {source.name} is part of lesioncore and stays; name a folder for a copy")
-        with replace_atomically(source / CALIBRATION) as temporary:
-            _write_json(calibration.to_dict(), temporary)
+        write_json(source / CALIBRATION, calibration.to_dict(), indent=1, number_rows=True)
         return source
     target = Path(directory)
     if target.exists():
@@ -269,7 +265,7 @@ def save_calibration(
             shutil.copyfile(source / file, folder / file)
         with (folder / CARD).open("a") as card:
             card.write(_RECALIBRATED.format(subjects=calibration.subjects))
-        _write_json(calibration.to_dict(), folder / CALIBRATION)
+        write_json(folder / CALIBRATION, calibration.to_dict(), indent=1, number_rows=True)
     return target
 
 
@@ -287,12 +283,5 @@ def _read_json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{path}: is no valid JSON: {error}") from error
     if not isinstance(values, dict):
-        raise ValueError(f"{path}: holds {type(values).__name__}, expected an object")
+        raise ValueError(f"{path}: got {type(values).__name__}, expected an object")
     return values
-
-
-def _write_json(values: dict[str, Any], path: Path) -> None:
-    text = json.dumps(values, indent=1)
-    # A list of numbers is a line and not a column. A line break cannot be part of a JSON string.
-    text = _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text)
-    path.write_text(text + "\n")

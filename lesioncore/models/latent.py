@@ -1,4 +1,4 @@
-"""What VAE and GMVAE share: encoder and decoder, the distribution of the pixels, projection, folding."""
+"""Base of VAE and GMVAE: encoder and decoder, the distribution of the pixels, projection, folding."""
 
 from __future__ import annotations
 

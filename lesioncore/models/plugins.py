@@ -23,7 +23,7 @@ GROUP = "lesioncore.models"
 
 def plugin_priors() -> dict[str, str]:
     """Names of the priors of other packages, and which installed distribution each comes from; imports none of them."""
-    return {name: ", ".join(map(_origin, found)) for name, found in sorted(_entries().items())}
+    return {name: ", ".join(map(_origin, entries)) for name, entries in sorted(_entries().items())}
 
 
 def load_plugin(name: str) -> Prior:
@@ -42,35 +42,35 @@ def load_plugin(name: str) -> Prior:
     TypeError
         If it is not callable, or what it returns is no prior.
     """
-    found = _entries()[name]
-    if len(found) > 1:
+    entries = _entries()[name]
+    if len(entries) > 1:
         raise ValueError(
             f"name: {name!r} is offered by several packages ({plugin_priors()[name]}); uninstall all but one"
         )
-    (entry,) = found
-    what = f"prior {name!r} of {_origin(entry)} ({entry.value})"
+    (entry,) = entries
+    label = f"prior {name!r} of {_origin(entry)} ({entry.value})"
     try:
         make = entry.load()
     except Exception as error:
-        raise ImportError(f"{what}: cannot be imported: {type(error).__name__}: {error}") from error
+        raise ImportError(f"{label}: cannot be imported: {type(error).__name__}: {error}") from error
     if not callable(make):
-        raise TypeError(f"{what}: got {type(make).__name__}, expected a callable that returns a prior")
+        raise TypeError(f"{label}: got {type(make).__name__}, expected a callable that returns a prior")
     try:
         prior = make(name) if _takes_name(make) else make()
     except Exception as error:
-        raise RuntimeError(f"{what}: failed to load: {type(error).__name__}: {error}") from error
+        raise RuntimeError(f"{label}: failed to load: {type(error).__name__}: {error}") from error
     try:
         metadata_of(prior)
     except TypeError as error:
-        raise TypeError(f"{what}: returned no prior: {error}") from error
+        raise TypeError(f"{label}: returned no prior: {error}") from error
     return prior
 
 
 def _entries() -> dict[str, list[EntryPoint]]:
-    found: dict[str, list[EntryPoint]] = {}
+    entries: dict[str, list[EntryPoint]] = {}
     for entry in entry_points(group=GROUP):
-        found.setdefault(entry.name, []).append(entry)
-    return found
+        entries.setdefault(entry.name, []).append(entry)
+    return entries
 
 
 def _origin(entry: EntryPoint) -> str:

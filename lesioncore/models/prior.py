@@ -1,4 +1,4 @@
-"""What a prior is: anything that gives the evidence lower bound (ELBO) of a batch of slices."""
+"""The protocol of a prior: anything that gives the evidence lower bound (ELBO) of a batch of slices."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def elbo_of_terms(terms: Mapping[str, torch.Tensor], kl_weight: float = 1.0) -> 
 
 @dataclass(frozen=True)
 class PriorMetadata:
-    """What a prior carries beside its weights.
+    """Name, grid, intensities and calibration that a prior carries beside its weights.
 
     Parameters
     ----------

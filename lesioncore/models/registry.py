@@ -50,7 +50,7 @@ def classes_of(kind: Any) -> tuple[type[nn.Module], type[Any]]:
         If there is no such kind.
     """
     if kind not in registered_kinds():
-        raise ValueError(f"kind {kind!r}, expected one of {registered_kinds()}; a newer lesioncore may be needed")
+        raise ValueError(f"kind: got {kind!r}, expected one of {registered_kinds()}; a newer lesioncore may be needed")
     return _KINDS[kind]
 
 

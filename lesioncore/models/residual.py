@@ -23,7 +23,7 @@ def inference_copy(model: ModuleT) -> ModuleT:
     passes give the gradient of the input alone. They can be differentiated once.
     """
     metadata = getattr(model, "metadata", None)
-    # Shared and then let go: another thread may be using it, which would change it under a copy.
+    # The metadata is shared, then dropped: another thread may use it, which would change it during a copy.
     copy = deepcopy(model, {id(metadata): metadata})
     if metadata is not None:
         copy.metadata = None  # type: ignore[assignment]
@@ -113,10 +113,10 @@ class FusedDownBlock(Fused):
         gradient = through_activation(gradient, out_signs, self.down.negative_slope)
         hidden_shape = torch.Size((shape[0], len(self.conv.weight), *shape[2:]))
         inner = self.down.input_gradient(gradient, hidden_shape)
-        found = self.conv.input_gradient(inner, shape, signs=inner_signs)
-        centres = _centres(found)
+        total = self.conv.input_gradient(inner, shape, signs=inner_signs)
+        centres = _centres(total)
         centres += self.skip.input_gradient(gradient, centres.shape)
-        return found
+        return total
 
 
 class FusedUpBlock(Fused):
@@ -138,7 +138,7 @@ class FusedUpBlock(Fused):
     def differentiate(self, gradient: Tensor, signs: tuple[Tensor, ...], shape: torch.Size) -> Tensor:
         inner_signs, out_signs, slope, size = *signs, self.up.negative_slope, (shape[2], shape[3])
         behind: Tensor | None = out_signs
-        if out_signs.dtype != torch.uint8:  # two need the gradient before the activation; bits they take themselves
+        if out_signs.dtype != torch.uint8:  # once for both calls below; bits they take themselves
             gradient, behind = through_activation(gradient, out_signs, slope), None
         inner = self.up.input_gradient(gradient, gradient.shape, signs=behind)
         inner = adjoint_of_enlarged(inner, size, slope, out_signs=inner_signs)
@@ -157,8 +157,8 @@ class _Apply(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        found = ctx.module.differentiate(_channels_last(gradient), ctx.saved_tensors, ctx.shape)
-        return found.to(ctx.dtype), None
+        of_input = ctx.module.differentiate(_channels_last(gradient), ctx.saved_tensors, ctx.shape)
+        return of_input.to(ctx.dtype), None
 
 
 def _channels_last(x: Tensor) -> Tensor:

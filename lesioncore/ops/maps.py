@@ -4,8 +4,8 @@ They are what surrounds a network's convolutions, and 3 x 3 convolutions of few 
 uint8, say which values a leaky-ReLU found positive: bit ``c % 8`` of byte ``c // 8`` belongs to channel c.
 
 Maps are float32, on the CPU also float64, on CUDA also bfloat16; what belongs together has one type and one device.
-The arguments are checked in C++ (csrc/maps/map_checks.h); what does not fit raises a RuntimeError that names the argument,
-as the operator has it: maps and kernels with the channels as their last axis.
+The arguments are checked in C++ (csrc/maps/map_checks.h); what does not fit raises a RuntimeError that names the
+argument, as the operator has it: maps and kernels with the channels as their last axis.
 """
 
 from __future__ import annotations

@@ -98,22 +98,22 @@ class PhantomConfig:
             numbers = value if isinstance(value, tuple) else (value,)
             for number in numbers:
                 if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
-                    raise ValueError(f"PhantomConfig.{field.name}: expected finite numbers, got {value!r}")
+                    raise ValueError(f"PhantomConfig.{field.name}: got {value!r}, expected finite numbers")
                 if field.name in positive and number <= 0:
-                    raise ValueError(f"PhantomConfig.{field.name}: expected numbers above 0, got {value!r}")
+                    raise ValueError(f"PhantomConfig.{field.name}: got {value!r}, expected numbers above 0")
                 if field.name not in signed and number < 0:
-                    raise ValueError(f"PhantomConfig.{field.name}: expected numbers of at least 0, got {value!r}")
+                    raise ValueError(f"PhantomConfig.{field.name}: got {value!r}, expected numbers of at least 0")
             if field.type == "float" and isinstance(value, tuple):
-                raise ValueError(f"PhantomConfig.{field.name}: expected one number, got {value!r}")
+                raise ValueError(f"PhantomConfig.{field.name}: got {value!r}, expected one number")
             if field.type == "Range" and not (isinstance(value, tuple) and len(value) == 2 and value[0] <= value[1]):
-                raise ValueError(f"PhantomConfig.{field.name}: expected (low, high) with low <= high, got {value!r}")
+                raise ValueError(f"PhantomConfig.{field.name}: got {value!r}, expected (low, high) with low <= high")
         # Past this the displacement around the core would fold the tissue.
         if self.mass_effect[1] > 0.5:
-            raise ValueError(f"PhantomConfig.mass_effect: expected at most 0.5, got {self.mass_effect!r}")
+            raise ValueError(f"PhantomConfig.mass_effect: got {self.mass_effect!r}, expected at most 0.5")
         if len(self.deformation_mm) != len(self.deformation_spacing_mm):
             raise ValueError(
-                "PhantomConfig.deformation_mm: expected one amplitude per entry of deformation_spacing_mm "
-                f"({len(self.deformation_spacing_mm)}), got {len(self.deformation_mm)}"
+                f"PhantomConfig.deformation_mm: got {len(self.deformation_mm)}, expected one amplitude per entry of "
+                f"deformation_spacing_mm ({len(self.deformation_spacing_mm)})"
             )
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,29 +1,28 @@
-"""Write a simulated population as a BIDS dataset with its ground truth as derivatives."""
+"""Writing of a simulated population as a BIDS dataset with its ground truth as derivatives."""
 
 from __future__ import annotations
 
 import json
 import multiprocessing
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from lesioncore.data.files import replace_directory, write_json
 from lesioncore.data.nifti import save_image
 from lesioncore.phantom.config import PhantomConfig
 from lesioncore.phantom.simulate import Phantom, check_arguments, check_index, simulate
 
 _BIDS_VERSION = "1.10.0"
 _PIPELINE = "lesioncore-phantom"
+_write_json = partial(write_json, indent=2, allow_nan=False)
 
-_README = """# Simulated brain MRI: {contrast}, {what}
+_README = """# Simulated brain MRI: {contrast}, {population}
 
 {subjects} simulated subjects (split `{split}`, seed {seed}, {voxel_size:g} mm voxels), made by `lesioncore phantom`.
 No person was scanned. The anatomy is the ICBM152 average (nonlinear symmetric 2009a), deformed, aged and folded at
@@ -121,14 +120,11 @@ def write_dataset(
     seed = check_index("seed", seed)
     for name, value in (("subjects", subjects), ("workers", workers)):
         if value < 1:
-            raise ValueError(f"{name}: expected a whole number of at least 1, got {value}")
+            raise ValueError(f"{name}: got {value}, expected a whole number of at least 1")
     check_arguments(split, contrast, lesion, voxel_size)
     target = Path(os.path.abspath(out_dir))
     _check_target(target, overwrite)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    root = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
-    try:
-        root.chmod(0o755)
+    with replace_directory(target) as root:
         job = _Job(root, split, seed, contrast, lesion, voxel_size, config, max(4, len(str(subjects))))
         rows = []
         for done, row in enumerate(_run(job, subjects, min(workers, subjects)), start=1):
@@ -136,10 +132,6 @@ def write_dataset(
             if progress is not None:
                 progress(done, subjects)
         _write_top_level(job, rows)
-        _move_into_place(root, target)
-    except BaseException:
-        shutil.rmtree(root, ignore_errors=True)
-        raise
     return target
 
 
@@ -159,21 +151,6 @@ def _check_target(target: Path, overwrite: bool) -> None:
         ours = False
     if not ours:
         raise FileExistsError(f"out_dir: {target} was not written by lesioncore phantom and is not overwritten")
-
-
-def _move_into_place(root: Path, target: Path) -> None:
-    if not target.exists():
-        root.rename(target)
-        return
-    # A folder that holds files cannot be replaced in one step: the old one steps aside first and goes last.
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
-    target.rename(old)
-    try:
-        root.rename(target)
-    except BaseException:
-        old.rename(target)
-        raise
-    shutil.rmtree(old)
 
 
 def _run(job: _Job, subjects: int, workers: int) -> Iterator[dict[str, str]]:
@@ -202,7 +179,7 @@ def _write_subject(job: _Job, subject: int) -> dict[str, str]:
     raw.mkdir(parents=True)
     derived.mkdir(parents=True)
     scan = f"{name}_{job.contrast}"
-    _save(phantom, "image", raw / f"{scan}.nii.gz")
+    save_part(phantom, "image", raw / f"{scan}.nii.gz")
     _write_json(
         raw / f"{scan}.json",
         {
@@ -217,21 +194,22 @@ def _write_subject(job: _Job, subject: int) -> dict[str, str]:
     if job.lesion is not None:
         masks["label-lesion"] = ("lesion_mask", "Lesion", "Voxels of which more than half is lesion")
     for entity, (field, kind, text) in masks.items():
-        _save(phantom, field, derived / f"{name}_{entity}_mask.nii.gz")
+        save_part(phantom, field, derived / f"{name}_{entity}_mask.nii.gz")
         _write_json(
             derived / f"{name}_{entity}_mask.json",
             {"Description": text, "Type": kind, "Sources": [source], "SpatialReference": source},
         )
-    found = phantom.parameters["lesion"]
+    lesion = phantom.parameters["lesion"]
     return {
         "participant_id": name,
         "lesion": job.lesion or "none",
-        "lesion_volume": "n/a" if found is None else f"{found['volume_ml']:.3f}",
+        "lesion_volume": "n/a" if lesion is None else f"{lesion['volume_ml']:.3f}",
         "age_index": f"{phantom.parameters['anatomy']['age_index']:.3f}",
     }
 
 
-def _save(phantom: Phantom, field: str, path: Path) -> None:
+def save_part(phantom: Phantom, field: str, path: Path) -> None:
+    """Write a phantom's ``image``, ``brain_mask`` or ``lesion_mask`` as NIfTI."""
     image = phantom.nifti(field)
     save_image(np.asarray(image.dataobj), image.affine, path, header=image.header, dtype=image.get_data_dtype())
 
@@ -239,12 +217,12 @@ def _save(phantom: Phantom, field: str, path: Path) -> None:
 def _write_top_level(job: _Job, rows: list[dict[str, str]]) -> None:
     from lesioncore import __version__
 
-    what = "healthy" if job.lesion is None else f"{job.lesion}-like lesions"
+    population = "healthy" if job.lesion is None else f"{job.lesion}-like lesions"
     made_by = [{"Name": _PIPELINE, "Version": __version__, "Description": "lesioncore phantom simulation"}]
     _write_json(
         job.root / "dataset_description.json",
         {
-            "Name": f"Simulated {job.contrast} brain MRI, {what}",
+            "Name": f"Simulated {job.contrast} brain MRI, {population}",
             "BIDSVersion": _BIDS_VERSION,
             "DatasetType": "raw",
             "License": "ICBM152 (see README.md)",
@@ -254,7 +232,7 @@ def _write_top_level(job: _Job, rows: list[dict[str, str]]) -> None:
     _write_json(
         job.root / "derivatives" / _PIPELINE / "dataset_description.json",
         {
-            "Name": f"Ground truth of simulated {job.contrast} brain MRI, {what}",
+            "Name": f"Ground truth of simulated {job.contrast} brain MRI, {population}",
             "BIDSVersion": _BIDS_VERSION,
             "DatasetType": "derivative",
             "License": "ICBM152 (see README.md)",
@@ -264,7 +242,7 @@ def _write_top_level(job: _Job, rows: list[dict[str, str]]) -> None:
     )
     readme = _README.format(
         contrast=job.contrast,
-        what=what,
+        population=population,
         subjects=len(rows),
         split=job.split,
         seed=job.seed,
@@ -280,7 +258,3 @@ def _write_top_level(job: _Job, rows: list[dict[str, str]]) -> None:
 
 def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", newline="\n")
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    _write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")

@@ -21,7 +21,7 @@ _SKULL, _SCALP = 0.12, 1.15  # intensities, white matter's being 1
 _TILT_DEG, _SHIFT_MM = 12.0, 15.0  # largest, about and along each axis
 _BIAS, _TEXTURE, _SNR, _GAIN = 0.12, 0.02, 30.0, 400.0
 
-# The mean brain as it is.
+# The mean brain, undeformed.
 MEAN_ANATOMY = PhantomConfig(
     rotation_deg=0.0,
     scale=0.0,
@@ -119,13 +119,13 @@ def _layers(signal: Array, brain: NDArray[np.bool_], voxel_size: float, variatio
     head = np.where(away <= _SCALP_MM, scalp, 0.0)
     head[away <= _SKULL_MM] = _SKULL
     head[away <= _FLUID_MM] = SEQUENCES["T1w"].csf[0]
-    # The average ends softly; what it lacks at the brain's edge is fluid.
+    # The average fades out at the brain's edge, where fluid fills the rest.
     head[brain] = np.maximum(signal[brain], SEQUENCES["T1w"].csf[0])
     return head.astype(np.float32)
 
 
 def _pose(rng: np.random.Generator) -> tuple[NDArray[np.float64], dict[str, Any]]:
-    """How the head lies in the scanner: a matrix from the template's world, and its draws."""
+    """Pose of the head in the scanner: a matrix from the template's world, and its draws."""
     angles, shift = rng.uniform(-_TILT_DEG, _TILT_DEG, 3), rng.uniform(-_SHIFT_MM, _SHIFT_MM, 3)
     pose = np.eye(4)
     pose[:3, :3], pose[:3, 3] = turned(np.eye(3), angles), shift

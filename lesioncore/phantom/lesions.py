@@ -20,7 +20,7 @@ KINDS = ("glioma", "stroke")
 
 @dataclass(frozen=True)
 class LesionMaps:
-    """Where a lesion is and what it holds, on the phantom's grid.
+    """Extent and contents of a lesion on the phantom's grid.
 
     Attributes
     ----------
@@ -141,9 +141,9 @@ class Lesion:
         tissue's own intensity part of the way, so that its structure stays visible.
         """
         core_target, rim_target = self.targets[contrast]
-        spread = self.irregularity * maps.pattern
-        core_value = levels.grey + np.clip(core_target + 0.22 * spread, -0.1, 1.0) * (levels.csf - levels.grey)
-        rim_value = levels.grey + np.clip(rim_target + 0.13 * spread, -0.3, 0.9) * (levels.csf - levels.grey)
+        variation = self.irregularity * maps.pattern
+        core_value = levels.grey + np.clip(core_target + 0.22 * variation, -0.1, 1.0) * (levels.csf - levels.grey)
+        rim_value = levels.grey + np.clip(rim_target + 0.13 * variation, -0.3, 0.9) * (levels.csf - levels.grey)
         keep = 0.25 if self.kind == "glioma" else 0.2
         rim = keep * signal + (1.0 - keep) * rim_value
         core = 0.1 * signal + 0.9 * core_value

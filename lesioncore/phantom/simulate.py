@@ -58,7 +58,7 @@ class Phantom:
             If `name` is none of the three.
         """
         if name not in ("image", "brain_mask", "lesion_mask"):
-            raise ValueError(f"name: expected 'image', 'brain_mask' or 'lesion_mask', got {name!r}")
+            raise ValueError(f"name: got {name!r}, expected 'image', 'brain_mask' or 'lesion_mask'")
         data = getattr(self, name).astype(np.int16 if name == "image" else np.uint8)
         image = nib.nifti1.Nifti1Image(data, self.affine)
         image.header.set_xyzt_units("mm", "sec")
@@ -74,21 +74,21 @@ def check_index(name: str, value: object) -> int:
     except TypeError:
         index = -1
     if index < 0 or isinstance(value, bool):
-        raise ValueError(f"{name}: expected a whole number of at least 0, got {value!r}")
+        raise ValueError(f"{name}: got {value!r}, expected a whole number of at least 0")
     return index
 
 
 def check_arguments(split: str, contrast: str, lesion: str | None, voxel_size: float) -> None:
     """Raise ValueError for a split, contrast, lesion or voxel size that the phantom does not have."""
     if split not in SPLITS:
-        raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
+        raise ValueError(f"split: got {split!r}, expected one of {', '.join(SPLITS)}")
     if contrast not in SEQUENCES:
-        raise ValueError(f"contrast: expected one of {', '.join(SEQUENCES)}, got {contrast!r}")
+        raise ValueError(f"contrast: got {contrast!r}, expected one of {', '.join(SEQUENCES)}")
     if lesion is not None and lesion not in KINDS:
-        raise ValueError(f"lesion: expected None or one of {', '.join(KINDS)}, got {lesion!r}")
+        raise ValueError(f"lesion: got {lesion!r}, expected None or one of {', '.join(KINDS)}")
     number = isinstance(voxel_size, (int, float)) and not isinstance(voxel_size, bool)
     if not number or not math.isfinite(voxel_size) or not 0.5 <= voxel_size <= 8.0:
-        raise ValueError(f"voxel_size: expected millimetres between 0.5 and 8, got {voxel_size!r}")
+        raise ValueError(f"voxel_size: got {voxel_size!r}, expected millimetres between 0.5 and 8")
 
 
 def simulate(

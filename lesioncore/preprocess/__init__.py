@@ -1,1 +1,1 @@
-"""Bringing a scan to what a prior was trained on, one step per module."""
+"""Preprocessing of a scan for a prior, one step per module."""

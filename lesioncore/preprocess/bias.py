@@ -13,15 +13,15 @@ Volume = npt.NDArray[np.float32]
 Array = npt.NDArray[np.float64]
 
 _VOXEL_SIZE = 4.0  # mm, of the blocks whose means the field is estimated from
-_FEWEST = 200  # blocks, 13 ml: fewer say nothing of a field
+_FEWEST = 200  # blocks, 13 ml: fewer do not determine a field
 _SMALLEST = 1e-3  # share of the brain's median below which a value has no useful logarithm
 _CENTRE, _REACH = np.array([0.0, -18.0, 15.0]), 80.0  # mm in the template's space: the field's polynomial is about them
 _POWERS = [(i, j, k) for i in range(3) for j in range(3 - i) for k in range(3 - i - j)][1:]
-_ROUNDS, _ITERATIONS = 12, 8  # the rounds at most, until what informs the field settles
+_ROUNDS, _ITERATIONS = 12, 8  # rounds at most, fewer once the informing blocks settle
 _FLOOR = 0.01  # least prior probability of a tissue: an affine registration places none exactly
 _OUTSIDE = 0.02  # prior probability of what is no tissue, over the whole range of intensities
 _NARROWEST = 0.02  # least standard deviation of a tissue, in the logarithm
-_WEIGHTS = np.array([1.0, 0.3, 0.0])  # of what white matter, grey matter and fluid say of the field
+_WEIGHTS = np.array([1.0, 0.3, 0.0])  # of white matter, grey matter and fluid in the field's estimate
 _STIFFNESS = 0.3  # a block's weight for no field: little beside sure tissues, much before they are sure
 _WINDOW = 10.0  # mm, sigma of the means in which a lesion shows and single blocks do not
 _OUTLYING = 1.5  # robust standard deviations of these means
@@ -72,9 +72,9 @@ def correct_bias(
     values = np.asarray(volume, dtype=np.float32)
     inside = values[brain]
     if not np.isfinite(inside).all():
-        raise ValueError("volume: has values in the brain that are NaN or infinite; clean the scan first")
+        raise ValueError("volume: got NaN or infinite values in the brain, expected none; clean the scan first")
     if not (inside > 0).any():
-        raise ValueError("volume: has no positive value in the brain; a multiplicative field needs them")
+        raise ValueError("volume: got no positive value in the brain, expected some for a multiplicative field")
     usable = brain & (values > _SMALLEST * np.median(inside[inside > 0]))
     sizes = np.linalg.norm(np.asarray(affine, dtype=np.float64)[:3, :3], axis=0)
     low, means, share, factor = _coarse(values, usable, sizes)
@@ -94,7 +94,7 @@ def correct_bias(
 def _coarse(
     values: Volume, usable: npt.NDArray[np.bool_], sizes: Array
 ) -> tuple[npt.NDArray[np.int64], Volume, Volume, npt.NDArray[np.int64]]:
-    """Where blocks of about 4 mm begin, the means of their usable voxels, the usable share, and voxels in a block."""
+    """First voxel of blocks of about 4 mm, means of their usable voxels, usable share, and voxels in a block."""
     places = [np.flatnonzero(usable.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
     box = tuple(slice(int(place[0]), int(place[-1]) + 1) for place in places)
     factor = np.maximum(1, np.rint(_VOXEL_SIZE / sizes)).astype(np.int64)

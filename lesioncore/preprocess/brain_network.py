@@ -61,7 +61,7 @@ class BrainNetwork(nn.Module):
 
     @property
     def multiple(self) -> int:
-        """What the lengths of a volume have to be multiples of."""
+        """Number of which a volume's lengths have to be multiples."""
         return 2 ** (len(self.down) + 1)
 
 

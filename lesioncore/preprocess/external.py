@@ -44,7 +44,7 @@ class Tool:
 
     def command(self) -> str | None:
         """Whole path of the program, which is run in another folder; None where it is not installed."""
-        return next((str(Path(found).absolute()) for name in self.commands if (found := shutil.which(name))), None)
+        return next((str(Path(path).absolute()) for name in self.commands if (path := shutil.which(name))), None)
 
 
 TOOLS = {
@@ -125,14 +125,14 @@ def tool_mask(name: str, values: npt.NDArray[np.float32], affine: npt.NDArray[np
         arguments = [argument.format(folder=folder) for argument in (*tool.arguments, *further)]
         # Some tools leave files where they run.
         run = subprocess.run([command, *arguments], cwd=folder, capture_output=True, text=True, errors="replace")
-        said = "\n".join((run.stdout + run.stderr).strip().splitlines()[-5:])
+        output = "\n".join((run.stdout + run.stderr).strip().splitlines()[-5:])
         written = Path(folder) / tool.mask
         if run.returncode != 0 or not written.exists():
-            raise RuntimeError(f"mask: {name} made no mask (exit status {run.returncode}). It said:\n{said}")
+            raise RuntimeError(f"mask: {name} made no mask (exit status {run.returncode}). It said:\n{output}")
         image = load_image(written)
         mask = np.asanyarray(image.dataobj) > 0.5
     if mask.shape != values.shape or not np.allclose(image.affine, affine, atol=0.1):
         raise RuntimeError(f"mask: {name} wrote one of shape {mask.shape} on another grid than the scan's")
     if not mask.any():
-        raise RuntimeError(f"mask: {name} found no brain. It said:\n{said}")
+        raise RuntimeError(f"mask: {name} found no brain. It said:\n{output}")
     return mask

@@ -25,7 +25,7 @@ from lesioncore.preprocess.mask import flood
 
 VOXEL_SIZE = 2.0
 """Size (mm) of the network's voxels."""
-_SIGNAL = 0.15  # of what `normalize` makes 1
+_SIGNAL = 0.15  # share of the intensity that `normalize` brings to 1
 _LARGEST, _MARGIN = 96, 6  # voxels: of a box that holds any brain; around the brain that the network is to see
 _RIM = 12.0  # mm, the widest rim of CSF
 _SHELL = (8.0, 20.0)  # mm from the brain, where a head has skull, fat and muscle
@@ -36,7 +36,7 @@ _USUAL, _ADULT = 1450.0, (1000.0, 2000.0)  # ml, of conventional masks
 
 @dataclass(frozen=True, eq=False)
 class Brain:
-    """Where the brain is in a scan, on the scan's own grid and in its storage order.
+    """Brain masks of a scan, on the scan's own grid and in its storage order.
 
     Attributes
     ----------
@@ -87,19 +87,19 @@ def extract_brain(
     orientation = Orientation.from_affine(affine, volume.shape)
     ras = torch.from_numpy(orientation.to_ras(volume).astype(np.float32, copy=False))
     if float(ras.min()) == float(ras.max()):
-        raise ValueError("volume: is constant; expected a scan")
+        raise ValueError(f"volume: got the constant {float(ras.min()):g}, expected a scan")
     network, target = load_network(weights, str(device)), torch.device(device)
     masks, confidence = _look(network, ras, orientation.voxel_size, target)
     millilitres = math.prod(orientation.voxel_size) / 1000
-    found = float(masks[0].sum()) * millilitres
-    if found and not _ADULT[0] <= found <= _ADULT[1]:
-        zoom = min(2.0, max(0.5, (_USUAL / found) ** (1 / 3)))
+    brain_ml = float(masks[0].sum()) * millilitres
+    if brain_ml and not _ADULT[0] <= brain_ml <= _ADULT[1]:
+        zoom = min(2.0, max(0.5, (_USUAL / brain_ml) ** (1 / 3)))
         x, y, z = (zoom * size for size in orientation.voxel_size)
-        others, certainty = _look(network, ras, (x, y, z), target)
+        rescaled_masks, certainty = _look(network, ras, (x, y, z), target)
         if certainty > confidence:
-            masks, confidence = others, certainty
+            masks, confidence = rescaled_masks, certainty
     if not masks[0].any():
-        raise ValueError("volume: no brain was found; check orientation and contrast, or give a mask")
+        raise ValueError("volume: got no brain, expected one; check orientation and contrast, or give a mask")
     mask, core = (orientation.from_ras(part.numpy()) for part in (masks[0], masks[1] & masks[0]))
     return Brain(mask, core, float(mask.sum() * millilitres), float(core.sum() * millilitres), confidence)
 
@@ -114,9 +114,9 @@ def _look(
     body = _solid(share[1])
     # The outer mask may leak into neck or tongue where the core, which has tissue for its edge, does not.
     share[0] = torch.where(dilate(body > 0.5, round(_RIM / VOXEL_SIZE)), share[0], 0.0)
-    found = share[0] > 0.5
-    inside = torch.where(found, share[0], 0).sum()
-    confidence = float(2 * inside / (found.sum() + share[0].sum()).clamp_min(1e-6))
+    brain = share[0] > 0.5
+    inside = torch.where(brain, share[0], 0).sum()
+    confidence = float(2 * inside / (brain.sum() + share[0].sum()).clamp_min(1e-6))
     return grid.from_grid(torch.stack([_solid(share[0]), body])).gt(0.5), confidence
 
 
@@ -184,7 +184,7 @@ def head_or_brain(volume: NumpyArray, affine: NumpyArray, brain: Brain) -> tuple
 
 @dataclass(frozen=True, eq=False)
 class _Grid:
-    """A scan's way to 2 mm and back, axis by axis."""
+    """Resampling of a scan to 2 mm and back, axis by axis."""
 
     there: tuple[AxisResampler, ...]
     back: tuple[AxisResampler, ...]
@@ -229,9 +229,9 @@ def _find(network: BrainNetwork, scan: Tensor, device: torch.device) -> Tensor:
 def _run(network: BrainNetwork, scan: Tensor, box: tuple[slice, ...], device: torch.device) -> Tensor:
     part = normalize(scan[box])
     margins = [side for length in reversed(part.shape) for side in (0, -length % network.multiple)]
-    found = network(F.pad(part, margins)[None, None].to(device))[0].float().cpu()
+    output = network(F.pad(part, margins)[None, None].to(device))[0].float().cpu()
     logits = scan.new_full((2, *scan.shape), -20.0)
-    logits[(slice(None), *box)] = found[:, : part.shape[0], : part.shape[1], : part.shape[2]]
+    logits[(slice(None), *box)] = output[:, : part.shape[0], : part.shape[1], : part.shape[2]]
     return logits
 
 
@@ -253,22 +253,22 @@ def _around(mask: Tensor) -> tuple[slice, ...]:
 
 def _solid(share: Tensor) -> Tensor:
     """Probabilities of one body without holes: those of the component in which they are densest."""
-    found = share > 0.5
-    if not found.any():
+    inside = share > 0.5
+    if not inside.any():
         return share
-    dense = F.avg_pool3d(torch.where(found, share, 0)[None], 9, 1, 4, count_include_pad=True)[0]
-    seed = torch.zeros_like(found)
-    seed.view(-1)[torch.where(found, dense, 0).argmax()] = True
-    body = torch.from_numpy(flood(seed.numpy(), found.numpy()))
+    dense = F.avg_pool3d(torch.where(inside, share, 0)[None], 9, 1, 4, count_include_pad=True)[0]
+    seed = torch.zeros_like(inside)
+    seed.view(-1)[torch.where(inside, dense, 0).argmax()] = True
+    body = torch.from_numpy(flood(seed.numpy(), inside.numpy()))
     around = F.pad(~body, (1, 1, 1, 1, 1, 1), value=True)
     corner = torch.zeros_like(around)
     corner[0, 0, 0] = True
     filled = ~torch.from_numpy(flood(corner.numpy(), around.numpy()))[1:-1, 1:-1, 1:-1]
-    return torch.where(filled & ~found, 1.0, torch.where(found & ~filled, 0.0, share))
+    return torch.where(filled & ~inside, 1.0, torch.where(inside & ~filled, 0.0, share))
 
 
 def dilate(mask: Tensor, times: int) -> Tensor:
-    """A mask grown by so many voxels, by cubes and crosses in turn, which comes near to a ball."""
+    """Grow a mask by `times` voxels, by crosses and cubes in turn, which comes near to a ball."""
     grown = mask[None].float()
     for turn in range(times):
         if turn % 2:

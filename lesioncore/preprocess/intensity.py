@@ -49,15 +49,15 @@ class IntensityScale:
     def __post_init__(self) -> None:
         percentiles, landmarks = np.asarray(self.percentiles), np.asarray(self.landmarks)
         if len(percentiles) < 2 or np.any(np.diff(percentiles) <= 0) or percentiles[0] < 0 or percentiles[-1] > 100:
-            raise ValueError(f"percentiles must be two or more increasing values in 0-100, got {self.percentiles}")
+            raise ValueError(f"percentiles: got {self.percentiles}, expected two or more increasing values in 0-100")
         if landmarks.shape != percentiles.shape:
-            raise ValueError(f"landmarks must be one per percentile ({len(percentiles)}), got {len(landmarks)}")
+            raise ValueError(f"landmarks: got {len(landmarks)}, expected one per percentile ({len(percentiles)})")
         if not np.all(np.isfinite(landmarks)) or np.any(np.diff(landmarks) < 0) or landmarks[0] == landmarks[-1]:
-            raise ValueError(f"landmarks must be finite and increase, got {self.landmarks}")
+            raise ValueError(f"landmarks: got {self.landmarks}, expected finite, increasing intensities")
         if not (math.isfinite(self.mean) and math.isfinite(self.std) and self.std > 0):
-            raise ValueError(f"mean must be finite and std positive, got mean {self.mean} and std {self.std}")
+            raise ValueError(f"mean, std: got {self.mean}, {self.std}, expected a finite and a positive number")
         if not math.isfinite(self.background):
-            raise ValueError(f"background must be a finite z-score, got {self.background}")
+            raise ValueError(f"background: got {self.background}, expected a finite z-score")
 
     @classmethod
     def fit(
@@ -117,9 +117,8 @@ class IntensityScale:
         knots, targets = _merge_close(knots, targets)
         if len(knots) < 2:
             raise ValueError(
-                f"values are too nearly constant to be standardised: percentiles {self.percentiles[0]:g} to "
-                f"{self.percentiles[-1]:g} lie between {sample.min():g} and {sample.max():g} in one knot; expected "
-                f"the brain of a scan with tissue contrast"
+                f"values: got percentiles {self.percentiles[0]:g} to {self.percentiles[-1]:g} in one knot between "
+                f"{sample.min():g} and {sample.max():g}, expected the brain of a scan with tissue contrast"
             )
         return IntensityMap(intensities=tuple(knots.tolist()), scores=tuple(targets.tolist()))
 
@@ -138,7 +137,7 @@ class IntensityScale:
         """
         keys = {"landmarks", "mean", "std", "percentiles", "background"}
         if set(data) != keys:
-            raise ValueError(f"an intensity scale has the keys {sorted(keys)}, got {sorted(data)}")
+            raise ValueError(f"intensity scale: got the keys {sorted(data)}, expected {sorted(keys)}")
         try:
             return cls(
                 landmarks=tuple(float(value) for value in data["landmarks"]),
@@ -148,7 +147,7 @@ class IntensityScale:
                 background=float(data["background"]),
             )
         except TypeError as error:
-            raise ValueError(f"an intensity scale holds numbers and lists of numbers, got {dict(data)}") from error
+            raise ValueError(f"intensity scale: got {dict(data)}, expected numbers and lists of numbers") from error
 
 
 @dataclass(frozen=True)
@@ -172,9 +171,9 @@ class IntensityMap:
     def __post_init__(self) -> None:
         for name, knots in (("intensities", self.intensities), ("scores", self.scores)):
             if len(knots) < 2 or not np.all(np.isfinite(knots)) or np.any(np.diff(knots) <= 0):
-                raise ValueError(f"{name} must be two or more finite, strictly increasing knots, got {knots}")
+                raise ValueError(f"{name}: got {knots}, expected two or more finite, strictly increasing knots")
         if len(self.intensities) != len(self.scores):
-            raise ValueError(f"scores must be one per intensity ({len(self.intensities)}), got {len(self.scores)}")
+            raise ValueError(f"scores: got {len(self.scores)}, expected one per intensity ({len(self.intensities)})")
 
     @property
     def bend(self) -> float:
@@ -228,12 +227,12 @@ class IntensityMap:
 def _brain_values(values: Array) -> npt.NDArray[np.float64]:
     sample = to_numpy(values, "values").reshape(-1).astype(np.float64)
     if sample.size < _FEWEST_VOXELS:
-        raise ValueError(f"values must be at least {_FEWEST_VOXELS} brain voxels, got {sample.size}; check the mask")
+        raise ValueError(f"values: got {sample.size} brain voxels, expected at least {_FEWEST_VOXELS}; check the mask")
     bad = sample.size - int(np.count_nonzero(np.isfinite(sample)))
     if bad:
-        raise ValueError(f"values must be finite, got {bad} NaN or infinite of {sample.size}")
+        raise ValueError(f"values: got {bad} NaN or infinite of {sample.size}, expected none; clean the scan first")
     if sample.min() == sample.max():
-        raise ValueError(f"values are constant ({sample[0]:g}); expected the brain of a scan with tissue contrast")
+        raise ValueError(f"values: got the constant {sample[0]:g}, expected the brain of a scan with tissue contrast")
     return sample
 
 
@@ -256,7 +255,7 @@ def _merge_close(knots: NumpyArray, targets: NumpyArray) -> tuple[NumpyArray, Nu
 def _piecewise_linear(values: Array, source: tuple[float, ...], target: tuple[float, ...], name: str) -> Array:
     if isinstance(values, torch.Tensor):
         if values.is_complex():
-            raise TypeError(f"{name} must hold real numbers, got dtype {values.dtype}")
+            raise TypeError(f"{name}: got dtype {values.dtype}, expected real numbers")
         x = values.to(torch.float64)
     else:
         x = torch.from_numpy(np.array(to_numpy(values, name), dtype=np.float64, order="C"))

@@ -46,27 +46,27 @@ def brain_mask(volume: ArrayT) -> ArrayT:
     """
     data = to_numpy(volume, "volume")
     if data.ndim != 3 or data.size == 0:
-        raise ValueError(f"volume must be [X, Y, Z] with voxels, got shape {data.shape}")
+        raise ValueError(f"volume: got shape {data.shape}, expected [X, Y, Z] with voxels")
     bad = data.size - int(np.count_nonzero(np.isfinite(data)))
     if bad:
-        raise ValueError(f"volume must be finite, got {bad} NaN or infinite voxels of {data.size}; set them to 0")
+        raise ValueError(f"volume: got {bad} NaN or infinite voxels of {data.size}, expected none; set them to 0")
     edges = _box_edges(data.shape)
     values, counts = np.unique(data[edges], return_counts=True)
     background = values[counts.argmax()]
     share = counts.max() / counts.sum()
     if share < _LEAST_BACKGROUND:
         raise ValueError(
-            f"volume has no constant background: its commonest value along the box's edges, {background:g}, fills "
+            f"volume: got no constant background: its commonest value along the box's edges, {background:g}, fills "
             f"{100 * share:.0f} % of them, expected at least {100 * _LEAST_BACKGROUND:.0f} %; {_WAY_OUT}"
         )
     empty = data == background
     mask = ~flood(edges & empty, empty)
     filled = np.count_nonzero(mask) / mask.size
     if filled == 0:
-        raise ValueError(f"volume holds nothing but its background {background:g}: there is no brain in it")
+        raise ValueError(f"volume: got nothing but its background {background:g}, expected a brain")
     if filled > _LARGEST_BRAIN:
         raise ValueError(
-            f"volume is {100 * filled:.1f} % brain by its background value {background:g}, expected at most "
+            f"volume: got {100 * filled:.1f} % brain by its background value {background:g}, expected at most "
             f"{100 * _LARGEST_BRAIN:.0f} %: the scan is not skull-stripped, or is cropped into the brain; {_WAY_OUT}"
         )
     return torch.from_numpy(mask).to(volume.device) if isinstance(volume, torch.Tensor) else mask
@@ -86,12 +86,12 @@ def _box_edges(shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
 
 
 def flood(seeds: NumpyArray, passable: NumpyArray) -> npt.NDArray[np.bool_]:
-    """Everything that `seeds` reach through `passable`: sweeps along the axes in turn, until none changes anything."""
+    """Voxels that `seeds` reach through `passable`: sweeps along the axes in turn, until none changes anything."""
     reached = torch.from_numpy(seeds).clone()
     allowed = [torch.from_numpy(passable)]
     allowed += [_turned(allowed[0]), _turned(_turned(allowed[0]))]
     count, turn, settled = -1, 0, 0
-    while settled < 3:  # axes in a row; the one that has just been swept is one
+    while settled < 3:  # axes in a row without a change, counting the one just swept
         front, way = reached.numpy(), allowed[turn].numpy()
         for step in range(1, len(front)):
             front[step] |= front[step - 1] & way[step]
@@ -106,5 +106,5 @@ def flood(seeds: NumpyArray, passable: NumpyArray) -> npt.NDArray[np.bool_]:
 
 
 def _turned(volume: torch.Tensor) -> torch.Tensor:
-    """The next axis first, in memory as well: sweeps along the last one would touch every cache line at each step."""
+    """Bring the next axis first, in memory too: sweeps along the last would touch every cache line at each step."""
     return volume.permute(1, 2, 0).contiguous()

@@ -1,4 +1,4 @@
-"""The way of a raw scan to a brain in the template's space: extraction, registration, bias field, each on request."""
+"""Preprocessing of a raw scan: brain extraction, registration to the template, bias correction, each on request."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SMALLEST_BRAIN = 850.0
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What a step did.
+    """Record of one step.
 
     Attributes
     ----------
@@ -73,7 +73,7 @@ class PreprocessedScan:
 
 
 def check_steps(steps: Iterable[str]) -> tuple[Step, ...]:
-    """The steps in the order in which they are done.
+    """Check the steps and sort them into the order in which they are done.
 
     Raises
     ------
@@ -180,9 +180,9 @@ def _register(
     brain: npt.NDArray[np.bool_],
     limit: npt.NDArray[np.bool_] | None,
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64], dict[str, Any]]:
-    """The brain, its way to the template, and how well it lies there.
+    """Register the brain; returns the brain, the matrix to the template, and figures.
 
-    Where the brain was extracted, `limit` is what no brain reaches beyond, and the template has its say.
+    Where the brain was extracted, `limit` is what no brain reaches beyond, and the template corrects the brain.
     """
     from lesioncore.preprocess.registration import register
 
@@ -191,7 +191,7 @@ def _register(
     if limit is not None:
         depth = template_depth(brain.shape, registration.matrix @ affine)
         near = brain & (depth > 0)
-        if np.count_nonzero(near) < (1 - _LEAK) * np.count_nonzero(brain):  # it pulled at the registration
+        if np.count_nonzero(near) < (1 - _LEAK) * np.count_nonzero(brain):  # what lies beyond distorted it
             registration = register(values, affine, near)
             depth = template_depth(brain.shape, registration.matrix @ affine)
         deep = (depth == 2) & limit & ~brain
@@ -208,29 +208,29 @@ def _extract(
     mask: npt.NDArray[np.bool_] | None,
     device: str | torch.device,
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], dict[str, Any]]:
-    """The core of the brain, within `mask` if there is one, what no brain reaches beyond, and what was seen."""
+    """The core of the brain, within `mask` if there is one, the limit that no brain reaches beyond, and figures."""
     from lesioncore.preprocess.extraction import core_within, extract_brain, head_or_brain
 
     if mask is None:
-        found = extract_brain(values, affine, device=device)
+        extracted = extract_brain(values, affine, device=device)
         kind: str
-        kind, share = head_or_brain(values, affine, found)
+        kind, share = head_or_brain(values, affine, extracted)
         stripped_to = background_brain(values, affine) if kind == "brain" else None
     else:
         if not mask.any():
             raise ValueError("mask: no voxel is brain; check that it belongs to this scan")
-        # Stripped by the mask, as the network knows such scans: exactly 0 around the brain.
+        # The network knows stripped scans as exactly 0 around the brain.
         stripped = np.where(mask, values - min(0.0, float(values[mask].min())), np.float32(0))
-        found = extract_brain(stripped, affine, device=device)
+        extracted = extract_brain(stripped, affine, device=device)
         kind, share, stripped_to = "mask", 0.0, mask
-    brain = found.core if stripped_to is None else core_within(stripped_to, affine, found)
-    limit = values > values.min() if stripped_to is None else stripped_to  # what was cut or turned away is no brain
+    brain = extracted.core if stripped_to is None else core_within(stripped_to, affine, extracted)
+    limit = values > values.min() if stripped_to is None else stripped_to  # what was cut off or padded is no brain
     figures = {
         "input": kind,
         "signal_around": round(share, 3),
         "brain_ml": round(volume_ml(brain, affine), 1),
-        "mask_ml": round(found.volume, 1),
-        "confidence": round(found.confidence, 4),
+        "mask_ml": round(extracted.volume, 1),
+        "confidence": round(extracted.confidence, 4),
     }
     return brain, limit, figures
 
@@ -244,7 +244,7 @@ def background_brain(values: npt.NDArray[np.float32], affine: npt.NDArray[np.flo
         If the scan is empty.
     """
     if values.min() == values.max():
-        raise ValueError(f"volume: is constant ({values.flat[0]:g}): there is no brain in it; expected a scan")
+        raise ValueError(f"volume: got the constant {values.flat[0]:g}, expected a scan")
     try:
         brain = brain_mask(values)
     except ValueError:  # no background of one value, or hardly any: air and skull are there

@@ -1,4 +1,4 @@
-"""A brain at 2 mm, and a search of all poses for those in which it resembles the template."""
+"""A brain at 2 mm, and a search for the poses in which it resembles the template."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class CoarseBrain:
         inside = inside[box]
         values: Volume = np.where(inside, orientation.to_ras(volume)[box], 0).astype(np.float32)
         if not np.isfinite(values).all():
-            raise ValueError("volume: has values in the brain that are NaN or infinite; clean the scan first")
+            raise ValueError("volume: got NaN or infinite values in the brain, expected none; clean the scan first")
         share = inside.astype(np.float32)
         cut = []
         for axis in range(3):
@@ -66,7 +66,7 @@ class CoarseBrain:
         share = _block_means(share, factor)
         values = np.asarray(_block_means(values, factor) / np.maximum(share, 1e-3), dtype=np.float32)
         if np.ptp(values[share > 0.5]) == 0:
-            raise ValueError("volume: has the same value all over the brain; give the scan, not a mask")
+            raise ValueError("volume: got the same value all over the brain, expected a scan, not a mask")
         evened = _evened(values, share, size * factor)
         # Where the scan ends within the brain nothing is known beyond; elsewhere there is background.
         ends = [(0 if first else _MARGIN, 0 if last else _MARGIN) for first, last in cut]
@@ -131,15 +131,15 @@ def likely_poses(moving: CoarseBrain, fixed: CoarseBrain, count: int) -> list[Ma
     sigmas = [4.0 / size for size in sizes]
     own = blur(torch.from_numpy(moving.shaded())[None], sigmas)
     to_voxels = np.linalg.inv(moving.affine)
-    found = []
+    scored = []
     for rotation in [np.eye(3), *_rotations(_POSES)]:
         matrix = np.eye(4)
         matrix[:3, :3] = scale * rotation
         matrix[:3, 3] = own_centre - scale * rotation @ centre
         seen = levels(sample(own, apply(to_voxels @ matrix, target))[0])
-        found.append((mutual_information(expected, seen)[0], matrix))
-    poses = [found[0][1]]
-    for _, matrix in sorted(found[1:], key=lambda pose: -pose[0]):
+        scored.append((mutual_information(expected, seen)[0], matrix))
+    poses = [scored[0][1]]
+    for _, matrix in sorted(scored[1:], key=lambda pose: -pose[0]):
         # The best pose of all is refined even near the header's.
         if len(poses) == 1 or all(turn_between(matrix, other) > _APART for other in poses):
             poses.append(matrix)
@@ -157,8 +157,8 @@ def turn_between(first: Matrix, second: Matrix) -> float:
 def mutual_information(first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]) -> tuple[float, float]:
     """Mutual information (nats) of two arrays of levels, and the entropy of the first."""
     joint = np.bincount(first * _BINS + second, minlength=_BINS**2).reshape(_BINS, _BINS) / max(1, len(first))
-    one, other = joint.sum(axis=1), joint.sum(axis=0)
-    entropies = [-float((p[p > 0] * np.log(p[p > 0])).sum()) for p in (one, other, joint)]
+    marginals = joint.sum(axis=1), joint.sum(axis=0)
+    entropies = [-float((p[p > 0] * np.log(p[p > 0])).sum()) for p in (*marginals, joint)]
     return entropies[0] + entropies[1] - entropies[2], entropies[0]
 
 
@@ -169,7 +169,7 @@ def apply(matrix: Matrix, points: npt.NDArray[np.float64]) -> npt.NDArray[np.flo
 
 
 def every_voxel(shape: tuple[int, ...], stride: int) -> npt.NDArray[np.float64]:
-    """Indices of every so many voxels of a shape. ``[..., 3]``"""
+    """Indices of every `stride`-th voxel along each axis. ``[..., 3]``"""
     axes = np.meshgrid(*(np.arange(0.0, length, stride) for length in shape), indexing="ij")
     return np.stack(axes, axis=-1)
 

@@ -1,4 +1,4 @@
-"""Histograms of a scan's intensities in the template's tissue regions: all that its standardisation looks at."""
+"""Histograms of a scan's intensities in the template's tissue regions, for its standardisation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Floats = npt.NDArray[np.float64]
 
 # Fluid counts half: affine registration leaves tissue in its places, and young people have little of it.
 TISSUE_WEIGHTS = np.array([0.2, 0.4, 0.4])
-"""How much fluid, grey and white matter count."""
+"""Weights of fluid, grey and white matter."""
 
 _FEWEST_VOXELS = 1000
 _BINS = 160
@@ -24,7 +24,7 @@ _BINS = 160
 
 @dataclass(frozen=True, eq=False)
 class RegionHistograms:
-    """All that is looked at of a scan: how the intensities of each parcel are distributed over common bins."""
+    """Histograms of a scan's intensities in each parcel and in the whole brain, over common bins."""
 
     centres: Floats  # [B], intensities
     brain: Floats  # [B], of the whole brain
@@ -43,7 +43,7 @@ class RegionHistograms:
         sample, labels = sample.reshape(-1).astype(np.float64), labels.reshape(-1).astype(np.int64)
         bad = sample.size - int(np.count_nonzero(np.isfinite(sample)))
         if bad:
-            raise ValueError(f"values: got {bad} NaN or infinite of {sample.size}; clean the scan first")
+            raise ValueError(f"values: got {bad} NaN or infinite of {sample.size}, expected none; clean the scan first")
         known = int(np.count_nonzero(labels))
         if known < _FEWEST_VOXELS or labels.min() < 0:
             raise ValueError(

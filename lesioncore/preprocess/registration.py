@@ -24,9 +24,9 @@ from lesioncore.preprocess.pose import (
 )
 from lesioncore.preprocess.template import VOXEL_SIZE
 
-# Between right and wrong as bench/registration.py measures them: right ones have overlaps of .94 and more and
-# likenesses of .15 (T2w) to .66 (T1w); flips, halves, noise and whole heads have an overlap below .91 or a likeness
-# below .12. Right scales are .98 to 1.34; masks that miss a third of the brain reach 1.5.
+# Between right and wrong as bench/quality/template_registration.py measures them: right ones have overlaps of .94 and
+# more and likenesses of .15 (T2w) to .66 (T1w); flips, halves, noise and whole heads have an overlap below .91 or a
+# likeness below .12. Right scales are .98 to 1.34; masks that miss a third of the brain reach 1.5.
 LOWEST_OVERLAP = 0.91
 LOWEST_LIKENESS = 0.12
 SCALES = (0.7, 1.75)
@@ -41,7 +41,7 @@ class RegistrationError(ValueError):
 
 @dataclass(frozen=True)
 class RegistrationQuality:
-    """How well a brain lies on the template.
+    """Quality of a registration to the template.
 
     Attributes
     ----------
@@ -63,16 +63,16 @@ class RegistrationQuality:
 
     @property
     def problems(self) -> list[str]:
-        """Which figures lie outside the limits, as text; empty for a registration that is accepted."""
-        found = []
+        """Figures outside the limits, as text; empty for a registration that is accepted."""
+        problems = []
         if not self.overlap >= LOWEST_OVERLAP:
-            found.append(f"overlap {self.overlap:.3f}, at least {LOWEST_OVERLAP:g} expected")
+            problems.append(f"overlap {self.overlap:.3f}, at least {LOWEST_OVERLAP:g} expected")
         if not self.likeness >= LOWEST_LIKENESS:
-            found.append(f"likeness {self.likeness:.3f}, at least {LOWEST_LIKENESS:g} expected")
+            problems.append(f"likeness {self.likeness:.3f}, at least {LOWEST_LIKENESS:g} expected")
         if not SCALES[0] <= min(self.scales) <= max(self.scales) <= SCALES[1]:
             figures = ", ".join(f"{scale:.2f}" for scale in self.scales)
-            found.append(f"scales {figures}, {SCALES[0]:g} to {SCALES[1]:g} expected")
-        return found
+            problems.append(f"scales {figures}, {SCALES[0]:g} to {SCALES[1]:g} expected")
+        return problems
 
     def __str__(self) -> str:
         scales = ", ".join(f"{scale:.2f}" for scale in self.scales)
@@ -84,7 +84,7 @@ class RegistrationQuality:
 
 @dataclass(frozen=True, eq=False)
 class Registration:
-    """Where a scan lies in the template's space.
+    """Affine map of a scan to the template's space, and its quality.
 
     Attributes
     ----------
@@ -149,8 +149,8 @@ def register(
     moving = CoarseBrain.of(volume, affine, brain)
     fixed = coarse_template()
     poses = likely_poses(moving, fixed, _STARTS)
-    found = [_refine(sitk, fixed, moving, pose, 8.0, threads, rigid=True) for pose in poses]
-    matrix = min(found, key=lambda one: one[0])[1]
+    refined = [_refine(sitk, fixed, moving, pose, 8.0, threads, rigid=True) for pose in poses]
+    matrix = min(refined, key=lambda result: result[0])[1]
     for size in (4.0, 2.0):
         _, matrix = _refine(sitk, fixed, moving, matrix, size, threads)
     quality = _measure(fixed, moving, matrix)
@@ -272,10 +272,10 @@ def _measure(fixed: CoarseBrain, moving: CoarseBrain, matrix: Matrix) -> Registr
 
 def _likeness(first: Volume, second: Volume, mask: npt.NDArray[np.bool_]) -> float:
     """Mean squared correlation within Gaussian windows of 8 mm on a grid of 4 mm."""
-    weight, one, other = (torch.from_numpy(part.astype(np.float32)) for part in (mask, first, second))
-    one, other = one - one[weight > 0].mean(), other - other[weight > 0].mean()
-    moments = torch.stack([torch.ones_like(one), one, other, one * one, other * other, one * other]) * weight
-    total, one, other, one_two, other_two, product = blur(moments, [2.0] * 3)[:, weight > 0]
-    variance = (one_two / total - (one / total) ** 2) * (other_two / total - (other / total) ** 2)
-    squared = (product / total - one * other / total**2) ** 2 / variance.clamp(min=1e-9)
+    weight, x, y = (torch.from_numpy(part.astype(np.float32)) for part in (mask, first, second))
+    x, y = x - x[weight > 0].mean(), y - y[weight > 0].mean()
+    moments = torch.stack([torch.ones_like(x), x, y, x * x, y * y, x * y]) * weight
+    total, x, y, xx, yy, xy = blur(moments, [2.0] * 3)[:, weight > 0]
+    variance = (xx / total - (x / total) ** 2) * (yy / total - (y / total) ** 2)
+    squared = (xy / total - x * y / total**2) ** 2 / variance.clamp(min=1e-9)
     return float(squared.clamp(max=1).mean()) if len(squared) else 0.0

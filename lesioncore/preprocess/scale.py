@@ -1,4 +1,4 @@
-"""Either kind of intensity scale, and a scan's map onto it."""
+"""Both kinds of intensity scale, and a scan's map onto either."""
 
 from __future__ import annotations
 

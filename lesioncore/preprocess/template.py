@@ -1,4 +1,4 @@
-"""The ICBM152 2009a template at 2 mm: what a brain is registered to."""
+"""The ICBM152 2009a template at 2 mm, to which brains are registered."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ VOXEL_SIZE = 2.0
 """Voxel size of the packaged maps, mm."""
 
 _MARGIN = 4  # voxels around the brain
-_BEYOND, _WITHIN = 12.0, 4.0  # mm: farthest from the template's brain that a brain is; as deep in it all is brain
+_BEYOND, _WITHIN = 12.0, 4.0  # mm: no brain lies farther beyond the template's; so deep in it, all is brain
 _PAD = round(_BEYOND / VOXEL_SIZE) + 1  # voxels around the stored maps that such a brain may reach into
 # Steps of the stored bytes: with every one of 256 levels the files are twice as large, and noise is all that they add.
 _STEPS = {"T1w": 4, "brain_mask": 1, "grey_probseg": 8, "white_probseg": 8}
@@ -68,7 +68,7 @@ def brain_template() -> BrainTemplate:
 
 
 def template_depth(shape: tuple[int, ...], voxel_to_template: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
-    """Where the voxels of a registered scan lie relative to the template's brain.
+    """Depth of a registered scan's voxels in the template's brain, by three levels.
 
     Healthy brains are nowhere 12 mm larger than the template's after an affine registration, and what lies 4 mm within
     it is theirs but for .3 % (at most .9 %) of their volume.
@@ -99,7 +99,7 @@ def template_depth(shape: tuple[int, ...], voxel_to_template: npt.NDArray[np.flo
 
 @lru_cache(maxsize=1)
 def _levels() -> npt.NDArray[np.uint8]:
-    """What :func:`template_depth` gives, on the template's grid with `_PAD` voxels around it."""
+    """Levels of :func:`template_depth` on the template's grid with `_PAD` voxels around it."""
     from lesioncore.preprocess.extraction import dilate
 
     brain = torch.from_numpy(np.pad(brain_template().brain, _PAD))

@@ -1,4 +1,4 @@
-"""Where the template knows the tissue: places that stay fluid, grey or white matter after affine registration."""
+"""Tissue regions of the template: places that stay fluid, grey or white matter after affine registration."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy.typing as npt
 from lesioncore.preprocess.template import VOXEL_SIZE, brain_template
 
 TISSUES = ("fluid", "grey matter", "white matter")
-"""What regions are told apart by."""
+"""Tissues of the regions."""
 
 _BOX = 40.0  # mm, of a parcel; one is centred on the template's origin
 _FEWEST_VOXELS = 60  # of a parcel
 _FLUID, _GREY, _WHITE = 0.7, 0.7, 0.9  # least probability
-_DEEP = 10.0  # mm below the surface, of fluid: no brain mask is so tight that it is without
+_DEEP = 10.0  # mm below the surface, of fluid: even the tightest brain masks hold it
 
 
 @lru_cache(maxsize=1)
@@ -66,13 +66,13 @@ def tissue_regions_at(points: npt.NDArray[np.floating]) -> npt.NDArray[np.int16]
     origin = brain_template().affine[:3, 3]
     voxels = np.rint((np.asarray(points) - origin) / VOXEL_SIZE).astype(np.int64)
     inside = np.all((voxels >= 0) & (voxels < labels.shape), axis=1)
-    found = np.zeros(len(voxels), np.int16)
-    found[inside] = labels[tuple(voxels[inside].T)]
-    return found
+    regions = np.zeros(len(voxels), np.int16)
+    regions[inside] = labels[tuple(voxels[inside].T)]
+    return regions
 
 
 def _eroded(mask: npt.NDArray[np.bool_], times: int) -> npt.NDArray[np.bool_]:
-    """A mask without the voxels that have a face on its outside, as often as said."""
+    """Remove the voxels that have a face on the mask's outside, `times` times."""
     for _ in range(times):
         padded = np.pad(mask, 1)
         inner = mask.copy()

@@ -18,7 +18,7 @@ _STEP = 0.05  # z-scores between the densities' support points
 _REACH = 6.0  # z-scores that the densities extend over, either way
 _SMOOTHING = 0.1  # z-scores, of the densities
 _ROUNDS = 5  # in which the reference people are brought to each other
-# What is no healthy tissue: its share of the voxels, and its density per z-score, alike for all intensities.
+# Outliers, which are no healthy tissue: their share of the voxels, and their density per z-score at any intensity.
 _OUTLIERS, _OUTLIER_DENSITY = 0.3, 0.1
 # A parcel whose mean log-likelihood falls below the floor is given up, however badly it fits: a tumour fills parcels.
 _FLOOR, _SHARPNESS = math.log(0.12), 8.0
@@ -31,7 +31,7 @@ _CLOSEST_TISSUES = 0.3  # z-scores; tissues that are nearer to each other do not
 
 @dataclass(frozen=True)
 class TissueScale:
-    """How the intensities of healthy fluid, grey and white matter are distributed, to which every scan is brought.
+    """Intensity distributions of healthy fluid, grey and white matter, to which every scan is brought.
 
     A scan that is registered to the template shows each tissue at places that are known (`tissue_regions`). Its map is
     the increasing line under which the histograms of these places are most likely to come from the healthy densities,
@@ -128,7 +128,7 @@ class TissueScale:
         return self._map(RegionHistograms.of(values, regions))
 
     def likelihood(self, values: Array, regions: Array) -> float:
-        """How well a scan fits once it is mapped: mean log-likelihood of its voxels in regions, nats.
+        """Mean log-likelihood (nats) of a scan's voxels in regions once the scan is mapped.
 
         Intensities are counted in standard deviations of the scan, so that scales of several contrasts compare: the
         scan is most likely of the contrast whose scale gives the largest value. No parcel is given up here: that the
@@ -203,7 +203,7 @@ class TissueScale:
 
     @property
     def _modes(self) -> Floats:
-        """Where a tissue is densest, weighted by its share of what lies there: regions of fluid hold tissue as well."""
+        """Z-score where each tissue is densest, weighted by its share there: regions of fluid hold tissue as well."""
         table = self._table
         return self._points[(np.square(table) / np.maximum(table.sum(axis=0), 1e-9)).argmax(axis=1)]
 
@@ -232,11 +232,11 @@ class TissueScale:
         for tissue, density in enumerate(self._table):
             healthy = np.interp(scores, self._points, density, left=0.0, right=0.0) * slopes
             voxel = np.log((1 - _OUTLIERS) * healthy + _OUTLIERS * _OUTLIER_DENSITY)
-            mine = scan.tissues == tissue
-            parcel = voxel @ scan.histograms[mine].T
+            parcels = scan.tissues == tissue
+            parcel = voxel @ scan.histograms[parcels].T
             if give_up:
                 parcel = _FLOOR + np.logaddexp(_SHARPNESS * (parcel - _FLOOR), 0.0) / _SHARPNESS
-            total += parcel @ scan.weights[mine]
+            total += parcel @ scan.weights[parcels]
         return total
 
     def _map(self, scan: RegionHistograms) -> IntensityMap:

@@ -1,1 +1,1 @@
-"""From scans to restored images, scores and masks; and calibration, which restores healthy scans."""
+"""Restoration of scans to healthy images, scores and masks; and calibration, which restores healthy scans."""

@@ -1,4 +1,4 @@
-"""Which embedded prior a scan is restored with where none is named: that of its contrast."""
+"""The choice of the embedded prior by a scan's contrast, where none is named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How to restore: the solver, the objective, and what they run on."""
+"""Options of restoration: solver, objective, and what they run on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``lesioncore.restore``: from scans to their most probable healthy images, and what had to change."""
+"""Restoration of scans to their most probable healthy images: ``lesioncore.restore``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lesioncore.engine.progress import progress_bar
+from lesioncore.engine.progress import ProgressBar
 from lesioncore.models import load_prior
 from lesioncore.restoration.choice import AUTO, choose_prior
 from lesioncore.restoration.config import RestoreConfig
@@ -102,7 +102,7 @@ def restore_scans(
     """
     config = run.config
     run.warn_of_settings(stacklevel=stacklevel)
-    with progress_bar(progress is True, "preprocessing") as report:
+    with ProgressBar(progress is True, "preprocessing") as report:
         scans, several = prepare_all(
             volume,
             run.metadata,
@@ -118,7 +118,7 @@ def restore_scans(
     seed = None
     if config.latent == "sample":
         seed = 0 if generator is None else generator.initial_seed()
-    with progress_bar(progress, "restoring") as report:
+    with ProgressBar(progress, "restoring") as report:
         solutions = solve_stacks(scans, prior, run, seed=seed, progress=report)
     seconds = sum(solution.seconds for solution in solutions) / len(scans)
     record = RunRecord.after(run, backend=solutions[0].backend, seed=seed, seconds=seconds)

@@ -1,4 +1,4 @@
-"""What a restoration gives back, and how it is saved."""
+"""The result of a restoration, and its files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a restoration is: everything that is decided once, before any scan is read."""
+"""A run of restoration: everything that is decided once, before any scan is read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One scan on its way to a prior's slices and back: geometry, mask and intensities, whatever kind it came as."""
+"""A scan brought to a prior's slices and back: geometry, mask and intensities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stacks of slices solved side by side, in batches that they share."""
+"""Solutions of stacks of slices, side by side in shared batches."""
 
 from __future__ import annotations
 

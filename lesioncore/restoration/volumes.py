@@ -1,4 +1,4 @@
-"""Volumes and masks as they come in: paths, images, arrays and tensors."""
+"""Reading of volumes and masks: paths, images, arrays and tensors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a deviation has in common with the brain's other side: anatomy is symmetric, tumours and strokes are not."""
+"""Reduction of deviations that both sides of the brain share: anatomy is symmetric, tumours and strokes are not."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def lower_symmetric(
     """
     lowered = values
     for sign in (1.0, -1.0):
-        ours = (sign * values).clamp_min(0)
-        across = smooth(ours.flip(2), mask.flip(2), voxel_size, _SMOOTHING).clamp_max(_LARGEST * spread)
-        lowered = torch.where(ours > 0, sign * (ours - share * across).clamp_min(0), lowered)
+        size = (sign * values).clamp_min(0)
+        across = smooth(size.flip(2), mask.flip(2), voxel_size, _SMOOTHING).clamp_max(_LARGEST * spread)
+        lowered = torch.where(size > 0, sign * (size - share * across).clamp_min(0), lowered)
     return torch.where(mask, lowered, 0.0)
 
 

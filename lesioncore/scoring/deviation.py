@@ -18,7 +18,7 @@ from lesioncore.scoring.spread_map import SpreadMap
 
 @dataclass(frozen=True)
 class Deviation:
-    """What a detector scores.
+    """Deviations that a detector scores, and their spread.
 
     Attributes
     ----------
@@ -81,5 +81,5 @@ def _centred(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def score_of(values: ArrayT, sign: int) -> ArrayT:
-    """What is ranked of signed deviations: themselves for bright lesions (1), negated for dark (-1), their size (0)."""
+    """Scores of signed deviations: themselves for bright lesions (1), negated for dark (-1), their size (0)."""
     return abs(values) if sign == 0 else sign * values

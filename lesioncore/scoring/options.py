@@ -1,10 +1,10 @@
-"""Options of scoring, together: how a residual becomes a detection map."""
+"""Options by which a residual becomes a detection map."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from lesioncore.choices import Sign
 from lesioncore.scoring.asymmetry import check_asymmetry
@@ -12,7 +12,7 @@ from lesioncore.scoring.asymmetry import check_asymmetry
 
 @dataclass(frozen=True)
 class Scoring:
-    """How a residual becomes a detection map (:func:`lesioncore.scoring.deviation.deviation`).
+    """Options by which a residual becomes a detection map (:func:`lesioncore.scoring.deviation.deviation`).
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class Scoring:
         if not 0 <= self.smoothing < math.inf:
             raise ValueError(f"smoothing: got {self.smoothing}, expected a standard deviation of at least 0 mm")
         check_asymmetry(self.asymmetry)
-        if self.sign not in (1, -1, 0):
+        if self.sign not in get_args(Sign):
             raise ValueError(f"sign: got {self.sign!r}, expected 1 (bright lesions), -1 (dark lesions) or 0 (either)")
 
     @property

@@ -84,8 +84,7 @@ class PostProcessing:
         """
         if not self.active:
             return detected
-        from lesioncore.scoring.cleaning import (
-            clean_mask,  # here, so that these options do not load what cleaning needs
-        )
+        # Imported here, so that these options do not load what cleaning needs.
+        from lesioncore.scoring.cleaning import clean_mask
 
         return clean_mask(detected, brain, self.check_size(voxel_size), self)

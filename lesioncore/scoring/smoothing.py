@@ -33,10 +33,10 @@ def smooth(residual: Tensor, mask: Tensor, voxel_size: tuple[float, float, float
     """
     if sigma == 0 or voxel_size is None:
         return residual
-    found = torch.where(mask, residual, 0.0)[:, 0]
+    volume = torch.where(mask, residual, 0.0)[:, 0]
     for axis, length in zip((1, 2, 0), voxel_size, strict=True):
-        found = _along(found, axis, sigma / length)
-    return torch.where(mask, found[:, None], 0.0)
+        volume = _along(volume, axis, sigma / length)
+    return torch.where(mask, volume[:, None], 0.0)
 
 
 def keep_edges(smoothed: Tensor, own: Tensor) -> Tensor:
@@ -68,5 +68,5 @@ def _along(volume: Tensor, axis: int, sigma: float) -> Tensor:
     kernel = torch.exp(-0.5 * (offsets / sigma).square())
     kernel = (kernel / kernel.sum()).to(volume)
     lines = volume.movedim(axis, -1)
-    found = F.conv1d(lines.reshape(-1, 1, lines.shape[-1]), kernel.view(1, 1, -1), padding=radius)
-    return found.view(lines.shape).movedim(-1, axis)
+    smoothed = F.conv1d(lines.reshape(-1, 1, lines.shape[-1]), kernel.view(1, 1, -1), padding=radius)
+    return smoothed.view(lines.shape).movedim(-1, axis)

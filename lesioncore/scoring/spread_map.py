@@ -1,4 +1,4 @@
-"""How much healthy people's residuals vary from place to place of the template."""
+"""Map of the spread of healthy people's residuals by place of the template."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-_CUBE = 4  # pixels and slices along an edge of what shares a spread
-_LARGEST = 4.0  # spreads; what lies beyond counts as that, so that no single person makes a place
+_CUBE = 4  # pixels and slices along an edge of a cube, which shares one spread
+_LARGEST = 4.0  # spreads; larger scores are clipped, so that no single person dominates a place
 
 
 @dataclass(frozen=True, eq=False)

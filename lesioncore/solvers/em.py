@@ -101,12 +101,12 @@ class EMSolver:
 
 
 def _outliers(residual: Tensor, mask: Tensor, depth_weight: float, problems: Problems, cutoff: float) -> Tensor:
-    """Which pixels deviate by more than healthy ones of their problem do, and their neighbours in the slice."""
+    """Mask of pixels that deviate by more than healthy ones of their problem, and their neighbours in the slice."""
     depths = [1] * len(residual) if problems.depths is None else list(problems.depths)
     spacing = math.inf if problems.depths is None else 1.0 / depth_weight  # pixels between slices
-    found = torch.zeros_like(mask)
-    for out, part, brain in zip(found.split(depths), residual.split(depths), mask.split(depths), strict=True):
+    outliers = torch.zeros_like(mask)
+    for out, part, brain in zip(outliers.split(depths), residual.split(depths), mask.split(depths), strict=True):
         size = smooth(part, brain, (1.0, 1.0, spacing), _SMOOTHING).abs()
         above = (size > cutoff * robust_spread(size[brain])).to(residual.dtype)
         out.copy_((F.max_pool2d(above, 3, stride=1, padding=1) > 0) & brain)
-    return found
+    return outliers

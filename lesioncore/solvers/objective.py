@@ -1,4 +1,4 @@
-"""The restoration objective ``J(X) = -lambda * TV(X - Y) + ELBO(X)`` and what every solver returns."""
+"""The restoration objective ``J(X) = -lambda * TV(X - Y) + ELBO(X)`` and the solution that every solver returns."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ProgressCallback = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class TotalVariation:
-    """Which total variation of the residual the data term uses (method: paper section 2.2.1).
+    """Form of the total variation of the residual in the data term (method: paper section 2.2.1).
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class TotalVariation:
 
 @dataclass(frozen=True)
 class Problems:
-    """Which slices are solved together.
+    """Grouping of slices into problems that are solved together.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ class Problems:
         return values.repeat_interleave(depths, output_size=sum(self.depths))
 
     def only(self, going: Tensor) -> Problems:
-        """Those that are marked, bool ``[B]``."""
+        """Problems that are marked, bool ``[B]``."""
         if self.depths is None:
             return self
         return Problems(tuple(depth for depth, goes in zip(self.depths, going.tolist(), strict=True) if goes))
@@ -113,7 +113,7 @@ class Objective:
             raise ValueError(f"tv_weight: got {self.tv_weight}, expected a finite number >= 0")
 
     def problems(self, count: int) -> Problems:
-        """The problems that `count` slices are."""
+        """Group `count` slices into problems."""
         if self.tv.depth_weight == 0:
             return Problems()
         depths = (count,) if self.depths is None else tuple(self.depths)
@@ -125,20 +125,20 @@ class Objective:
         """``TV(X - Y)`` of each problem, ``[B]``."""
         values = [
             tv_value(
-                one,
-                other,
+                restored,
+                observed,
                 depth_weight=self.tv.depth_weight,
                 isotropic=self.tv.isotropic,
                 eps=self.tv.eps if eps is None else eps,
             )
-            for one, other in zip(problems.stacks(x), problems.stacks(y), strict=True)
+            for restored, observed in zip(problems.stacks(x), problems.stacks(y), strict=True)
         ]
         return torch.cat(values)
 
 
 @dataclass(frozen=True)
 class Solution:
-    """What a solver found.
+    """Restored slices and the objective along the way.
 
     Parameters
     ----------
@@ -167,4 +167,4 @@ def check_problem(y: Tensor, mask: Tensor) -> None:
     if mask.shape != y.shape or mask.dtype != torch.bool:
         raise ValueError(f"mask: got {tuple(mask.shape)} {mask.dtype}, expected bool {tuple(y.shape)}")
     if not torch.isfinite(y).all():
-        raise ValueError("y: has NaN or infinite values; clean the image first")
+        raise ValueError("y: got NaN or infinite values, expected none; clean the image first")

@@ -100,7 +100,7 @@ class ProxSolver:
 
 
 class _Going:
-    """The problems that are not finished, and what each knows of its own descent."""
+    """Unfinished problems, with the state of each one's descent."""
 
     def __init__(self, y: Tensor, mask: Tensor, objective: Objective, step_size: float, inner_iterations: int) -> None:
         self.objective, self.problems = objective, objective.problems(len(y))

@@ -1,4 +1,4 @@
-"""The proximal operator of TV as solvers need it: from step to step, for the problems that are left."""
+"""Proximal operator of TV for solvers, warm-started from step to step, on the problems that are left."""
 
 from __future__ import annotations
 
@@ -39,23 +39,23 @@ class TVProx:
     def __call__(self, v: Tensor, weights: Sequence[Tensor]) -> Tensor:
         """D for ``V``, both ``[N, 1, H, W]``, with the weights of each stack's problems."""
         inner = v[self._box].contiguous()
-        found = torch.empty_like(inner)
-        stacks = (self._problems.stacks(slices) for slices in (inner, self._mask, found))
-        for one, inside, result, weight, dual in zip(*stacks, weights, self._duals, strict=True):
+        solution = torch.empty_like(inner)
+        stacks = (self._problems.stacks(slices) for slices in (inner, self._mask, solution))
+        for stack, inside, out, weight, dual in zip(*stacks, weights, self._duals, strict=True):
             tv_prox_(
-                one,
+                stack,
                 inside,
                 weight,
                 dual,
-                out=result,
+                out=out,
                 depth_weight=self._tv.depth_weight,
                 isotropic=self._tv.isotropic,
                 iterations=self._iterations,
             )
-        if found.shape == v.shape:
-            return found
+        if solution.shape == v.shape:
+            return solution
         whole = torch.zeros_like(v)
-        whole[self._box] = found
+        whole[self._box] = solution
         return whole
 
     def keep(self, going: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""What a user names as data, read as subjects: folders, files, lists of files, ranges of phantoms."""
+"""Search for subjects in folders, files, lists of files and ranges of phantoms."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def find_subjects(
     modality: str | None = None,
     split: Literal["train", "validation", "test", "demo"] = "train",
 ) -> list[Subject]:
-    """Read what a user named as data.
+    """Find the subjects that a user named as data.
 
     Parameters
     ----------
@@ -80,34 +80,34 @@ def find_subjects(
 
 
 def _phantoms(text: str, split: str) -> list[Subject]:
-    found = _PHANTOM.fullmatch(text)
-    if found is None:
+    match = _PHANTOM.fullmatch(text)
+    if match is None:
         raise ValueError(
-            f"{text}: expected phantom:CONTRAST:FIRST-LAST or phantom:CONTRAST:COUNT, and :LESION after it"
+            f"inputs: got {text}, expected phantom:CONTRAST:FIRST-LAST or phantom:CONTRAST:COUNT, and :LESION after it"
         )
     try:
-        check_arguments(split, found["contrast"], found["lesion"], 1.0)
+        check_arguments(split, match["contrast"], match["lesion"], 1.0)
     except ValueError as error:
         raise ValueError(f"{text}: {error}") from error
-    first = int(found["first"] or 0)
-    end = int(found["last"]) + (found["first"] is not None)
+    first = int(match["first"] or 0)
+    end = int(match["last"]) + (match["first"] is not None)
     if end <= first:
-        raise ValueError(f"{text}: holds no subject; the first number is to be at most the last")
-    return [PhantomSubject.of(found["contrast"], number, split, found["lesion"]) for number in range(first, end)]
+        raise ValueError(f"{text}: got no subject, expected a first number of at most the last")
+    return [PhantomSubject.of(match["contrast"], number, split, match["lesion"]) for number in range(first, end)]
 
 
 def _files(path: Path, modality: str | None) -> list[FileSubject]:
     if path.is_dir():
         scans, skipped = scans_in(path, modality)
         if not scans:
-            what = "".join(f"; {count} left out: {reason}" for reason, count in skipped.items())
-            raise ValueError(f"{path}: no scan (.nii or .nii.gz) in this folder{what}")
+            reasons = "".join(f"; {count} left out: {reason}" for reason, count in skipped.items())
+            raise ValueError(f"{path}: no scan (.nii or .nii.gz) in this folder{reasons}")
         return _with_masks([_subject(scan) for scan in scans])
     _check_file(path)
     if NIFTI.search(path.name):
         return _with_masks([_subject(path)])
     if path.suffix not in (".txt", ".csv", ".tsv"):
-        raise ValueError(f"{path}: cannot be read as a data set; expected {_KINDS}")
+        raise ValueError(f"inputs: got {path}, expected {_KINDS}")
     try:
         subjects = _list(path) if path.suffix == ".txt" else _table(path)
     except (UnicodeDecodeError, csv.Error) as error:
@@ -154,7 +154,7 @@ def _named(name: str, table: Path, line: int) -> Path:
     """A NIfTI file that a line of a file names."""
     path = table.parent / name
     if not NIFTI.search(path.name):
-        raise ValueError(f"{table}, line {line}: {name} is no NIfTI file (.nii, .nii.gz)")
+        raise ValueError(f"{table}, line {line}: got {name}, expected a NIfTI file (.nii, .nii.gz)")
     try:
         _check_file(path)
     except OSError as error:
@@ -183,7 +183,7 @@ def _with_masks(subjects: list[FileSubject], named: Sequence[str] = ()) -> list[
 
 def _check_file(path: Path) -> None:
     if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder, expected a file")
+        raise IsADirectoryError(f"{path}: got a folder, expected a file")
     if not path.exists():
         raise FileNotFoundError(f"no such file: {path}")
 
@@ -194,9 +194,9 @@ def _check_modality(subjects: Sequence[Subject], modality: str | None) -> None:
         if subject.modality is not None:
             first.setdefault(subject.modality, subject)
     if modality is not None:
-        for other in set(first) - {modality}:
+        for contrast in set(first) - {modality}:
             raise ValueError(
-                f"{first[other].id}: is a {other} image, but {modality} is asked for; leave it out, or ask for {other}"
+                f"{first[contrast].id}: got a {contrast} image, expected {modality}; leave it out or ask for {contrast}"
             )
     elif len(first) > 1:
         examples = ", ".join(f"{contrast} ({subject.id})" for contrast, subject in first.items())
@@ -206,12 +206,12 @@ def _check_modality(subjects: Sequence[Subject], modality: str | None) -> None:
 def _check_names(subjects: Sequence[Subject]) -> None:
     seen: dict[str, Subject] = {}
     for subject in subjects:
-        other = seen.setdefault(subject.id, subject)
-        if other is subject:
+        first = seen.setdefault(subject.id, subject)
+        if first is subject:
             continue
-        if not isinstance(subject, FileSubject) or not isinstance(other, FileSubject) or subject.scan == other.scan:
+        if not isinstance(subject, FileSubject) or not isinstance(first, FileSubject) or subject.scan == first.scan:
             raise ValueError(f"{subject.id}: is named twice; leave one out")
         raise ValueError(
-            f"{subject.id}: two scans have this name, {other.scan} and {subject.scan}; leave one out, or, if they are"
+            f"{subject.id}: two scans have this name, {first.scan} and {subject.scan}; leave one out, or, if they are"
             " of two people, name both in a table with a column 'subject'"
         )

@@ -57,9 +57,9 @@ class Loaded(NamedTuple):
         if affine is None:  # slices, or an array at the prior's voxel size
             return self
         mask = None if self.mask is None else read_mask(self.mask, values.shape, affine)
-        found = preprocess(values, affine, mask=mask, steps=steps)
-        registration = np.eye(4) if found.to_template is None else found.to_template
-        return Loaded(found.values, affine, found.brain, self.lesion, registration)
+        scan = preprocess(values, affine, mask=mask, steps=steps)
+        registration = np.eye(4) if scan.to_template is None else scan.to_template
+        return Loaded(scan.values, affine, scan.brain, self.lesion, registration)
 
     def prepare(
         self, metadata: PriorMetadata, *, normalized: bool = False, steps: Sequence[Step] | None = None
@@ -96,7 +96,7 @@ class Subject(ABC):
 
     @abstractmethod
     def key(self) -> str:
-        """SHA-256 of all that the subject's images follow from: it changes when they do."""
+        """SHA-256 of everything that determines the subject's images."""
 
     @abstractmethod
     def load(self, grid: SliceGrid) -> Loaded:
@@ -137,7 +137,7 @@ class PhantomSubject(Subject):
 
     @classmethod
     def of(cls, modality: str, number: int, split: str, lesion: str | None = None) -> PhantomSubject:
-        """A subject with the name that follows from what it is.
+        """Make a subject whose name follows from its contrast, number, split and lesion.
 
         The same number has the same anatomy in each contrast, with a lesion or without: it is one person.
         """

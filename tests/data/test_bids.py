@@ -1,4 +1,4 @@
-"""Which files of a folder are scans, and which masks belong to one, by their names."""
+"""Search for scans and their masks by file names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images come in checked and oriented, and go out whole, on their own geometry."""
+"""Reading, checks, orientation and writing of images."""
 
 import gzip
 import itertools
@@ -125,12 +125,12 @@ class TestLoad:
         content = bytearray(path.read_bytes())
         content[42:48] = np.array(lengths, dtype="<i2").tobytes()
         path.write_bytes(bytes(content))
-        with pytest.raises((ValueError, MemoryError), match=r"a\.nii .*(empty|damaged)"):
+        with pytest.raises((ValueError, MemoryError), match=r"a\.nii: .*(at least one voxel|damaged)"):
             load_image(path)
 
     def test_gifti_is_not_a_volume(self, tmp_path):
         nib.save(nib.gifti.GiftiImage(), tmp_path / "a.gii")
-        with pytest.raises(ValueError, match="not a volume"):
+        with pytest.raises(ValueError, match="expected a volume"):
             load_image(tmp_path / "a.gii")
 
     def test_several_volumes(self, tmp_path):
@@ -145,7 +145,7 @@ class TestLoad:
             load_image(write(tmp_path / "b.nii", rgb))
 
     def test_empty_axis(self):
-        with pytest.raises(ValueError, match="axis is empty"):
+        with pytest.raises(ValueError, match="at least one voxel"):
             check_image(nib.Nifti1Image(np.zeros((5, 0, 3), np.float32), np.eye(4)))
 
     @pytest.mark.parametrize(("value", "dtype"), [(np.nan, np.float32), (np.inf, np.float32), (1e300, np.float64)])

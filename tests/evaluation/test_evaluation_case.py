@@ -112,5 +112,5 @@ def test_infinite_scores_have_their_place_and_nan_names_the_scan(patients):
     total = counts.lesion + counts.healthy
     assert (total[0], total[-1]) == (1, 2)
     detector.value = np.nan
-    with pytest.raises(ValueError, match="sub-p0: score holds 3 NaN"):
+    with pytest.raises(ValueError, match="sub-p0: score: got 3 NaN"):
         evaluate({"a": detector}, patients)

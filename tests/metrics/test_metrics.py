@@ -119,11 +119,11 @@ class TestScoreHistogram:
             histogram_of(score, np.ones(50, dtype=bool)).auc()
         with pytest.raises(UndefinedMetricError, match="0 and 50"):
             histogram_of(score, np.zeros(50, dtype=bool)).auc()
-        with pytest.raises(ValueError, match=r"truth must have the shape of score, \(50,\), got \(49,\)"):
+        with pytest.raises(ValueError, match=r"truth: got shape \(49,\), expected that of score, \(50,\)"):
             histogram.add(score, truth[:49])
-        with pytest.raises(ValueError, match="mask must have the shape of score"):
+        with pytest.raises(ValueError, match=r"mask: got .* expected that of score"):
             histogram.add(score, truth, truth[:1])
-        with pytest.raises(ValueError, match="truth must be bool"):
+        with pytest.raises(ValueError, match=r"truth: got .* expected bool"):
             histogram.add(score, truth * 2)
         with pytest.raises(ValueError, match="1 NaN of 50"):
             histogram.add(np.where(np.arange(50) == 7, np.nan, score), truth)
@@ -193,13 +193,13 @@ class TestBootstrap:
 
     def test_errors(self):
         histograms = [histogram_of(*subject(seed)) for seed in range(3)]
-        with pytest.raises(ValueError, match="two or more people, got 1"):
+        with pytest.raises(ValueError, match="got those of 1 people, expected two or more"):
             bootstrap_interval(histograms[:1])
         with pytest.raises(ValueError, match="same bins"):
             bootstrap_interval([*histograms, ScoreHistogram(0.0, 1.0)])
         with pytest.raises(ValueError, match="level"):
             bootstrap_interval(histograms, level=1.0)
-        with pytest.raises(ValueError, match="n must"):
+        with pytest.raises(ValueError, match="n: got"):
             bootstrap_interval(histograms, n=0)
 
 
@@ -253,17 +253,17 @@ class TestBootstrapMean:
         assert bootstrap_mean(first) == bootstrap_mean(np.delete(first, [2, 3]))
 
     def test_errors(self):
-        with pytest.raises(ValueError, match="two or more people, got 1 of 1"):
+        with pytest.raises(ValueError, match="1 of 1 people, expected two or more"):
             bootstrap_mean([0.5])
-        with pytest.raises(ValueError, match="two or more people, got 1 of 3"):
+        with pytest.raises(ValueError, match="1 of 3 people, expected two or more"):
             bootstrap_mean([0.5, np.nan, 0.1], versus=[0.5, 0.1, np.nan])
-        with pytest.raises(ValueError, match="versus must have one for each of 2 scans, got 3"):
+        with pytest.raises(ValueError, match="versus: got 3, expected one for each of 2 scans"):
             bootstrap_mean([0.5, 0.1], versus=[0.5, 0.1, 0.2])
-        with pytest.raises(ValueError, match="versus hold 1 infinite of 2"):
+        with pytest.raises(ValueError, match="versus: got 1 infinite of 2"):
             bootstrap_mean([0.5, 0.1], versus=[0.5, np.inf])
-        with pytest.raises(ValueError, match=r"values must hold one number per subject.*\(2, 2\)"):
+        with pytest.raises(ValueError, match=r"values: got shape \(2, 2\), expected one number per subject"):
             bootstrap_mean(np.zeros((2, 2)))
         with pytest.raises(ValueError, match="level"):
             bootstrap_mean([0.5, 0.1], level=0)
-        with pytest.raises(ValueError, match="n must"):
+        with pytest.raises(ValueError, match="n: got"):
             bootstrap_mean([0.5, 0.1], n=0)

@@ -65,9 +65,9 @@ class TestDice:
         assert dice(some, none, none) == 1  # nothing to count
 
     def test_errors(self):
-        with pytest.raises(ValueError, match="truth must have the shape of prediction"):
+        with pytest.raises(ValueError, match=r"truth: got .* expected that of prediction"):
             dice(np.zeros(3), np.zeros(4))
-        with pytest.raises(ValueError, match="prediction must be bool or hold 0 and 1 alone"):
+        with pytest.raises(ValueError, match=r"prediction: got .* expected bool or 0 and 1"):
             dice(np.full(3, 0.7), np.zeros(3))
-        with pytest.raises(ValueError, match="mask must be bool"):
+        with pytest.raises(ValueError, match=r"mask: got .* expected bool"):
             dice(np.zeros(3), np.zeros(3), np.full(3, np.nan))

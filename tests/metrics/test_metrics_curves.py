@@ -1,4 +1,4 @@
-"""What a histogram says of every threshold agrees with scikit-learn where bins hold one value each."""
+"""Curves of a histogram over every threshold agree with scikit-learn where bins hold one value each."""
 
 import numpy as np
 import pytest
@@ -161,5 +161,5 @@ def test_errors():
     with pytest.raises(UndefinedMetricError, match="the best Dice needs lesion voxels"):
         healthy.best_dice()
     assert lesion.average_precision() == lesion.best_dice()[0] == 1
-    with pytest.raises(ValueError, match="threshold must be a number, got NaN"):
+    with pytest.raises(ValueError, match="threshold: got NaN, expected a number"):
         healthy.confusion(float("nan"))

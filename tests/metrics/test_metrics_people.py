@@ -87,11 +87,11 @@ def test_scans_given_twice_make_no_interval_narrower():
 
 def test_errors():
     histograms = [histogram_of(*scan(seed)) for seed in range(3)]
-    with pytest.raises(ValueError, match="histograms must be those of two or more people, got 1"):
+    with pytest.raises(ValueError, match="histograms: got those of 1 people, expected two or more"):
         bootstrap_interval(histograms, people=["a", "a", "a"])
-    with pytest.raises(ValueError, match="people must name one for each of 3 scans, got 2"):
+    with pytest.raises(ValueError, match="people: got 2, expected one for each of 3 scans"):
         bootstrap_interval(histograms, people=["a", "b"])
-    with pytest.raises(ValueError, match="people must name one for each of 2 scans, got 3"):
+    with pytest.raises(ValueError, match="people: got 3, expected one for each of 2 scans"):
         bootstrap_mean([0.1, 0.2], people=["a", "b", "c"])
-    with pytest.raises(ValueError, match="two or more people, got 1 of 2"):
+    with pytest.raises(ValueError, match="1 of 2 people, expected two or more"):
         bootstrap_mean([0.1, 0.2, np.nan], people=["a", "a", "b"])

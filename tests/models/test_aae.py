@@ -1,4 +1,4 @@
-"""Adversarial autoencoder: shapes, the critic's penalty against the definition, who moves whom, and that it learns."""
+"""Adversarial autoencoder: shapes, the critic's penalty, which update moves which network, and that it learns."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_slices_do_not_depend_on_each_other(latent):
     model = tiny_aae(latent).double()
     x = torch.randn(3, 1, 20, 18, dtype=torch.float64)
     with torch.no_grad():
-        alone = torch.cat([model.reconstruct(one) for one in x.split(1)])
+        alone = torch.cat([model.reconstruct(part) for part in x.split(1)])
         assert torch.allclose(alone, model.reconstruct(x), rtol=1e-12, atol=1e-12)
 
 
@@ -104,17 +104,17 @@ def test_penalty_of_a_linear_critic(length):
     weight = torch.randn(24, dtype=torch.float64)
     weight *= length / weight.norm()
     real, fake = torch.randn(2, 5, 2, 4, 3, dtype=torch.float64)
-    found = gradient_penalty(lambda y: y.flatten(1) @ weight, real, fake, torch.rand(5, 1, 1, 1, dtype=torch.float64))
-    assert torch.allclose(found, torch.full((5,), (length - 1.0) ** 2, dtype=torch.float64), atol=1e-12)
+    penalty = gradient_penalty(lambda y: y.flatten(1) @ weight, real, fake, torch.rand(5, 1, 1, 1, dtype=torch.float64))
+    assert torch.allclose(penalty, torch.full((5,), (length - 1.0) ** 2, dtype=torch.float64), atol=1e-12)
 
 
 def test_penalty_is_taken_between_real_and_fake():
     """The critic |y|^2 / 2 has the gradient y."""
     real, fake = torch.randn(2, 5, 2, 4, 3, dtype=torch.float64)
     place = torch.rand(5, 1, 1, 1, dtype=torch.float64)
-    found = gradient_penalty(lambda y: 0.5 * y.square().flatten(1).sum(1), real, fake, place)
+    penalty = gradient_penalty(lambda y: 0.5 * y.square().flatten(1).sum(1), real, fake, place)
     between = (place * real + (1 - place) * fake).flatten(1)
-    assert torch.allclose(found, (between.norm(dim=1) - 1).square(), rtol=1e-12)
+    assert torch.allclose(penalty, (between.norm(dim=1) - 1).square(), rtol=1e-12)
 
 
 def test_penalty_is_differentiable_in_the_critic():
@@ -145,8 +145,8 @@ def test_each_step_moves_its_own_part_alone(options):
 def test_the_constraint_leaves_the_running_statistics_alone():
     x = ellipses(8)
     plain, constrained = learner(), learner(constraint_weight=0.1)
-    for one in (plain, constrained):
-        one_update(one, x)
+    for variant in (plain, constrained):
+        one_update(variant, x)
     for name, value in plain.model.state_dict().items():
         if "running" in name:
             assert torch.equal(value, constrained.model.state_dict()[name]), name
@@ -180,10 +180,10 @@ def test_validation_does_not_depend_on_the_batch():
 
 
 def trained_on_ellipses(slices_seen=2400, seed=0, **options):
-    one = learner("dense", seed=seed, **options)
+    trained = learner("dense", seed=seed, **options)
     config = TrainingConfig(slices_seen=slices_seen, batch_size=16, learning_rate=5e-3, seed=seed, validate_every=0)
-    outcome = fit(one, TensorSlices(ellipses(256)), TensorSlices(ellipses(64, seed=1)), config)
-    return one.model, outcome.figures
+    outcome = fit(trained, TensorSlices(ellipses(256)), TensorSlices(ellipses(64, seed=1)), config)
+    return trained.model, outcome.figures
 
 
 def energy_distance(z):
@@ -207,7 +207,7 @@ def test_learns_slices_and_shapes_their_latents(matched):
     free, _ = trained_on_ellipses(adversarial_weight=0.0)
     with torch.no_grad():
         error = (held_out - model.reconstruct(held_out)).square().mean()
-        distances = [energy_distance(one.encode(held_out)) for one in (model, free)]
+        distances = [energy_distance(autoencoder.encode(held_out)) for autoencoder in (model, free)]
     assert error < 0.5 * held_out.var(0).mean()  # what the mean image gets
     assert distances[0] < 0.5 * distances[1]
     assert figures["validation_loss"] == pytest.approx(float(error) * 360, rel=1e-4)

@@ -1,4 +1,4 @@
-"""AnoGAN and f-AnoGAN: the latent search, who moves whom in training, and that it learns."""
+"""AnoGAN and f-AnoGAN: the latent search, which update moves which network, and that it learns."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def test_the_critic_ties_no_slice_to_its_batch():
     critic = tiny_gan().critic.double().train()
     assert not any(isinstance(module, nn.BatchNorm2d) for module in critic.modules())
     x = torch.randn(5, 1, 20, 18, dtype=torch.float64)
-    assert torch.allclose(critic(x), torch.cat([critic(one) for one in x.split(1)]), rtol=1e-12)
+    assert torch.allclose(critic(x), torch.cat([critic(part) for part in x.split(1)]), rtol=1e-12)
 
 
 def test_penalty_of_slices_in_a_generators_memory_format():
@@ -208,10 +208,10 @@ def test_penalty_of_slices_in_a_generators_memory_format():
         return torch.autograd.grad(gradient_penalty(critic, real, fake, place).sum(), critic.blocks[0].skip.weight)
 
     strides = (2500, 1, 50, 1)
-    found = gradients(x.as_strided(x.shape, strides), fake.as_strided(x.shape, strides), place)
+    computed = gradients(x.as_strided(x.shape, strides), fake.as_strided(x.shape, strides), place)
     critic.double()
     expected = gradients(x.double(), fake.double(), place.double())
-    for a, b in zip(found, expected, strict=True):
+    for a, b in zip(computed, expected, strict=True):
         assert torch.allclose(a.double(), b, rtol=1e-3, atol=1e-3 * float(b.abs().max()))
 
 

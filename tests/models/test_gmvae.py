@@ -1,4 +1,4 @@
-"""What is the GMVAE's own, against torch.distributions, Monte Carlo and the VAE that it is with one component."""
+"""The GMVAE's own terms against torch.distributions, Monte Carlo and the VAE that it is with one component."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a multiscale VAE adds to a VAE (test_vae.py has the rest): the layout of its latents, and what they are for."""
+"""Latents of a multiscale VAE: their layout and use; test_vae.py has the rest."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_each_map_reaches_the_image_near_its_place():
 
 
 def test_encoder_and_decoder_agree_on_the_places():
-    """What the fine latents of a place are made from is what they decode to."""
+    """The fine latents of a place are made from the pixels that they decode to."""
     model = tiny_multiscale((60, 60)).double()
     x = torch.zeros(2, 1, 60, 60, dtype=torch.float64)
     x[1, 0, 20:22, 40:42] = 1.0

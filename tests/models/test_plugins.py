@@ -98,7 +98,7 @@ def test_unknown_name_lists_all(install):
     install("lesion-flows", {"flow-t1": ":Flow"})
     with pytest.raises(FileNotFoundError, match="'flow-t1', 'phantom-t1', 'phantom-t2'"):
         lc.load_prior("flow-t2")
-    with pytest.raises(FileNotFoundError, match="no prior 'flow-t1'"):
+    with pytest.raises(FileNotFoundError, match="got 'flow-t1', expected a prior"):
         lc.load_prior(Path("flow-t1"))  # a path is never a name
 
 

@@ -176,9 +176,9 @@ def test_failed_overwrite_keeps_the_old_model(saved, monkeypatch):
 
 
 def test_unknown_name_lists_what_there_is():
-    with pytest.raises(FileNotFoundError, match=r"no prior 'phantom-t9'.*'phantom-t1', 'phantom-t2'"):
+    with pytest.raises(FileNotFoundError, match=r"got 'phantom-t9', expected a prior: .*'phantom-t1', 'phantom-t2'"):
         lc.load_prior("phantom-t9")
-    with pytest.raises(FileNotFoundError, match="no model 'phantom-t9'"):
+    with pytest.raises(FileNotFoundError, match="got 'phantom-t9', expected a model"):
         lc.load_model("phantom-t9")
 
 
@@ -190,8 +190,8 @@ def test_unknown_name_lists_what_there_is():
         (lambda d: (d / "config.json").unlink(), "missing"),
         (lambda d: (d / "config.json").write_text("{"), "no valid JSON"),
         (lambda d: _edit(d, format=99), "newer lesioncore"),
-        (lambda d: _edit(d, kind="flow"), "kind 'flow', expected one of .*'gmvae'.*newer lesioncore"),
-        (lambda d: _edit(d, kind=["vae"]), "kind .'vae'., expected one of"),
+        (lambda d: _edit(d, kind="flow"), "kind: got 'flow', expected one of .*'gmvae'.*newer lesioncore"),
+        (lambda d: _edit(d, kind=["vae"]), "kind: got .'vae'., expected one of"),
         (lambda d: _edit(d, architecture={"channels": [4, 6]}), "does not fit|shape"),
         (lambda d: _edit(d, intensity={"mean": 1}), "intensity"),
         (lambda d: (d / "calibration.json").write_text("{}"), "incomplete or damaged"),

@@ -240,6 +240,15 @@ def test_convolve_down_adjoint(where, size, seed):
     assert_near(maps.convolve_down_adjoint(gradient, weight, size), expected, where.tolerance)
 
 
+@pytest.mark.parametrize("size", [(2, 2), (2, 9), (7, 1)])
+def test_convolve_down_adjoint_of_an_empty_gradient(where, size):
+    """Maps smaller than the kernel have no outputs, so that nothing depends on them."""
+    gradient = draw(where, (2, 16, *(max(0, (length - 3) // 2 + 1) for length in size)), 0)
+    found = maps.convolve_down_adjoint(gradient, draw(where, (16, 16, 3, 3), 1), size)
+    assert found.shape == (2, 16, *size)
+    assert not found.any()
+
+
 def test_convolve_any_channels_on_the_cpu():
     where = Backend("cpu", torch.float64)
     for inputs, outputs in ((3, 5), (8, 24)):

@@ -181,7 +181,7 @@ def test_affine_is_ras_and_centres_the_brain_in_mni_space():
     np.testing.assert_array_equal(image.affine, p.affine)
     np.testing.assert_array_equal(np.asarray(image.dataobj), p.image)
     assert p.nifti("brain_mask").get_data_dtype() == np.uint8
-    with pytest.raises(ValueError, match="name: expected"):
+    with pytest.raises(ValueError, match=r"name: got .* expected"):
         p.nifti("tissue")
 
 
@@ -248,17 +248,17 @@ def test_noise_and_gain_follow_their_strengths():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"subject": -1}, "subject: expected a whole number"),
-        ({"subject": 1.5}, "subject: expected a whole number"),
-        ({"subject": True}, "subject: expected a whole number"),
-        ({"seed": -3}, "seed: expected a whole number"),
-        ({"split": "holdout"}, "split: expected one of train"),
-        ({"contrast": "FLAIR"}, "contrast: expected one of T1w, T2w, got 'FLAIR'"),
-        ({"lesion": "cyst"}, "lesion: expected None or one of glioma, stroke"),
-        ({"voxel_size": 0.0}, "voxel_size: expected millimetres"),
-        ({"voxel_size": float("nan")}, "voxel_size: expected millimetres"),
-        ({"voxel_size": "2"}, "voxel_size: expected millimetres"),
-        ({"voxel_size": 20}, "voxel_size: expected millimetres"),
+        ({"subject": -1}, "subject: got .* expected a whole number"),
+        ({"subject": 1.5}, "subject: got .* expected a whole number"),
+        ({"subject": True}, "subject: got .* expected a whole number"),
+        ({"seed": -3}, "seed: got .* expected a whole number"),
+        ({"split": "holdout"}, "split: got .* expected one of train"),
+        ({"contrast": "FLAIR"}, "contrast: got 'FLAIR', expected one of T1w, T2w"),
+        ({"lesion": "cyst"}, "lesion: got .* expected None or one of glioma, stroke"),
+        ({"voxel_size": 0.0}, "voxel_size: got .* expected millimetres"),
+        ({"voxel_size": float("nan")}, "voxel_size: got .* expected millimetres"),
+        ({"voxel_size": "2"}, "voxel_size: got .* expected millimetres"),
+        ({"voxel_size": 20}, "voxel_size: got .* expected millimetres"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):
@@ -269,15 +269,15 @@ def test_bad_arguments_are_named(arguments, message):
 @pytest.mark.parametrize(
     ("strengths", "message"),
     [
-        ({"texture": -0.1}, "texture: expected numbers of at least 0"),
-        ({"texture": float("inf")}, "texture: expected finite"),
-        ({"texture": "much"}, "texture: expected finite"),
-        ({"snr": (0.0, 3.0)}, "snr: expected numbers above 0"),
-        ({"bias": (0.2, 0.1)}, "bias: expected .low, high."),
-        ({"bias": 0.1}, "bias: expected .low, high."),
-        ({"texture": (0.1, 0.2)}, "texture: expected one number"),
-        ({"mass_effect": (0.0, 0.9)}, "mass_effect: expected at most"),
-        ({"deformation_mm": (1.0,)}, "deformation_mm: expected one amplitude per entry"),
+        ({"texture": -0.1}, "texture: got .* expected numbers of at least 0"),
+        ({"texture": float("inf")}, "texture: got .* expected finite"),
+        ({"texture": "much"}, "texture: got .* expected finite"),
+        ({"snr": (0.0, 3.0)}, "snr: got .* expected numbers above 0"),
+        ({"bias": (0.2, 0.1)}, "bias: got .* expected .low, high."),
+        ({"bias": 0.1}, "bias: got .* expected .low, high."),
+        ({"texture": (0.1, 0.2)}, "texture: got .* expected one number"),
+        ({"mass_effect": (0.0, 0.9)}, "mass_effect: got .* expected at most"),
+        ({"deformation_mm": (1.0,)}, "deformation_mm: got .* expected one amplitude per entry"),
     ],
 )
 def test_bad_strengths_are_named(strengths, message):

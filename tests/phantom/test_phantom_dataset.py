@@ -149,11 +149,11 @@ def test_an_interrupted_run_leaves_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"subjects": 0}, "subjects: expected a whole number of at least 1"),
-        ({"subjects": -2}, "subjects: expected a whole number"),
-        ({"workers": 0}, "workers: expected a whole number of at least 1"),
-        ({"contrast": "PD"}, "contrast: expected one of"),
-        ({"voxel_size": -1}, "voxel_size: expected millimetres"),
+        ({"subjects": 0}, "subjects: got .* expected a whole number of at least 1"),
+        ({"subjects": -2}, "subjects: got .* expected a whole number"),
+        ({"workers": 0}, "workers: got .* expected a whole number of at least 1"),
+        ({"contrast": "PD"}, "contrast: got .* expected one of"),
+        ({"voxel_size": -1}, "voxel_size: got .* expected millimetres"),
     ],
 )
 def test_bad_arguments_write_nothing(arguments, message, tmp_path):

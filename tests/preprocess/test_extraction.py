@@ -68,7 +68,7 @@ def test_a_head_of_either_contrast(contrast):
 
 @pytest.mark.parametrize("scale", [0.6, 1.4])
 def test_a_head_of_unusual_size_is_looked_for_at_the_usual_one(scale):
-    """As a child's, or that of a scan with wrong voxel sizes in its header."""
+    """Small and large brains are found, such as a child's, or one with wrong voxel sizes in its header."""
     _, brain, affine = template()
     scan = head("T1w")
     found = extract_brain(scan, affine @ np.diag([scale, scale, scale, 1]))

@@ -55,11 +55,11 @@ class TestScale:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"std": 0.0}, "std positive"),
-            ({"mean": float("nan")}, "mean must be finite"),
+            ({"std": 0.0}, "mean, std: got"),
+            ({"mean": float("nan")}, "mean, std: got"),
             ({"landmarks": [1.0, 2.0]}, "one per percentile"),
-            ({"landmarks": [5.0] * 11}, "landmarks must be finite and increase"),
-            ({"landmarks": list(range(11, 0, -1))}, "landmarks must be finite and increase"),
+            ({"landmarks": [5.0] * 11}, "landmarks: got .* expected finite, increasing"),
+            ({"landmarks": list(range(11, 0, -1))}, "landmarks: got .* expected finite, increasing"),
             ({"percentiles": [50] * 11}, "percentiles"),
             ({"percentiles": [*range(10), 101]}, "percentiles"),
             ({"background": float("inf")}, "background"),
@@ -76,7 +76,7 @@ class TestScale:
 
     @pytest.mark.parametrize("use", [IntensityScale.fit, REFERENCE.match])
     def test_values_that_cannot_be_standardised(self, use):
-        with pytest.raises(ValueError, match="at least 100 brain voxels, got 99"):
+        with pytest.raises(ValueError, match="got 99 brain voxels, expected at least 100"):
             use(tissue(99))
         with pytest.raises(ValueError, match="constant"):
             use(np.full(500, 7))
@@ -92,7 +92,7 @@ class TestScale:
     def test_all_but_constant(self):
         values = np.zeros(1000)
         values[:3] = 100
-        with pytest.raises(ValueError, match="too nearly constant"):
+        with pytest.raises(ValueError, match="in one knot"):
             REFERENCE.match(values)
 
 
@@ -178,9 +178,9 @@ class TestMap:
         assert values[0, 0, 0] == 0
 
     def test_bad_knots(self):
-        with pytest.raises(ValueError, match="intensities must be"):
+        with pytest.raises(ValueError, match="intensities: got"):
             IntensityMap(intensities=(0.0, 0.0), scores=(0.0, 1.0))
-        with pytest.raises(ValueError, match="scores must be"):
+        with pytest.raises(ValueError, match="scores: got"):
             IntensityMap(intensities=(0.0, 1.0), scores=(1.0, 0.0))
         with pytest.raises(ValueError, match="one per intensity"):
             IntensityMap(intensities=(0.0, 1.0), scores=(0.0, 1.0, 2.0))

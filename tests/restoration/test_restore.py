@@ -293,7 +293,7 @@ def test_progress_counts_every_step(prior, image):
         ({"mask": nib.Nifti1Image(np.ones(SHAPE, np.uint8), np.eye(4))}, ValueError, "affine differs"),
         ({"affine": np.eye(4)}, ValueError, "affine: given beside"),
         ({"prior": 3}, TypeError, "load_prior"),
-        ({"prior": "phantom-t9"}, FileNotFoundError, "no prior 'phantom-t9'"),
+        ({"prior": "phantom-t9"}, FileNotFoundError, "got 'phantom-t9', expected a prior"),
         ({"prior": "auto", "volume": []}, ValueError, "empty list"),
         ({"device": "tpu"}, ValueError, "device: got"),
         ({"volume": [VALUES, VALUES], "mask": BRAIN}, ValueError, "one for each scan"),

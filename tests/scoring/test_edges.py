@@ -114,7 +114,7 @@ def test_calibrations_from_before_are_without_it():
 
 
 def test_the_search_scores_as_the_thresholds_do():
-    """What is implanted is found better where no rim around it counts."""
+    """Implanted lesions are found better where no rim around them counts."""
     scan = SliceStack(torch.zeros(24, 1, 24, 24), ball(11, 24), VOXELS)
 
     def nothing_restored(stacks, *, tv_weight):

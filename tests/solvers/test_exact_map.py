@@ -32,10 +32,10 @@ class Problem:
 
     @property
     def x(self) -> torch.Tensor:
-        return torch.from_numpy(np.concatenate([found.x for found in self.exact])).reshape(self.y.shape)
+        return torch.from_numpy(np.concatenate([solution.x for solution in self.exact])).reshape(self.y.shape)
 
     def per_problem(self, name: str) -> torch.Tensor:
-        return torch.tensor([getattr(found, name) for found in self.exact], dtype=torch.float64)
+        return torch.tensor([getattr(solution, name) for solution in self.exact], dtype=torch.float64)
 
 
 def problem(kind: str, weight: float, *, depth_weight=0.0, isotropic=False, masked=False, slices=DEPTH, seed=0, s=0.6):
@@ -57,7 +57,7 @@ def problem(kind: str, weight: float, *, depth_weight=0.0, isotropic=False, mask
         exact = [solve(y, mask, np.repeat(mean, slices, 0), whole, slices * constant, weight, **form)]
     else:
         pairs = zip(y[:, None], mask[:, None], strict=True)
-        exact = [solve(one, inside, mean, precision, constant, weight, **form) for one, inside in pairs]
+        exact = [solve(observed, inside, mean, precision, constant, weight, **form) for observed, inside in pairs]
     elbo = ElboGradient(prior, fix_posterior=kind == "ppca, held")
     objective = Objective(elbo, weight, TotalVariation(**form))
     return Problem(torch.from_numpy(y)[:, None], torch.from_numpy(mask)[:, None], objective, exact)
@@ -80,25 +80,25 @@ def test_ppca_is_its_distribution():
 )
 def test_prox_solver_finds_the_optimum(kind, masked, weight, isotropic, depth_weight):
     """To 1e-8 of what there is to gain, and 1e-6 z-scores in every pixel; the certificate allows 1e-11."""
-    one = problem(kind, weight, depth_weight=depth_weight, isotropic=isotropic, masked=masked)
-    optimum, start = one.per_problem("objective"), one.per_problem("start")
+    case = problem(kind, weight, depth_weight=depth_weight, isotropic=isotropic, masked=masked)
+    optimum, start = case.per_problem("objective"), case.per_problem("start")
     gain = optimum - start
     assert (gain > 1).all()
-    assert (one.per_problem("gap") <= 1e-11 * gain).all()
+    assert (case.per_problem("gap") <= 1e-11 * gain).all()
     # Both say the same of what they solve: the objective at the exact optimum, by the package's own means.
     problems, tv = (
-        one.objective.problems(len(one.y)),
+        case.objective.problems(len(case.y)),
         {"depth_weight": depth_weight, "isotropic": isotropic, "eps": 0.0},
     )
-    (x,), (y,) = problems.stacks(one.x), problems.stacks(one.y)
-    value = problems.sums(one.objective.elbo(one.x)[0]) - weight * reference.tv_value(x, y, **tv)
+    (x,), (y,) = problems.stacks(case.x), problems.stacks(case.y)
+    value = problems.sums(case.objective.elbo(case.x)[0]) - weight * reference.tv_value(x, y, **tv)
     assert torch.allclose(value, optimum, rtol=1e-10, atol=1e-10)
     if not isotropic:  # some differences are flat and some are not, or TV would not be what decides
-        assert 0.02 < float(one.per_problem("flat").mean()) < 0.9
-    found = ProxSolver(steps=300, inner_iterations=200, tolerance=0.0).solve(one.y, one.mask, one.objective)
-    assert torch.allclose(found.objective[0], start, rtol=1e-12)
-    assert ((optimum - found.objective[-1]).abs() <= 1e-8 * gain).all()
-    assert (found.restored - one.x).abs().max() <= 1e-6
+        assert 0.02 < float(case.per_problem("flat").mean()) < 0.9
+    solution = ProxSolver(steps=300, inner_iterations=200, tolerance=0.0).solve(case.y, case.mask, case.objective)
+    assert torch.allclose(solution.objective[0], start, rtol=1e-12)
+    assert ((optimum - solution.objective[-1]).abs() <= 1e-8 * gain).all()
+    assert (solution.restored - case.x).abs().max() <= 1e-6
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -109,22 +109,22 @@ def test_prox_solver_finds_the_optimum(kind, masked, weight, isotropic, depth_we
 def test_em_solver_finds_the_optimum(masked, weight, isotropic, depth_weight):
     """With an exact posterior no step lowers the objective, and they lead to the exact optimum (bars as above)."""
     form = {"depth_weight": depth_weight, "isotropic": isotropic, "masked": masked}
-    one = problem("ppca, held", weight, **form, s=np.sqrt(0.5))
-    optimum, start = one.per_problem("objective"), one.per_problem("start")
-    found = EMSolver(steps=300, inner_iterations=300).solve(one.y, one.mask, one.objective)
-    assert torch.allclose(found.objective[0], start, rtol=1e-12)
-    assert (found.objective.diff(dim=0) >= -1e-9).all()
-    assert ((optimum - found.objective[-1]).abs() <= 1e-8 * (optimum - start)).all()
-    assert (found.restored - one.x).abs().max() <= 1e-6
+    case = problem("ppca, held", weight, **form, s=np.sqrt(0.5))
+    optimum, start = case.per_problem("objective"), case.per_problem("start")
+    solution = EMSolver(steps=300, inner_iterations=300).solve(case.y, case.mask, case.objective)
+    assert torch.allclose(solution.objective[0], start, rtol=1e-12)
+    assert (solution.objective.diff(dim=0) >= -1e-9).all()
+    assert ((optimum - solution.objective[-1]).abs() <= 1e-8 * (optimum - start)).all()
+    assert (solution.restored - case.x).abs().max() <= 1e-6
 
 
 @pytest.mark.parametrize("kind", ["gaussian", "ppca"])
 def test_default_prox_solver_is_near_the_optimum(kind):
     """Ten steps leave less than 2 % of what there is to gain."""
-    one = problem(kind, 1.0, masked=True)
-    found = ProxSolver().solve(one.y, one.mask, one.objective)
-    optimum, start = one.per_problem("objective"), one.per_problem("start")
-    assert (optimum - found.objective[-1] <= 0.02 * (optimum - start)).all()
+    case = problem(kind, 1.0, masked=True)
+    solution = ProxSolver().solve(case.y, case.mask, case.objective)
+    optimum, start = case.per_problem("objective"), case.per_problem("start")
+    assert (optimum - solution.objective[-1] <= 0.02 * (optimum - start)).all()
 
 
 @pytest.mark.parametrize("depth_weight", [0.0, 0.7])
@@ -135,29 +135,29 @@ def test_paper_solver_comes_near_with_small_steps(kind, depth_weight):
     With ``x_{k+1} = x_k + a g_k`` and g_k a subgradient of the concave J, ``|x_{k+1} - x*|^2`` gives for any K steps
     ``mean_k (J* - J_k) <= (|x_0 - x*|^2 + sum_k |x_{k+1} - x_k|^2) / (2 a K)``: the bound that is tested.
     """
-    one = problem(kind, 0.5, depth_weight=depth_weight, masked=True, slices=2 if depth_weight else 1)
-    (optimum,), (start,) = one.per_problem("objective").tolist(), one.per_problem("start").tolist()
+    case = problem(kind, 0.5, depth_weight=depth_weight, masked=True, slices=2 if depth_weight else 1)
+    (optimum,), (start,) = case.per_problem("objective").tolist(), case.per_problem("start").tolist()
     visited = []
-    elbo = one.objective.elbo
+    elbo = case.objective.elbo
 
     def recording(x):
         visited.append(x.detach().clone())
         return elbo(x)
 
-    one.objective.elbo = recording
+    case.objective.elbo = recording
     hovering = []
     for step_size in (4e-2, 2e-2, 1e-2):
         visited.clear()
         steps = round(10 / step_size)
         solver = PaperSolver(steps=steps, step_size=step_size, late_step_size=step_size, clip=1e9)
-        found = solver.solve(one.y, one.mask, one.objective)
-        below = optimum - found.objective[:, 0]
+        solution = solver.solve(case.y, case.mask, case.objective)
+        below = optimum - solution.objective[:, 0]
         assert (below >= -1e-10).all()
         path = torch.stack(visited)
         moves = (path.diff(dim=0)).square().sum()
-        distance = (one.y - one.x).square().sum()
+        distance = (case.y - case.x).square().sum()
         assert below[:-1].mean() <= (distance + moves) / (2 * step_size * steps)
         hovering.append(float(below[-steps // 4 :].mean()))
     assert hovering[-1] < 0.005 * (optimum - start)
     assert all(0.35 < finer / coarser < 0.65 for coarser, finer in pairwise(hovering))
-    assert (found.restored - one.x).abs().max() < 0.05
+    assert (solution.restored - case.x).abs().max() < 0.05

@@ -59,12 +59,12 @@ def halved_only(y, mask, objective, steps, tau=0.25):
         moved = stacks(d) - stacks(gradient) * taus.view(per_problem)
         weights = taus * objective.tv_weight
         tv.tv_prox_(moved, stacks(mask), weights, dual, out=stacks(trial), depth_weight=depth_weight)
-        found, there = value_at(trial)
-        better = found >= value
+        trial_value, trial_gradient = value_at(trial)
+        better = trial_value >= value
         keep = better.view(per_problem)
         d = torch.where(keep, stacks(trial), stacks(d)).view_as(d)
-        gradient = torch.where(keep, stacks(there), stacks(gradient)).view_as(d)
-        value, taus = torch.where(better, found, value), torch.where(better, taus, 0.5 * taus)
+        gradient = torch.where(keep, stacks(trial_gradient), stacks(gradient)).view_as(d)
+        value, taus = torch.where(better, trial_value, value), torch.where(better, taus, 0.5 * taus)
         history.append(value)
     return torch.stack(history)
 
@@ -156,27 +156,27 @@ def test_a_slice_alone_is_the_same_as_among_slices_that_finish(sampled):
 
 def test_noise_of_left_out_slices_waits():
     model, (y, _, _) = tiny_vae().double(), slices()
-    one, other = (ElboGradient(model, noise_seeds=range(6)) for _ in range(2))
-    one(y)
-    one(y[[1, 4]], torch.tensor([1, 4]))
-    other(y)
-    second, third = other(y)[0], other(y)[0]
-    found = one(y)[0]
-    assert torch.allclose(found[[0, 2, 3, 5]], second[[0, 2, 3, 5]], rtol=1e-12)
-    assert torch.allclose(found[[1, 4]], third[[1, 4]], rtol=1e-12)
+    interrupted, whole = (ElboGradient(model, noise_seeds=range(6)) for _ in range(2))
+    interrupted(y)
+    interrupted(y[[1, 4]], torch.tensor([1, 4]))
+    whole(y)
+    second, third = whole(y)[0], whole(y)[0]
+    resumed = interrupted(y)[0]
+    assert torch.allclose(resumed[[0, 2, 3, 5]], second[[0, 2, 3, 5]], rtol=1e-12)
+    assert torch.allclose(resumed[[1, 4]], third[[1, 4]], rtol=1e-12)
 
 
 def test_a_coupled_stack_finishes_as_one():
     y, mask, mean, _ = unlike()
     elbo = Counting(GaussianPrior(mean, a=2.0, b=3.0))
     done = []
-    found = ProxSolver(steps=40, tolerance=1e-3).solve(
+    solution = ProxSolver(steps=40, tolerance=1e-3).solve(
         y, mask, Objective(elbo, 0.5, TotalVariation(depth_weight=0.7)), lambda *at: done.append(at)
     )
     assert all(rows == [*range(6)] for rows in elbo.rows)
     assert 5 < len(elbo.rows) < 30
-    assert found.objective.shape == (41, 1)
-    assert (found.objective[len(elbo.rows) - 1 :] == found.objective[-1]).all()
+    assert solution.objective.shape == (41, 1)
+    assert (solution.objective[len(elbo.rows) - 1 :] == solution.objective[-1]).all()
     assert done[-1] == (40, 40)
 
 

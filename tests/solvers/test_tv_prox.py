@@ -44,12 +44,12 @@ def test_bits_of_the_operator(box, isotropic, depths, going, seed):
     duals = [dual_like(stack, tv.depth_weight) for stack in problems.stacks(v)]
 
     def whole():
-        found = torch.empty_like(v)
-        stacks = (problems.stacks(slices) for slices in (v, mask, found))
-        for one, inside, out, weight, dual in zip(*stacks, problems.per_stack(weights), duals, strict=True):
+        solution = torch.empty_like(v)
+        stacks = (problems.stacks(slices) for slices in (v, mask, solution))
+        for stack, inside, out, weight, dual in zip(*stacks, problems.per_stack(weights), duals, strict=True):
             kwargs = {"depth_weight": tv.depth_weight, "isotropic": isotropic, "iterations": 7}
-            tv_prox_(one, inside, weight, dual, out=out, **kwargs)
-        return found
+            tv_prox_(stack, inside, weight, dual, out=out, **kwargs)
+        return solution
 
     for _ in range(2):  # the second goes on from the first's dual
         assert torch.equal(prox(v, problems.per_stack(weights)), whole())

@@ -1,4 +1,4 @@
-"""What a user names as training data: folders, files, tables and phantoms, and what goes wrong with them."""
+"""Subjects from folders, files, tables and phantoms, and the errors of bad ones."""
 
 from __future__ import annotations
 
@@ -108,10 +108,10 @@ def test_several_inputs_keep_their_order(dataset, tmp_path):
         ("t.csv", 'image\n"plain.nii\n', "no table"),
         ("t.csv", "image\n\n", "names no scan"),
         ("t.txt", "# none\n", "names no scan"),
-        ("t.txt", "plain.nii\nnotes.docx\n", r"line 2: notes\.docx is no NIfTI file"),
-        ("t.txt", "sub\n", "line 1: sub is no NIfTI file"),
+        ("t.txt", "plain.nii\nnotes.docx\n", r"line 2: got notes\.docx, expected a NIfTI file"),
+        ("t.txt", "sub\n", "line 1: got sub, expected a NIfTI file"),
         ("t.txt", "caf\udce9.nii", "UTF-8"),
-        ("t.xlsx", "PK", "cannot be read as a data set"),
+        ("t.xlsx", "PK", r"inputs: got .*t\.xlsx, expected a folder"),
     ],
 )
 def test_bad_lists_say_where(tmp_path, name, text, message):
@@ -131,8 +131,8 @@ def test_bad_inputs_say_what_to_do(dataset, tmp_path):
         ([tmp_path / "empty"], None, r"empty: no scan .* in this folder"),
         ([dataset], "FLAIR", r"ds: no scan .*3 left out: T1w, not FLAIR"),
         ([dataset], None, r"modality: .*T1w \(sub-.*T2w \(sub-"),
-        ([file], "T1w", r"sub-02: is a T2w image, but T1w is asked for"),
-        (["phantom:T2w:3"], "T1w", r"phantom-train-0000: is a T2w image"),
+        ([file], "T1w", "sub-02: got a T2w image, expected T1w"),
+        (["phantom:T2w:3"], "T1w", "phantom-train-0000: got a T2w image"),
         ([file, "phantom:T1w:3"], None, "several contrasts"),
         ([file, dataset], "T2w", "sub-02: is named twice"),
         ([tmp_path / "gone"], None, "no such file: .*gone"),
@@ -253,13 +253,13 @@ def test_ranges_of_phantoms():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("phantom:FLAIR:3", "phantom:FLAIR:3: contrast: expected one of T1w, T2w"),
-        ("phantom:T2w:3:cyst", "lesion: expected None or one of glioma, stroke"),
+        ("phantom:FLAIR:3", "phantom:FLAIR:3: contrast: got 'FLAIR', expected one of T1w, T2w"),
+        ("phantom:T2w:3:cyst", "lesion: got 'cyst', expected None or one of glioma, stroke"),
         ("phantom:T2w", "expected phantom:CONTRAST:FIRST-LAST"),
         ("phantom:T2w:a-b", "expected phantom:CONTRAST:FIRST-LAST"),
         ("phantom:T2w:-3", "expected phantom:CONTRAST:FIRST-LAST"),
-        ("phantom:T2w:5-3", "holds no subject"),
-        ("phantom:T2w:0", "holds no subject"),
+        ("phantom:T2w:5-3", "got no subject"),
+        ("phantom:T2w:0", "got no subject"),
     ],
 )
 def test_bad_phantoms_are_named(text, message):

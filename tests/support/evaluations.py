@@ -67,8 +67,8 @@ def detectors(folder) -> dict[str, lc.Detector]:
     # In z-scores: an untrained prior's scores in units of each scan's spread lie too close for figures from bins.
     restored = MAPDetector(tiny_vae(metadata=METADATA), replace(FAST, standardize=False))
     for detector in (bright, restored):
-        found = thresholds_from(detector, subjects_of(folder / "calibration"))
-        detector.metadata = detector.metadata.with_calibration(found)
+        calibration = thresholds_from(detector, subjects_of(folder / "calibration"))
+        detector.metadata = detector.metadata.with_calibration(calibration)
     ranks, raw = EqualizedThreshold(METADATA, sign=1), IntensityThreshold(sign=1)
     return {"bright": bright, "restored": restored, "unet": unet, "ranks": ranks, "raw": raw}
 

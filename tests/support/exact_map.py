@@ -38,11 +38,11 @@ def difference_matrix(shape: tuple[int, int, int], depth_weight: float) -> np.nd
     index = np.arange(np.prod(shape)).reshape(shape)
     axes = [(2, 1.0), (1, 1.0)] + ([(0, depth_weight)] if depth_weight > 0 else [])
     matrix = np.zeros((len(axes), index.size, index.size))
-    for one, (axis, weight) in zip(matrix, axes, strict=True):
-        here = np.take(index, range(shape[axis] - 1), axis).ravel()
-        there = np.take(index, range(1, shape[axis]), axis).ravel()
-        one[here, here] = -weight
-        one[here, there] = weight
+    for difference, (axis, weight) in zip(matrix, axes, strict=True):
+        pixel = np.take(index, range(shape[axis] - 1), axis).ravel()
+        neighbour = np.take(index, range(1, shape[axis]), axis).ravel()
+        difference[pixel, pixel] = -weight
+        difference[pixel, neighbour] = weight
     return matrix
 
 

@@ -1,4 +1,4 @@
-"""Run by test_precision.py: what a run leaves of each user's own settings; prints one JSON object."""
+"""Script of test_precision.py: each user's own settings after a run, printed as one JSON object."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RUNS = [("cpu", "float32"), ("cpu", "bfloat16"), ("cuda", "float32"), ("cuda", "
 
 def settings() -> dict[str, str]:
     """All that torch says, the legacy functions as well, which raise where both kinds were used."""
-    ours = {
+    by_name = {
         "all": BACKENDS,
         "cuda": BACKENDS.cudnn,
         "conv": BACKENDS.cudnn.conv,
@@ -42,13 +42,13 @@ def settings() -> dict[str, str]:
         "cpu conv": BACKENDS.mkldnn.conv,
         "cpu matmul": BACKENDS.mkldnn.matmul,
     }
-    found = {name: setting.fp32_precision for name, setting in ours.items()}
+    precisions = {name: setting.fp32_precision for name, setting in by_name.items()}
     legacy = {
         "legacy conv": lambda: BACKENDS.cudnn.allow_tf32,
         "legacy matmul": lambda: BACKENDS.cuda.matmul.allow_tf32,
         "legacy precision": torch.get_float32_matmul_precision,
     }
-    return found | {name: reading(get) for name, get in legacy.items()}
+    return precisions | {name: reading(get) for name, get in legacy.items()}
 
 
 def reading(get: Callable[[], object]) -> str:
@@ -60,22 +60,22 @@ def reading(get: Callable[[], object]) -> str:
 
 def child(user: str, later: str, run: tuple[str, str] | None) -> dict[str, dict[str, str]]:
     """Settings in a process of their own, for torch's first ones never come back once they are written."""
-    ours, theirs = os.pipe()
+    reader, writer = os.pipe()
     if os.fork() == 0:
         try:
             USERS[user]()
-            found = {}
+            readings = {}
             if run is not None:
                 with multiplying_in(run[1], torch.device(run[0])):
-                    found["within"] = settings()
-            found["after"] = settings()
+                    readings["within"] = settings()
+            readings["after"] = settings()
             LATER[later]()
-            found["later"] = settings()
-            os.write(theirs, json.dumps(found).encode())
+            readings["later"] = settings()
+            os.write(writer, json.dumps(readings).encode())
         finally:
             os._exit(0)
-    os.close(theirs)
-    with os.fdopen(ours) as pipe:
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
         return json.loads(pipe.read() or "{}")
 
 

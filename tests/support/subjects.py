@@ -69,5 +69,5 @@ def same(first: SliceCache, second: SliceCache) -> bool:
 
 def brain_slices(scan: Path) -> torch.Tensor:
     """A scan's slices ``[n, H, W]`` with brain, as ``restore`` would see them."""
-    found = prepare(scan, METADATA)
-    return found.slices[found.mask.flatten(1).any(1), 0]
+    prepared = prepare(scan, METADATA)
+    return prepared.slices[prepared.mask.flatten(1).any(1), 0]

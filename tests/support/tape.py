@@ -1,4 +1,4 @@
-"""What a CUDA graph does, on the CPU: a function's operations recorded once and run again on the same tensors."""
+"""A CUDA graph imitated on the CPU: a function's operations recorded once and run again on the same tensors."""
 
 from __future__ import annotations
 
@@ -38,6 +38,6 @@ class Tape:
     @torch.no_grad()
     def replay(self) -> None:
         for function, arguments, options, results in self._calls:
-            for kept, found in zip(tree_leaves(results), tree_leaves(function(*arguments, **options)), strict=True):
-                if isinstance(kept, torch.Tensor) and kept.data_ptr() != found.data_ptr():
-                    kept.copy_(found)
+            for kept, computed in zip(tree_leaves(results), tree_leaves(function(*arguments, **options)), strict=True):
+                if isinstance(kept, torch.Tensor) and kept.data_ptr() != computed.data_ptr():
+                    kept.copy_(computed)

@@ -1,4 +1,4 @@
-"""The training run: it learns, repeats, goes on where it was stopped, and stops with a clear word."""
+"""The training run: it learns, repeats, goes on where it was stopped, and fails with a clear error."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ def test_same_seed_same_weights():
     state = torch.random.get_rng_state()
     results = []
     for seed in (3, 3, 4):
-        one = learner()
-        fit(one, slices(), config=replace(SHORT, seed=seed))
-        results.append(weights(one))
+        trained = learner()
+        fit(trained, slices(), config=replace(SHORT, seed=seed))
+        results.append(weights(trained))
     assert same(results[0], results[1])
     assert not same(results[0], results[2])
     assert torch.equal(state, torch.random.get_rng_state())
@@ -101,15 +101,15 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path, killed_at):
 def test_the_best_weights_are_kept_through_a_stop(tmp_path):
     # A learning rate that soon does harm: the best weights are early ones.
     config = replace(SHORT, slices_seen=960, learning_rate=0.5, warmup=1.0, schedule="constant", patience=2)
-    one = learner()
-    outcome = fit(one, slices(), slices(1), config, directory=tmp_path)
+    trained = learner()
+    outcome = fit(trained, slices(), slices(1), config, directory=tmp_path)
     assert outcome.updates < config.updates
     assert outcome.best_update == outcome.updates - 2 * (config.validate_every // config.batch_size)
     with torch.no_grad():
-        assert -float(one.model.elbo(ellipses(64, seed=1)).mean()) == pytest.approx(outcome.best_loss, rel=1e-5)
+        assert -float(trained.model.elbo(ellipses(64, seed=1)).mean()) == pytest.approx(outcome.best_loss, rel=1e-5)
     again = learner(seed=99)
     repeated = fit(again, slices(), slices(1), config, directory=tmp_path, resume=True)
-    assert same(weights(one.model), weights(again.model))
+    assert same(weights(trained.model), weights(again.model))
     assert repeated.updates == outcome.updates
 
 
@@ -178,11 +178,11 @@ def test_a_stop_request_saves_and_ends(tmp_path):
 
 
 def test_runs_outside_the_main_thread():
-    found = []
-    thread = threading.Thread(target=lambda: found.append(fit(learner(), slices(), config=SHORT)))
+    outcomes = []
+    thread = threading.Thread(target=lambda: outcomes.append(fit(learner(), slices(), config=SHORT)))
     thread.start()
     thread.join()
-    assert found[0].updates == 20
+    assert outcomes[0].updates == 20
 
 
 def test_outliers_stop_with_a_word_and_keep_the_checkpoint(tmp_path):
@@ -250,9 +250,9 @@ def test_bad_options_are_named(wrong):
 def test_bfloat16_trains_close_to_float32():
     results = {}
     for precision in ("float32", "bfloat16"):
-        one = learner()
+        trained = learner()
         config = TrainingConfig(slices_seen=1600, batch_size=16, learning_rate=5e-3, precision=precision)
-        results[precision] = fit(one, slices(), slices(1), config).best_loss
-        assert all(p.dtype == torch.float32 for p in one.parameters())
+        results[precision] = fit(trained, slices(), slices(1), config).best_loss
+        assert all(p.dtype == torch.float32 for p in trained.parameters())
     assert results["bfloat16"] == pytest.approx(results["float32"], rel=0.1)
     assert results["bfloat16"] != results["float32"]

@@ -89,9 +89,9 @@ def test_a_scanner_is_repeated_and_the_brain_registered_once(files, head, tmp_pa
     again, other = subject(files, 0, tmp_path).load(GRID), subject(files, 1, tmp_path).load(GRID)
     assert np.array_equal(first.volume, again.volume)
     core = head.core.numpy()
-    for one in (first, other):
-        assert 2 * ndimage.distance_transform_edt(~core)[one.mask].max() < 5  # mm beyond it
-        assert 2 * ndimage.distance_transform_edt(core)[~one.mask].max() < 4  # mm of it missing
+    for loaded in (first, other):
+        assert 2 * ndimage.distance_transform_edt(~core)[loaded.mask].max() < 5  # mm beyond it
+        assert 2 * ndimage.distance_transform_edt(core)[~loaded.mask].max() < 4  # mm of it missing
     assert not np.array_equal(first.mask, other.mask)  # no two extractions end at quite the same place
     assert not np.array_equal(first.volume, other.volume)
     assert (first.volume[first.mask] > 0).all()
@@ -115,8 +115,8 @@ def test_a_whole_head_has_its_brain_found(files, head, tmp_path, contrast):
     assert np.median(loaded.volume[(away > 9) & (away < 12)]) > 0.2 * inside  # fat
     assert np.median(loaded.volume[away > 20]) < 0.1 * inside  # air
     assert not any(tmp_path.iterdir())  # no registration but the scan's own
-    found, core = loaded.preprocess(("extract",)), head.core.numpy()
-    assert 2 * (found.mask & core).sum() / (found.mask.sum() + core.sum()) > 0.9
+    extracted, core = loaded.preprocess(("extract",)), head.core.numpy()
+    assert 2 * (extracted.mask & core).sum() / (extracted.mask.sum() + core.sum()) > 0.9
 
 
 def test_every_tenth_person_is_held_out_on_new_scanners(tmp_path):
@@ -132,15 +132,15 @@ def test_every_tenth_person_is_held_out_on_new_scanners(tmp_path):
     options = Build(tmp_path, tmp_path / "out", scanners=3, phantoms=5)
     learning, held_out = people(options, "T2w"), held_out_people(options, "T2w")
     assert len(learning) == 18 * 3 + 5
-    assert {one.person for one in held_out if isinstance(one, RenderedSubject)} == {"sub-09", "sub-19"}
-    assert all(one.whole for one in held_out if isinstance(one, RenderedSubject))
-    assert not {one.person for one in learning} & {one.person for one in held_out}
-    seen = {one.number for one in learning if isinstance(one, RenderedSubject)}
-    assert not seen & {one.number for one in held_out if isinstance(one, RenderedSubject)}
-    assert len({one.id for one in [*learning, *held_out]}) == len(learning) + len(held_out)
+    assert {subject.person for subject in held_out if isinstance(subject, RenderedSubject)} == {"sub-09", "sub-19"}
+    assert all(subject.whole for subject in held_out if isinstance(subject, RenderedSubject))
+    assert not {subject.person for subject in learning} & {subject.person for subject in held_out}
+    seen = {subject.number for subject in learning if isinstance(subject, RenderedSubject)}
+    assert not seen & {subject.number for subject in held_out if isinstance(subject, RenderedSubject)}
+    assert len({subject.id for subject in [*learning, *held_out]}) == len(learning) + len(held_out)
     assert calibration_people(options, "T2w") == held_out
-    own = [one for one in calibration_people(options, "T1w") if isinstance(one, FileSubject)]
-    assert [one.person for one in own] == ["sub-03", "sub-10", "sub-16"]  # of those who are not held out
+    own = [subject for subject in calibration_people(options, "T1w") if isinstance(subject, FileSubject)]
+    assert [subject.person for subject in own] == ["sub-03", "sub-10", "sub-16"]  # of those who are not held out
     with pytest.raises(ValueError, match="folder: "):
         rendered_subjects(tmp_path / "out", "T1w", 1, tmp_path)
 

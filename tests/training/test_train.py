@@ -48,7 +48,7 @@ def dataset(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def patients(tmp_path_factory) -> Path:
-    """The same with a bright square in each, but the last, and its mask in a derivative."""
+    """Scans with a bright square in each but the last, and its mask in a derivative."""
     root = tmp_path_factory.mktemp("patients")
     for i in range(5):
         name = f"sub-{i:02d}"

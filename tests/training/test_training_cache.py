@@ -1,4 +1,4 @@
-"""The slice cache: what goes in comes out, whatever happens in between."""
+"""The slice cache returns the slices put in, whatever happens in between."""
 
 from __future__ import annotations
 

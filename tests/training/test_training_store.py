@@ -39,7 +39,7 @@ def copy(made, tmp_path):
 
 
 def prepared(subjects, cache) -> list[str]:
-    """Which of the subjects a build prepares."""
+    """Subjects that a build prepares."""
     done = [entry.id for entry in SliceStore(cache).entries]
     build(cache.parent, subjects)
     return [entry.id for entry in SliceStore(cache).entries if entry.id not in done]

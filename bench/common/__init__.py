@@ -1,0 +1,1 @@
+"""What the benchmarks share: options, timing, results, simulated and real patients, opponents in plain PyTorch."""
