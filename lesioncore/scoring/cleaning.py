@@ -9,26 +9,27 @@ import numpy as np
 
 from lesioncore.metrics.base import Bools, Counts, require_scipy
 from lesioncore.metrics.lesions import number_components
-from lesioncore.scoring.postprocess import PostProcessing
 
 
-def clean_mask(detected: Bools, brain: Bools, voxel_size: Sequence[float], options: PostProcessing) -> Bools:
-    """Clean one volume's detection; arguments and errors as for :meth:`PostProcessing.clean`."""
+def clean_mask(
+    detected: Bools, brain: Bools, voxel_size: Sequence[float], *, erosion: float, median: float, min_volume: float
+) -> Bools:
+    """Clean one volume's detection; arguments as for :class:`lesioncore.PostProcessing` and its ``clean``."""
     cleaned = detected & brain
     if not cleaned.any():
         return cleaned
     (box,) = require_scipy("ndimage").find_objects(brain.astype(np.uint8))
     inside, kept = brain[box], cleaned[box]
-    if options.erosion > 0:
-        ball = _ball(options.erosion, voxel_size, inside.shape)
+    if erosion > 0:
+        ball = _ball(erosion, voxel_size, inside.shape)
         inside = _count(inside, ball) == np.count_nonzero(ball)
         kept = kept & inside
-    if options.median > 0:
-        ball = _ball(options.median, voxel_size, inside.shape)
+    if median > 0:
+        ball = _ball(median, voxel_size, inside.shape)
         kept = inside & (2 * _count(kept, ball) > _count(inside, ball))
-    if options.min_volume > 0:
+    if min_volume > 0:
         # Rounded, since a header's voxel size is not exact.
-        voxels = math.ceil(round(options.min_volume / math.prod(voxel_size), 6))
+        voxels = math.ceil(round(min_volume / math.prod(voxel_size), 6))
         kept = number_components(kept, voxels, connectivity=3) > 0
     cleaned[box] = kept
     return cleaned

@@ -87,4 +87,4 @@ class PostProcessing:
         # Imported here, so that these options do not load what cleaning needs.
         from lesioncore.scoring.cleaning import clean_mask
 
-        return clean_mask(detected, brain, self.check_size(voxel_size), self)
+        return clean_mask(detected, brain, self.check_size(voxel_size), **asdict(self))
