@@ -148,6 +148,11 @@ def described(name: str) -> str | None:
         return None
 
 
+def unlink_sources(_: Sphinx, __: str, source: list[str]) -> None:
+    """Make text of links to what lies beside the documentation, which the built pages do not have."""
+    source[0] = re.sub(r"\[([^\]]+)\]\((?:\.\./)+bench/[^)]*\)", r"\1", source[0])
+
+
 class LinkNames(SphinxPostTransform):
     """Link full names in code, such as `lesioncore.restore`, to where the reference has them."""
 
@@ -174,5 +179,6 @@ def link_other_name(app: Sphinx, env: BuildEnvironment, node: pending_xref, text
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("builder-inited", write_reference)
+    app.connect("source-read", unlink_sources)
     app.connect("missing-reference", link_other_name)
     app.add_post_transform(LinkNames)
