@@ -40,8 +40,8 @@ from .models import (
 )
 from .preprocess.intensity import IntensityScale as IntensityScale
 from .restoration.calibrate import calibrate as calibrate
-from .restoration.choice import choose_prior as choose_prior
 from .restoration.config import RestoreConfig as RestoreConfig
+from .restoration.prior_choice import choose_prior as choose_prior
 from .restoration.restore import restore as restore
 from .restoration.result import Restoration as Restoration
 from .scoring.postprocess import PostProcessing as PostProcessing

@@ -25,8 +25,8 @@ from lesioncore.data.grid import SliceGrid
 from lesioncore.models import MultiscaleVAEConfig, load_model, save_calibration, save_model
 from lesioncore.phantom import simulate
 from lesioncore.restoration.calibrate import calibrate
-from lesioncore.restoration.choice import PRIORS
 from lesioncore.restoration.config import RestoreConfig
+from lesioncore.restoration.prior_choice import PRIORS
 from lesioncore.solvers import EMSolver
 from lesioncore.subjects import FileSubject, Loaded, PhantomSubject, Subject
 from lesioncore.training.augment import Augmentation

@@ -31,7 +31,7 @@ from common.results import write_json
 import lesioncore as lc
 from lesioncore.data.grid import SliceGrid
 from lesioncore.metrics import dice
-from lesioncore.restoration.choice import PRIORS
+from lesioncore.restoration.prior_choice import PRIORS
 
 LIMIT = 0.05
 

@@ -36,7 +36,7 @@ import lesioncore as lc
 from lesioncore.detectors import Detector
 from lesioncore.evaluation import Evaluation, evaluate, thresholds_from
 from lesioncore.preprocess.pipeline import STEPS, Step, parse_steps
-from lesioncore.restoration.choice import PRIORS
+from lesioncore.restoration.prior_choice import PRIORS
 from lesioncore.training.real import Build, calibration_people
 
 EMBEDDED = [

@@ -1,1 +1,1 @@
-"""Calibration on healthy people: data-consistency weight, thresholds, and the summary of scores behind them."""
+"""The record of a calibration: weight, thresholds and healthy scores. `lesioncore.restoration.calibrate` makes one."""

@@ -130,7 +130,7 @@ class Restore:
 
     def _chosen(self, output: Output) -> str:
         """The prior's name; that of the scans' contrast for auto, which is said."""
-        from lesioncore.restoration.choice import AUTO, choose_prior
+        from lesioncore.restoration.prior_choice import AUTO, choose_prior
 
         if self.prior != AUTO:
             return self.prior

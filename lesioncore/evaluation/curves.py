@@ -31,7 +31,7 @@ WEIGHTS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0)
 """Weights lambda of a curve."""
 
 STEPS = {"em": (0, 1, 2, 3, 5, 10, 20), "prox": (0, 1, 2, 3, 5, 10, 20, 40), "paper": (0, 10, 30, 100, 200, 500)}
-"""Numbers of steps of a curve, for each solver."""
+"""Numbers of steps of a curve, for each solver; others take those of prox."""
 
 
 _SLAB = 48.0
@@ -106,7 +106,7 @@ class Curves:
     def steps(self, steps: Sequence[int] | None = None) -> list[dict[str, float]]:
         """For each number of steps the AUC and the objective per slice, at the weight in use."""
         rows, config = [], self.run.config
-        for count in STEPS[config.solver_name] if steps is None else steps:
+        for count in STEPS.get(config.solver_name, STEPS["prox"]) if steps is None else steps:
             solver = replace(config.decided_solver, steps=count)
             found = self._solve(self._patients, replace(self.run, config=replace(config, solver=solver)))
             slices = sum(int(stack.brain_rows.sum()) for stack, _ in self._patients)

@@ -32,8 +32,12 @@ class Prior(Protocol):
     `WeighsCosts`           ``elbo_terms(x)``                          ``RestoreConfig(kl_weight=...)`` other than 1
     `SamplesLatents`        ``noise_shape``                            ``RestoreConfig(latent="sample")``
     `FixesPosterior`        ``fixed_posterior_elbo(x)``                the solver "em", which is the default then
-    `RunsFused`             ``for_inference()``                        its own fast copy, CUDA graphs, TF32, bfloat16
+    `RunsFused`             ``for_inference()``                        its own fast copy, TF32 where there is that
     ======================  =========================================  ===============================================
+
+    With ``noise_shape``, ``elbo`` and the methods of this table that it has take noise as a second argument. CUDA
+    graphs need `RunsFused` and an ``nn.Module`` whose weights lie on the device; bfloat16 needs lesioncore's own fused
+    blocks in the copy.
     """
 
     def elbo(self, x: torch.Tensor) -> torch.Tensor:
@@ -52,7 +56,7 @@ class WeighsCosts(Protocol):
 
 @runtime_checkable
 class SamplesLatents(Protocol):
-    """A prior that takes standard normal noise ``[N, *noise_shape]`` as a second argument of all its methods here."""
+    """A prior whose ``elbo``, and the others that it has, take standard normal noise ``[N, *noise_shape]`` as well."""
 
     @property
     def noise_shape(self) -> tuple[int, ...]:

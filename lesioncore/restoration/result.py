@@ -20,7 +20,7 @@ from lesioncore.calibration.record import Calibration
 from lesioncore.data.files import replace_atomically
 from lesioncore.data.nifti import save_image
 from lesioncore.metrics.limits import LIMITS
-from lesioncore.restoration.choice import doubt
+from lesioncore.restoration.prior_choice import doubt
 from lesioncore.restoration.run import RunRecord
 from lesioncore.restoration.scan import Scan
 from lesioncore.scoring.deviation import Deviation, deviation, score_of

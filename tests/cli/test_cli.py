@@ -17,7 +17,7 @@ import lesioncore as lc
 from lesioncore.cli import installation, main
 from lesioncore.cli.output import UsageError
 from lesioncore.cli.scans import select
-from lesioncore.restoration.choice import PRIORS
+from lesioncore.restoration.prior_choice import PRIORS
 
 SHAPE = (22, 18, 11)
 AFFINE = np.array([[4.0, 0, 0, -40], [0, 4, 0, -36], [0, 0, 4, -20], [0, 0, 0, 1]])
