@@ -84,9 +84,10 @@ def formats(name: str, device: torch.device) -> dict[str, Restore]:
         return restore
 
     prior, wide = lc.load_prior(name), cast(Any, lc.load_prior(name)).double()
-    rounded = {"tf32": with_config(prior, "tf32")}
     if device.type == "cpu":
         rounded = {"tf32, emulated": with_config(rounding(lc.load_prior(name)), "float32")}
+    else:
+        rounded = {"tf32": with_config(prior, "tf32")}
     return {
         REFERENCE: with_config(wide, "float32", torch.float64),
         "float32": with_config(prior, "float32"),

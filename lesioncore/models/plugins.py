@@ -1,8 +1,8 @@
-"""Priors of other packages, found by the entry points of the group ``lesioncore.models``.
+"""Priors of other packages, found by the entry points of the group ``lesioncore.priors``.
 
 A package offers a prior in its ``pyproject.toml``::
 
-    [project.entry-points."lesioncore.models"]
+    [project.entry-points."lesioncore.priors"]
     my-flow = "my_package.priors:load_flow"
 
 The entry point is a callable that takes no argument, or the prior's name, and returns an object with ``elbo(x)``.
@@ -17,7 +17,7 @@ from typing import Any
 
 from lesioncore.models.prior import Prior, metadata_of
 
-GROUP = "lesioncore.models"
+GROUP = "lesioncore.priors"
 """Group of the entry points."""
 
 

@@ -57,7 +57,7 @@ def install(tmp_path, monkeypatch):
         (folder / f"{module}.py").write_text(code)
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.2\n")
         lines = [f"{name} = {module}{target}" for name, target in entries.items()]
-        (info / "entry_points.txt").write_text("\n".join(["[lesioncore.models]", *lines, ""]))
+        (info / "entry_points.txt").write_text("\n".join(["[lesioncore.priors]", *lines, ""]))
         monkeypatch.syspath_prepend(folder)
         modules.append(module)
 
