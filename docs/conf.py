@@ -132,6 +132,9 @@ def write_reference(_: Sphinx | None = None) -> None:
     REFERENCE.mkdir(exist_ok=True)
     pages = {"commands": command_line(), "lesioncore": public_names(), "benchmarks": benchmarks()}
     pages |= {name: room(name, title) for name, title in ROOMS.items()}
+    for path in REFERENCE.glob("*.md"):
+        if path.stem not in pages:  # of a room that is no more
+            path.unlink()
     for name, text in pages.items():
         path = REFERENCE / f"{name}.md"
         if not path.exists() or path.read_text() != text:
