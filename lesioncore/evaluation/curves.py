@@ -78,14 +78,14 @@ class Curves:
     ) -> None:
         if not patients:
             raise ValueError("patients: got none, expected scans with lesion masks")
-        self.prior, self.run = prior, Run.of(prior, config, device)
+        self.prior, self.run = prior, Run.of(prior, config, device, tv_weight=WEIGHTS[0])
         self._patients = [self._slab(subject, voxel_size, ill=True) for subject in evenly_spaced(patients, scans)]
         self._healthy = [self._slab(subject, voxel_size, ill=False) for subject in evenly_spaced(healthy, scans)]
 
     @property
     def weight(self) -> float:
-        """The configured or calibrated weight."""
-        return self.run.tv_weight
+        """The configured or calibrated weight; ``ValueError`` without either."""
+        return Run.of(self.prior, self.run.config, self.run.device).tv_weight
 
     def weights(self, weights: Sequence[float] = WEIGHTS) -> list[dict[str, float]]:
         """For each weight the AUC, and the mean change of healthy pixels (the paper's epsilon) where there are any."""
@@ -108,7 +108,8 @@ class Curves:
         rows, config = [], self.run.config
         for count in STEPS.get(config.solver_name, STEPS["prox"]) if steps is None else steps:
             solver = replace(config.decided_solver, steps=count)
-            found = self._solve(self._patients, replace(self.run, config=replace(config, solver=solver)))
+            run = replace(self.run, config=replace(config, solver=solver), tv_weight=self.weight)
+            found = self._solve(self._patients, run)
             slices = sum(int(stack.brain_rows.sum()) for stack, _ in self._patients)
             objective = float(torch.cat([solution.objective[-1] for solution in found]).double().sum()) / slices
             rows.append({"steps": count, "auc": self._auc(found), "objective": objective})
