@@ -101,6 +101,7 @@ def restore_scans(
         Whose line warnings name, as for :func:`warnings.warn`.
     """
     config = run.config
+    _ = run.spread_map  # where there is none, the error comes before the work
     run.warn_of_settings(stacklevel=stacklevel)
     with ProgressBar(progress is True, "preprocessing") as report:
         scans, several = prepare_all(
