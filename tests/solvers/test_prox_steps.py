@@ -13,7 +13,6 @@ import lesioncore as lc
 from lesioncore import Calibration, ProxSolver
 from lesioncore.calibration.healthy import HealthyScores
 from lesioncore.engine.gradient import ElboGradient
-from lesioncore.ops import tv
 from lesioncore.phantom import simulate
 from lesioncore.restoration.scan import prepare
 from lesioncore.solvers import Objective, TotalVariation
@@ -39,46 +38,14 @@ def slices(count: int = 6, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, t
     return y, torch.rand(y.shape, generator=generator) < 0.8, mean
 
 
-def halved_only(y, mask, objective, steps, tau=0.25):
-    """The rule that the solver had: tau stays, and is halved after a step that fails. Returns the objective."""
-    problems, depth_weight = objective.problems(len(y)), objective.tv.depth_weight
-
-    def stacks(slices):
-        return problems.stacks(slices)[0]
-
-    taus, per_problem = y.new_full((len(stacks(y)),), tau), (-1, 1, 1, 1)
-    d, trial, dual = torch.zeros_like(y), torch.empty_like(y), tv.dual_like(stacks(y), depth_weight)
-
-    def value_at(d):
-        elbo, gradient = objective.elbo(y - d)
-        return problems.sums(elbo) - objective.tv_weight * objective.tv_value(y - d, y, problems), gradient
-
-    value, gradient = value_at(d)
-    history = [value]
-    for _ in range(steps):
-        moved = stacks(d) - stacks(gradient) * taus.view(per_problem)
-        weights = taus * objective.tv_weight
-        tv.tv_prox_(moved, stacks(mask), weights, dual, out=stacks(trial), depth_weight=depth_weight)
-        trial_value, trial_gradient = value_at(trial)
-        better = trial_value >= value
-        keep = better.view(per_problem)
-        d = torch.where(keep, stacks(trial), stacks(d)).view_as(d)
-        gradient = torch.where(keep, stacks(trial_gradient), stacks(gradient)).view_as(d)
-        value, taus = torch.where(better, trial_value, value), torch.where(better, taus, 0.5 * taus)
-        history.append(value)
-    return torch.stack(history)
-
-
 @pytest.mark.parametrize("depth_weight", [0.0, 0.7])
-def test_a_third_of_the_gap_that_halving_alone_leaves(depth_weight):
-    """A convex problem with curvatures from 2 to 26, after ten gradients of each."""
+def test_ten_gradients_reach_the_optimum_of_a_convex_problem(depth_weight):
+    """Its curvatures lie between 2 and 26; a step that is only ever halved leaves 3e-4 of the gain."""
     (y, mask, mean), tv = slices(), TotalVariation(depth_weight=depth_weight)
     objective = Objective(ElboGradient(GaussianPrior(mean, a=2.0, b=3.0)), 0.5, tv)
-    optimum = ProxSolver(steps=400, inner_iterations=100, tolerance=0.0).solve(y, mask, objective).objective[-1]
-    before = optimum - halved_only(y, mask, objective, 10)[-1]
-    now = optimum - ProxSolver(steps=10, tolerance=0.0).solve(y, mask, objective).objective[-1]
-    assert (before > 0.01).all()
-    assert (now < before / 3).all()
+    start, *_, optimum = ProxSolver(steps=400, inner_iterations=100, tolerance=0.0).solve(y, mask, objective).objective
+    reached = ProxSolver(steps=10, tolerance=0.0).solve(y, mask, objective).objective[-1]
+    assert (optimum - reached < 1.5e-4 * (optimum - start)).all()
 
 
 @pytest.fixture(scope="module")
@@ -93,14 +60,14 @@ def glioma() -> tuple[lc.MultiscaleVAE, torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("depth_weight", [0.0, 1.0])
-def test_an_embedded_prior_takes_eight_steps_for_what_took_more_than_ten(glioma, depth_weight):
-    """Halving alone loses the first steps where the encoder bends sharply, and never makes up for it."""
+def test_eight_gradients_gain_most_of_what_an_embedded_prior_gives(glioma, depth_weight):
+    """The first steps are not lost where the encoder bends sharply, as they are where a step is only ever halved."""
     prior, y, mask = glioma
     objective = Objective(ElboGradient(prior), 1.5, TotalVariation(depth_weight=depth_weight))
-    before = halved_only(y, mask, objective, 10)
-    now = ProxSolver(steps=8, tolerance=0.0).solve(y, mask, objective).objective
-    assert (now.diff(dim=0) >= -2e-6 * now[0].abs()).all()
-    assert now[8].sum() - now[0].sum() > 1.02 * (before[10].sum() - before[0].sum())
+    start, *_, optimum = ProxSolver(steps=100, tolerance=0.0).solve(y, mask, objective).objective
+    reached = ProxSolver(steps=8, tolerance=0.0).solve(y, mask, objective).objective
+    assert (reached.diff(dim=0) >= -2e-6 * reached[0].abs()).all()
+    assert (reached[8] - start).sum() > 0.8 * (optimum - start).sum()
 
 
 def unlike(count: int = 6) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Objective]:
