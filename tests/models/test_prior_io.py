@@ -64,20 +64,6 @@ def test_every_option_of_a_gmvae_comes_back(tmp_path):
         assert torch.equal(prior.elbo(x), loaded.elbo(x))
 
 
-def test_directory_of_an_older_version_is_read(saved):
-    """Options and settings that came later have the values that they had before."""
-    prior, directory = saved
-    architecture = json.loads((directory / "config.json").read_text())["architecture"]
-    architecture.pop("learned_variance")
-    _edit(directory, architecture=architecture)
-    calibration = json.loads((directory / "calibration.json").read_text())
-    assert calibration["settings"].pop("kl_weight") == 1.0
-    (directory / "calibration.json").write_text(json.dumps(calibration))
-    loaded = lc.load_prior(directory)
-    assert loaded.config == prior.config
-    assert loaded.metadata.calibration == prior.metadata.calibration
-
-
 def test_settings_of_other_detectors_get_no_weight():
     calibration = replace(tiny_calibration(), settings={"detector": "intensity"}, tv_weight=None)
     assert lc.Calibration.from_dict(calibration.to_dict()) == calibration

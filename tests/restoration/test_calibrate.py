@@ -153,13 +153,6 @@ def test_calibrations_of_two_sites_merge(calibrated):
         first.merge(other)
 
 
-def test_calibration_of_an_older_version_is_refused(calibrated):
-    values = calibrated[1].to_dict()
-    values["thresholds"] = [1.0]
-    with pytest.raises(ValueError, match="calibrate the prior again"):
-        lc.Calibration.from_dict(values)
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
-import numpy as np
 import pytest
 import torch
 from support.models import GaussianPrior, tiny_vae
 
 import lesioncore as lc
-from lesioncore import Calibration, ProxSolver
-from lesioncore.calibration.healthy import HealthyScores
+from lesioncore import ProxSolver
 from lesioncore.engine.gradient import ElboGradient
 from lesioncore.phantom import simulate
 from lesioncore.restoration.scan import prepare
@@ -145,17 +141,6 @@ def test_a_coupled_stack_finishes_as_one():
     assert solution.objective.shape == (41, 1)
     assert (solution.objective[len(elbo.rows) - 1 :] == solution.objective[-1]).all()
     assert done[-1] == (40, 40)
-
-
-def test_a_calibration_from_before_the_tolerance_loads():
-    used = lc.RestoreConfig(ProxSolver(steps=7, step_size=0.25, tolerance=0.0), tv_dimensions=2)
-    written = Calibration(used.settings(), 1.5, HealthyScores.of(np.linspace(0, 1, 9))).to_dict()
-    del written["settings"]["solver"]["tolerance"]
-    loaded = Calibration.from_dict(json.loads(json.dumps(written)))
-    assert loaded.matches(used.settings(), 1.5, 0.0)
-    prior = tiny_vae()
-    prior.metadata = lc.PriorMetadata("test").with_calibration(loaded)
-    assert lc.RestoreConfig().for_prior(prior).solver == used.solver
 
 
 @pytest.mark.parametrize("wrong", [-1e-3, 1.0, float("nan")])
