@@ -260,7 +260,7 @@ def test_wrong_names_methods_and_options_are_named(tmp_path):
         lc.load_detector("phantom-t9")
     with pytest.raises(ValueError, match="MultiscaleVAE offers: map, projection, intensity, equalized"):
         lc.load_detector("phantom-t2", "unet")
-    takes = "smoothing, sign, standardize, spread_map, asymmetry, edge_preserving, batch_size"
+    takes = "sign, standardize, batch_size, smoothing, spread_map, asymmetry, edge_preserving"
     with pytest.raises(TypeError, match=f"got smothing, but 'projection' takes {takes}"):
         lc.load_detector("phantom-t2", "projection", smothing=1.0)
     with pytest.raises(ValueError, match="missing"):
