@@ -99,5 +99,5 @@ def test_wrong_arguments_are_named(patients, healthy, folder, tmp_path):
 def test_errors_name_the_scan(patients, tmp_path):
     flat = write(tmp_path / "flat.nii", np.zeros(HEAD.shape, np.float32))
     broken = replace(patients[1], id="sub-x", scan=flat, lesion=patients[0].lesion)
-    with pytest.raises(ValueError, match=r"sub-x: .*brain"):
+    with pytest.raises(ValueError, match=r"sub-x: .*constant"):
         evaluate({"a": IntensityThreshold(METADATA)}, [patients[0], broken])
