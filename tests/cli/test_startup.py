@@ -6,6 +6,7 @@ import inspect
 import subprocess
 import sys
 from importlib import import_module
+from tempfile import gettempdir
 
 import pytest
 
@@ -17,7 +18,8 @@ HEAVY = ("torch", "nibabel", "scipy", "SimpleITK", "nilearn", "sklearn", "matplo
 def loaded(code: str) -> set[str]:
     """Which of the large libraries a fresh Python has loaded after some code."""
     script = f"import sys; {code}; print('loaded:', *(name for name in {HEAVY!r} if name in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    # Away from the checkout, whose source folder would stand in for the installed package.
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=gettempdir())
     return set(done.stdout.splitlines()[-1].split()[1:])
 
 
