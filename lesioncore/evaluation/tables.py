@@ -78,8 +78,8 @@ def _pooled(summary: Mapping[str, Any]) -> list[str]:
     first, second = [], []
     for name, found in methods.items():
         at = {row["limit"]: row["dice"] for row in found["at_limit"]}
-        dices = [_mean_and_sd(at.get(limit)) for limit in limits]
-        first.append([name, _with_interval(found, "auc"), *dices, _mean_and_sd(found["dice_at_youden"])])
+        dices = [_with_sd(at.get(limit)) for limit in limits]
+        first.append([name, _with_interval(found, "auc"), *dices, _with_sd(found["dice_at_youden"])])
         seconds = f"{found['seconds']:.2f}"
         second.append([name, _with_interval(found, "average_precision"), _number(found["best_dice"]), seconds])
     return [
@@ -95,7 +95,7 @@ def _at_limits(summary: Mapping[str, Any]) -> list[str]:
         [
             name,
             percent(row["limit"]),
-            *(_mean_and_sd(row[key]) for key in ("sensitivity", "precision", "fpr")),
+            *(_with_sd(row[key]) for key in ("sensitivity", "precision", "fpr")),
             *(_number(row[f"lesion_{key}"]) for key in ("recall", "precision", "f1")),
             _NONE if row["hausdorff_mm"] is None else f"{row['hausdorff_mm']:.1f} ({row['hausdorff_scans']})",
         ]
@@ -134,7 +134,7 @@ def _healthy(summary: Mapping[str, Any]) -> list[str]:
             name,
             percent(row["limit"]),
             f"{row['healthy_fpr']:.4f}",
-            _mean_and_sd(row["healthy_fpr_of_subjects"], ".4f"),
+            _with_sd(row["healthy_fpr_of_subjects"], ".4f"),
             f"{row['healthy_fpr_largest']:.4f}",
             percent(row["healthy_above_limit"]),
         ]
@@ -181,7 +181,7 @@ def _number(value: float | None, digits: str = ".3f", none: str = _NONE) -> str:
     return none if value is None else format(value, digits)
 
 
-def _mean_and_sd(found: Mapping[str, float] | None, digits: str = ".3f") -> str:
+def _with_sd(found: Mapping[str, float] | None, digits: str = ".3f") -> str:
     return _NONE if found is None else f"{found['mean']:{digits}} ± {found['sd']:{digits}}"
 
 

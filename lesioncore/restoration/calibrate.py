@@ -11,6 +11,7 @@ import torch
 from lesioncore.calibration.measure import healthy_scores
 from lesioncore.calibration.record import Calibration
 from lesioncore.data.stack import SliceStack
+from lesioncore.engine.device import resolve_device
 from lesioncore.models.prior import metadata_of
 from lesioncore.restoration.config import RestoreConfig
 from lesioncore.restoration.run import Run
@@ -92,7 +93,7 @@ def calibrate(
     if search_scans < 1:
         raise ValueError(f"search_scans: got {search_scans}, expected at least 1")
     criterion = criterion or ("change" if config.solver_name == "paper" else "implant")
-    metadata = metadata_of(prior)
+    metadata, target = metadata_of(prior), resolve_device(device)  # errors come before scans are read
     scans = [
         scan
         if isinstance(scan, SliceStack)
@@ -119,7 +120,7 @@ def calibrate(
     tried = weights if tv_weight is None else [tv_weight]
     searching = tv_weight is None or smoothing is None
     rounds = len(tried) * searching + 1
-    run = Run.of(prior, config, device, tv_weight=tried[0])
+    run = Run.of(prior, config, target, tv_weight=tried[0])
     noise_seed = seed if config.latent == "sample" else None
 
     def solve(stacks: Sequence[SliceStack], *, tv_weight: float) -> list[Solution]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,43 +10,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from support.models import head, scan_values, tiny_calibration, tiny_metadata, tiny_vae
+from support.command_line import AFFINE, BRAIN, brain, json_of, scan, write
 
 import lesioncore as lc
 from lesioncore.cli import installation, main
 from lesioncore.cli.output import UsageError
 from lesioncore.cli.scans import select
 from lesioncore.restoration.prior_choice import PRIORS
-
-SHAPE = (22, 18, 11)
-AFFINE = np.array([[4.0, 0, 0, -40], [0, 4, 0, -36], [0, 0, 4, -20], [0, 0, 0, 1]])
-BRAIN = head(SHAPE).numpy()
-
-
-@pytest.fixture(scope="module")
-def prior(tmp_path_factory) -> str:
-    """Directory of a prior that is calibrated for the default settings."""
-    vae = tiny_vae(metadata=tiny_metadata(tiny_calibration()))
-    return str(lc.save_model(vae, tmp_path_factory.mktemp("priors") / "tiny", card="A random network for tests.\n"))
-
-
-def write(path: Path, data: np.ndarray) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(data, AFFINE), path)
-    return path
-
-
-def scan(path: Path, seed: int = 0) -> Path:
-    return write(path, scan_values(head(SHAPE), seed).numpy())
-
-
-def brain(path: Path) -> Path:
-    return write(path, BRAIN.astype(np.uint8))
-
-
-def json_of(capsys) -> dict:
-    return json.loads(capsys.readouterr().out)
-
 
 # ---- restore ---------------------------------------------------------------------------------------------------------
 
@@ -167,94 +136,6 @@ def test_warnings_name_their_scan(tmp_path, prior, capsys, workers):
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
     assert lines
     assert all(line.count(str(paths[1])) == 1 for line in lines)
-
-
-def test_existing_results_are_kept_unless_overwriting(tmp_path, prior, capsys):
-    path, out = scan(tmp_path / "sub-01_T2w.nii.gz"), tmp_path / "out"
-    command = ["restore", str(path), "-o", str(out), "--prior", prior]
-    assert main(command) == 0
-    before = {file: file.read_bytes() for file in out.iterdir()}
-    scan(path, seed=5)
-    assert main(command) == 1
-    assert "give --overwrite or another --output" in capsys.readouterr().err
-    assert {file: file.read_bytes() for file in out.iterdir()} == before
-    other = scan(tmp_path / "sub-010_T2w.nii.gz")  # a name that begins the same
-    assert main(["restore", str(other), "-o", str(out), "--prior", prior]) == 0
-    assert main([*command, "--overwrite"]) == 0
-    residual = out / "sub-01_desc-residual_T2w.nii.gz"
-    assert residual.read_bytes() != before[residual]
-
-
-def test_resuming_restores_what_is_not_finished(tmp_path, prior, capsys):
-    paths, out = [scan(tmp_path / f"sub-0{i}_T2w.nii.gz", i) for i in range(3)], tmp_path / "out"
-    command = ["restore", *map(str, paths), "-o", str(out), "--prior", prior, "--resume", "--json"]
-    assert main(["restore", *map(str, paths[:2]), "-o", str(out), "--prior", prior]) == 0
-    (out / "sub-01_desc-restored_T2w.json").unlink()  # as if it had been stopped before its last file
-    before = {file: file.stat().st_mtime_ns for file in out.glob("sub-00*")}
-    capsys.readouterr()
-    assert main(command) == 0
-    assert ["kept" in one for one in json_of(capsys)["scans"]] == [True, False, False]
-    assert {file: file.stat().st_mtime_ns for file in out.glob("sub-00*")} == before
-    assert main(command) == 0
-    assert all("kept" in one for one in json_of(capsys)["scans"])
-    assert main([*command, "--smoothing", "9"]) == 1  # finished with other settings
-    failed = json_of(capsys)["failed"]
-    assert len(failed) == 3
-    assert "of another scan or mask or made otherwise" in failed[0]["error"]
-    scan(paths[2], 7)  # another scan of that name
-    assert main(command) == 1
-    assert [Path(one["input"]).name for one in json_of(capsys)["failed"]] == ["sub-02_T2w.nii.gz"]
-    assert main([*command, "--overwrite"]) == 2
-
-
-def test_resuming_asks_for_the_same_mask_and_all_files(tmp_path, prior, capsys):
-    path, out, mask = scan(tmp_path / "sub-01_T2w.nii.gz"), tmp_path / "out", tmp_path / "mask.nii.gz"
-    image = nib.load(path)
-    brain = np.asanyarray(image.dataobj) != 0
-    brain[: len(brain) // 2] = False
-    nib.save(nib.Nifti1Image(brain.astype(np.uint8), image.affine), mask)
-    command = ["restore", str(path), "-o", str(out), "--prior", prior, "--resume"]
-    assert main([*command, "--mask", str(mask)]) == 0
-    assert main(command) == 1
-    assert "of another scan or mask" in capsys.readouterr().err
-    assert main([*command, "--mask", str(mask)]) == 0
-    assert "finished before" in capsys.readouterr().out
-    copy = tmp_path / "elsewhere" / path.name  # the same bytes under the same name, and then others
-    copy.parent.mkdir()
-    shutil.copy2(path, copy)
-    other = ["restore", str(copy), *command[2:], "--mask", str(mask)]
-    assert main(other) == 0
-    assert "finished before" in capsys.readouterr().out
-    scan(copy, 5)
-    assert main(other) == 1
-    assert "of another scan or mask" in capsys.readouterr().err
-
-    command += ["--mask", str(mask)]
-    residual = out / "sub-01_desc-residual_T2w.nii.gz"
-    sidecar = out / "sub-01_desc-restored_T2w.json"
-    whole = residual.read_bytes()
-    for spoil in (residual.unlink, lambda: sidecar.write_text("{")):
-        spoil()
-        assert main(command) == 0
-        assert "written to" in capsys.readouterr().out
-        assert residual.read_bytes() == whole
-        assert json.loads(sidecar.read_text())["MaskSHA256"]
-
-
-def test_another_contrast_of_the_same_subject_keeps_its_images(tmp_path, prior, capsys):
-    """Masks carry no contrast in their names, so the second contrast is refused; its images are never removed."""
-    out = tmp_path / "out"
-    first, second = (scan(tmp_path / f"sub-01_{contrast}.nii.gz") for contrast in ("T2w", "FLAIR"))
-    assert main(["restore", str(first), "-o", str(out), "--prior", prior]) == 0
-    command = ["restore", str(second), "-o", str(out), "--prior", prior]
-    assert main(command) == 1
-    said = capsys.readouterr().err
-    assert "is a FLAIR image" in said
-    assert f"{out} holds results of the same person's T2w scan" in said
-    assert "give another contrast an --output of its own" in said
-    assert main([*command, "--overwrite", "--steps", "1"]) == 0
-    assert (out / "sub-01_desc-restored_T2w.nii.gz").exists()
-    assert not (out / "sub-01_label-L_desc-fpr05_mask.nii.gz").exists()
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,25 @@ def test_search_takes_whole_scans_spread_over_all():
     assert evenly_spaced(stacks, 10) == stacks
 
 
+def test_the_search_leaves_out_scans_without_brain(monkeypatch):
+    stacks, seen = numbered(4), []
+    stacks[0].mask[:] = False
+
+    def stop(_, scans, *arguments, **options):
+        seen.extend(scans)
+        raise InterruptedError
+
+    monkeypatch.setattr("lesioncore.restoration.calibrate.search", stop)
+    with pytest.raises(InterruptedError):
+        lc.calibrate(tiny_vae(), stacks, search_scans=2)
+    assert [int(stack.slices.max()) for stack in seen] == [1, 3]
+
+
+def test_a_device_that_is_not_there_is_refused_before_scans_are_read(tmp_path):
+    with pytest.raises(ValueError, match="device: got 'tpu'"):
+        lc.calibrate(tiny_vae(), [tmp_path / "missing.nii"], device="tpu")
+
+
 def test_slices_of_the_search_come_from_all_scans_and_have_no_neighbours():
     (part,) = evenly_spaced_slices(numbered(4), 12)
     assert part.voxel_size is None

@@ -41,7 +41,7 @@ def test_ten_gradients_reach_the_optimum_of_a_convex_problem(depth_weight):
     objective = Objective(ElboGradient(GaussianPrior(mean, a=2.0, b=3.0)), 0.5, tv)
     start, *_, optimum = ProxSolver(steps=400, inner_iterations=100, tolerance=0.0).solve(y, mask, objective).objective
     reached = ProxSolver(steps=10, tolerance=0.0).solve(y, mask, objective).objective[-1]
-    assert (optimum - reached < 1.5e-4 * (optimum - start)).all()
+    assert (optimum - reached < 9e-5 * (optimum - start)).all()
 
 
 @pytest.fixture(scope="module")
@@ -55,15 +55,15 @@ def glioma() -> tuple[lc.MultiscaleVAE, torch.Tensor, torch.Tensor]:
     return prior, scan.slices[rows], scan.mask[rows]
 
 
-@pytest.mark.parametrize("depth_weight", [0.0, 1.0])
-def test_eight_gradients_gain_most_of_what_an_embedded_prior_gives(glioma, depth_weight):
-    """The first steps are not lost where the encoder bends sharply, as they are where a step is only ever halved."""
+@pytest.mark.parametrize(("depth_weight", "share"), [(0.0, 0.8), (1.0, 0.86)])
+def test_eight_gradients_gain_most_of_what_an_embedded_prior_gives(glioma, depth_weight, share):
+    """Ten steps that are only ever halved gain .74 and .84: the first are lost where the encoder bends sharply."""
     prior, y, mask = glioma
     objective = Objective(ElboGradient(prior), 1.5, TotalVariation(depth_weight=depth_weight))
     start, *_, optimum = ProxSolver(steps=100, tolerance=0.0).solve(y, mask, objective).objective
     reached = ProxSolver(steps=8, tolerance=0.0).solve(y, mask, objective).objective
     assert (reached.diff(dim=0) >= -2e-6 * reached[0].abs()).all()
-    assert (reached[8] - start).sum() > 0.8 * (optimum - start).sum()
+    assert (reached[8] - start).sum() > share * (optimum - start).sum()
 
 
 def unlike(count: int = 6) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Objective]:
