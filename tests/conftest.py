@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import hypothesis
 import pytest
 import torch
+from support.backends import EMULATED, Backend
 from support.emulated import operators
 
 from lesioncore.ops import library
@@ -17,27 +17,6 @@ pytest_plugins = ["support.evaluations"]
 
 hypothesis.settings.register_profile("lesioncore", deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.load_profile("lesioncore")
-
-
-@dataclass(frozen=True)
-class Backend:
-    """A device and an element type the operators exist for."""
-
-    device: str
-    dtype: torch.dtype
-    emulated: bool = False  # the kernels are those of CUDA, on the host
-
-    @property
-    def tolerance(self) -> float:
-        """Bound of the relative error against the float64 reference."""
-        return {torch.float64: 1e-12, torch.float32: 2e-5, torch.bfloat16: 1e-2}[self.dtype]
-
-    @property
-    def runs_cuda_kernels(self) -> bool:
-        return self.device == "cuda" or self.emulated
-
-
-EMULATED = pytest.param(Backend("cpu", torch.float32, emulated=True), id="emulated-float32")
 
 
 def _on_cuda(value: object) -> object:

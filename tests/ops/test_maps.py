@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import EMULATED, Backend
 from hypothesis import given, settings, strategies as st
+from support.backends import EMULATED, Backend
 from torch.nn import functional as F
 
 from lesioncore.ops import maps

@@ -6,9 +6,9 @@ import math
 
 import pytest
 import torch
-from conftest import EMULATED, Backend
 from hypothesis import given, strategies as st
 from scipy import stats
+from support.backends import EMULATED, Backend
 
 from lesioncore.ops.random import normal, streams_of
 
