@@ -103,7 +103,7 @@ class Preprocess:
         stem, suffix = split_name(base_name(job.scan))
         names = {
             "preprocessed": f"{stem}_desc-preproc_{suffix}.nii.gz",
-            "brain": f"{stem}_desc-brain_mask.nii.gz",
+            "brain": f"{stem}_desc-brain{suffix}_mask.nii.gz",
         }
         if "register" in steps:
             names["template"] = f"{stem}_space-{SPACE}_desc-preproc_{suffix}.nii.gz"

@@ -16,7 +16,7 @@ from lesioncore.about import NOTE
 from lesioncore.cli.options import RestoreOptions, open_prior
 from lesioncore.cli.output import CommandError, Output, Report, UsageError, check_writable
 from lesioncore.cli.resume import decided, state_of
-from lesioncore.cli.scans import ScanJob, other_results, results_of, select
+from lesioncore.cli.scans import ScanJob, results_of, select
 from lesioncore.command_options import Flat
 from lesioncore.data.bids import other_contrast
 from lesioncore.scoring.postprocess import PostProcessing
@@ -176,12 +176,6 @@ class Restore:
             state = "unfinished"
         if state == "finished":
             return {"input": str(job.scan), "folder": str(self.output), "kept": [str(path) for path in existing]}
-        others = other_results(job.scan, self.output)
-        if others and existing and not self.overwrite:
-            raise FileExistsError(
-                f"{self.output} holds results of the same person's {' and '.join(others)} scan, whose masks would have"
-                " the same names; give another contrast an --output of its own (--overwrite replaces the masks)"
-            )
         if existing and not self.overwrite and state != "unfinished":
             how = ", of another scan or mask or made otherwise" if self.resume else ""
             raise FileExistsError(f"results exist already{how} ({existing[0]}); give --overwrite or another --output")

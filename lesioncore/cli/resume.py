@@ -24,7 +24,7 @@ def state_of(scan: Path, mask: Path | str | None, results: list[Path], wanted: d
     """Whether a scan's results are whole and those of this scan, its mask and what is `wanted`."""
     from lesioncore.restoration.volumes import sources_of
 
-    sidecar = next((path for path in results if path.name.endswith(".json")), None)
+    sidecar = next((path for path in results if "_desc-restored_" in path.name and path.suffix == ".json"), None)
     if sidecar is None:  # it is written last
         return "unfinished"
     try:

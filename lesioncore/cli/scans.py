@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,25 +73,14 @@ def select(inputs: Sequence[Path], masks: Sequence[Path], modality: str | None) 
 
 def results_of(scan: Path, folder: Path) -> list[Path]:
     """Return the files in `folder` that lesioncore wrote for a scan of this name."""
-    # Masks carry no contrast in their names: those of a subject's other contrast count as this scan's, too.
-    own = (None, _stem_and_suffix(scan)[1])
-    return sorted(path for path, contrast in _results_of_subject(scan, folder) if contrast in own)
-
-
-def other_results(scan: Path, folder: Path) -> list[str]:
-    """Return the other contrasts than a scan's that `folder` holds results of, of the same subject."""
-    own = (None, _stem_and_suffix(scan)[1])
-    return sorted({contrast for _, contrast in _results_of_subject(scan, folder) if contrast not in own})
-
-
-def _results_of_subject(scan: Path, folder: Path) -> Iterator[tuple[Path, str | None]]:
-    """Files that lesioncore wrote for any contrast of a scan's subject, and the contrast that their names tell."""
-    stem, _ = _stem_and_suffix(scan)
+    own = _stem_and_suffix(scan)
+    found = []
     for path in folder.iterdir() if folder.is_dir() else ():
         name = _WRITTEN.sub("", path.name)
         saved = SAVED.search(name)
-        if saved and name[: saved.start()] == stem:
-            yield path, saved["contrast"]
+        if saved and (name[: saved.start()], saved["suffix"] or saved["contrast"]) == own:
+            found.append(path)
+    return sorted(found)
 
 
 def _stem_and_suffix(scan: Path) -> tuple[str, str]:
@@ -130,12 +119,12 @@ def _pair(inputs: Sequence[Path], masks: Sequence[Path]) -> list[ScanJob]:
 
 
 def _refuse_clashes(jobs: Sequence[ScanJob]) -> None:
-    seen: dict[str, Path] = {}
+    seen: dict[tuple[str, str], Path] = {}
     for job in jobs:
-        stem, _ = _stem_and_suffix(job.scan)
-        if stem in seen:
+        name = _stem_and_suffix(job.scan)
+        if name in seen:
             raise UsageError(
-                f"{job.scan}: its results would have the names of those of {seen[stem]}; restore them into different"
+                f"{job.scan}: its results would have the names of those of {seen[name]}; restore them into different"
                 " folders"
             )
-        seen[stem] = job.scan
+        seen[name] = job.scan

@@ -11,9 +11,13 @@ from typing import Literal
 
 NIFTI = re.compile(r"\.nii(\.gz)?$")
 SAVED = re.compile(
-    r"_(desc-(restored|residual|score|figure)_(?P<contrast>[^_]+)|desc-brain_mask|label-L_(probseg|desc-fpr\d\d_mask))$"
+    r"(_space-[^_]+_res-[^_]+)?_"
+    r"(desc-(restored|residual|score|figure)_(?P<suffix>[^_]+)"
+    r"|(desc-brain|label-L_desc-(rank|fpr\d\d))(?P<contrast>[^_]+)_(mask|probseg))$"
 )
-"""Parts that :meth:`lesioncore.Restoration.save` adds to a scan's name, without the ending."""
+"""What is added to a scan's name, without the ending, by :meth:`lesioncore.Restoration.save` and ``lesioncore-bids``.
+
+The scan's suffix is one of the two groups."""
 
 _LABELS = re.compile(r"(^|_)(mask|[ad]?seg|probseg|roi|labels?)$")
 _CONTRAST = re.compile(
@@ -80,8 +84,8 @@ def masks_of(scans: Sequence[Path], kind: Literal["desc-brain", "label-lesion"])
     """Find the brain or lesion mask of each scan, where there is one.
 
     It lies beside the scan, or in the same place of a dataset in ``derivatives``, and has the scan's name but for
-    ``desc-`` and the suffix: ``sub-01_run-1_T2w`` and ``sub-01_run-1_desc-brain_mask`` belong together. A lesion mask
-    may have a ``desc-`` of its own.
+    ``desc-`` and the suffix: ``sub-01_run-1_T2w`` and ``sub-01_run-1_desc-brain_mask`` belong together. A brain mask
+    may name its scan's suffix, ``desc-brainT2w``. A lesion mask may have a ``desc-`` of its own.
 
     Parameters
     ----------
@@ -98,16 +102,18 @@ def masks_of(scans: Sequence[Path], kind: Literal["desc-brain", "label-lesion"])
     listed: dict[Path, dict[frozenset[str], list[Path]]] = {}
     masks: list[Path | None] = []
     for scan in scans:
-        name = frozenset(_undescribed(_split(scan)[0])) | {kind}
+        entities, suffix = _split(scan)
+        own = frozenset(_undescribed(entities))
+        names = [own | {kind}, *([own | {kind + suffix}] if suffix and kind == "desc-brain" else [])]
         candidates = []
         for folder in _places(Path(os.path.abspath(scan))):
             if folder not in listed:
                 listed[folder] = _masks_in(folder, kind)
-            candidates += listed[folder].get(name, [])
+            candidates += [path for name in names for path in listed[folder].get(name, [])]
         if len(candidates) > 1:
-            names = " and ".join(str(path) for path in candidates)
+            found = " and ".join(str(path) for path in candidates)
             raise ValueError(
-                f"{scan}: got {len(candidates)} files, expected one {kind} mask: {names}; leave one there, or name it"
+                f"{scan}: got {len(candidates)} files, expected one {kind} mask: {found}; leave one there, or name it"
                 " in a table of images and masks"
             )
         masks.append(candidates[0] if candidates else None)
@@ -119,7 +125,8 @@ def _masks_in(folder: Path, kind: str) -> dict[frozenset[str], list[Path]]:
     masks: dict[frozenset[str], list[Path]] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         entities, suffix = _split(path)
-        if suffix == "mask" and kind in entities and NIFTI.search(path.name):
+        of_kind = any(entity.startswith(kind) if kind == "desc-brain" else entity == kind for entity in entities)
+        if suffix == "mask" and of_kind and NIFTI.search(path.name):
             name = entities if kind == "desc-brain" else _undescribed(entities)
             masks.setdefault(frozenset(name), []).append(path)
     return masks

@@ -231,11 +231,11 @@ class Restoration:
             "restored": (f"{stem}_desc-restored_{suffix}", self.scan.restored(self._residual)),
             "residual": (f"{stem}_desc-residual_{suffix}", self._residual),
             "score": (f"{stem}_desc-score_{suffix}", self._score),
-            "brain": (f"{stem}_desc-brain_mask", self.scan.brain()),
+            "brain": (f"{stem}_desc-brain{suffix}_mask", self.scan.brain()),
         }
         limits = {f"fpr{round(100 * fpr):02d}": fpr for fpr in LIMITS}
-        labels = {"probability": f"{stem}_label-L_probseg"}
-        labels |= {key: f"{stem}_label-L_desc-{key}_mask" for key in limits}
+        labels = {"probability": f"{stem}_label-L_desc-rank{suffix}_probseg"}
+        labels |= {key: f"{stem}_label-L_desc-{key}{suffix}_mask" for key in limits}
         folder = Path(directory)
         folder.mkdir(parents=True, exist_ok=True)
         calibration = self.record.calibration

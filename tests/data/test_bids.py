@@ -31,6 +31,9 @@ def test_scans_of_a_dataset(tmp_path):
         "sub-01/ses-1/anat/sub-01_ses-1_desc-brain_mask.nii.gz",
         "sub-01/ses-1/anat/sub-01_ses-1_dseg.nii.gz",
         "sub-01/ses-1/anat/sub-01_ses-1_desc-restored_T2w.nii.gz",
+        "sub-01/ses-1/anat/sub-01_ses-1_space-MNI152NLin2009aSym_res-2_desc-score_T2w.nii.gz",
+        "sub-01/ses-1/anat/sub-01_ses-1_label-L_desc-fpr05T2w_mask.nii.gz",
+        "sub-01/ses-1/anat/sub-01_ses-1_label-L_desc-rankT2w_probseg.nii.gz",
         "sub-01/ses-1/anat/sub-01_ses-1_T2w.json",
         "case1_seg.nii.gz",
         "derivatives/other/sub-01/ses-1/anat/sub-01_ses-1_desc-x_T2w.nii.gz",
@@ -42,8 +45,8 @@ def test_scans_of_a_dataset(tmp_path):
     assert skipped == {
         "T1w, not T2w": 1,
         "phasediff, not T2w": 1,
-        "a mask or label map": 2,
-        "a result of lesioncore": 2,
+        "a mask or label map": 3,
+        "a result of lesioncore": 4,
     }
 
 
@@ -87,13 +90,17 @@ def test_masks_have_the_name_of_their_scan(tmp_path):
         "sub-01/ses-2/anat/sub-01_ses-2_run-1_T2w.nii.gz",
         "flat_T2.nii.gz",
         "plain.nii.gz",
+        "sub-02/anat/sub-02_desc-preproc_T1w.nii.gz",
+        "sub-02/anat/sub-02_desc-preproc_T2w.nii.gz",
     )
-    beside, derived, flat, plain = touch(
+    beside, derived, flat, plain, first, second = touch(
         tmp_path,
         "sub-01/ses-1/anat/sub-01_ses-1_run-1_desc-brain_mask.nii.gz",
         "derivatives/tool/sub-01/ses-1/anat/sub-01_ses-1_run-2_desc-brain_mask.nii.gz",
         "flat_desc-brain_mask.nii.gz",
         "plain_desc-brain_mask.nii",
+        "sub-02/anat/sub-02_desc-brainT1w_mask.nii.gz",
+        "sub-02/anat/sub-02_desc-brainT2w_mask.nii.gz",
     )
     (lesion,) = touch(tmp_path, "derivatives/expert/sub-01/ses-1/anat/sub-01_ses-1_run-1_label-lesion_desc-2_mask.nii")
     touch(
@@ -105,8 +112,8 @@ def test_masks_have_the_name_of_their_scan(tmp_path):
         "derivatives/tool/sub-01/ses-1/anat/sub-01_ses-1_run-1_desc-brain_mask.json",
         "sub-01/ses-1/anat/sub-01_ses-1_run-1_label-L_desc-fpr05_mask.nii.gz",
     )
-    assert masks_of(scans, "desc-brain") == [beside, derived, None, flat, plain]
-    assert masks_of(scans, "label-lesion") == [lesion, None, None, None, None]
+    assert masks_of(scans, "desc-brain") == [beside, derived, None, flat, plain, first, second]
+    assert masks_of(scans, "label-lesion") == [lesion, None, None, None, None, None, None]
 
 
 def test_relative_paths_find_their_masks_too(tmp_path, monkeypatch):

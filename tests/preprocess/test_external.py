@@ -164,5 +164,5 @@ def test_the_commands_take_a_tool_for_a_folder(installed, tmp_path):
     facts = json.loads((out / "sub-01_desc-preproc_T1w.json").read_text())
     assert facts["Mask"] == "synthstrip"
     assert facts["Preprocessing"][0]["figures"]["input"] == "mask"
-    brain = np.asanyarray(nib.load(out / "sub-01_desc-brain_mask.nii.gz").dataobj) > 0
+    brain = np.asanyarray(nib.load(out / "sub-01_desc-brainT1w_mask.nii.gz").dataobj) > 0
     assert not (brain & (one.stripped <= level)).any()  # within the tool's mask

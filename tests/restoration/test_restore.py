@@ -245,7 +245,7 @@ def test_save(result, prior, image, tmp_path):
     found = lc.restore(tmp_path / "sub-01_T2w.nii.gz", prior, config=FAST)
     written = found.save(tmp_path / "out")
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(p.name for p in written.values())
-    assert written["fpr05"].name == "sub-01_label-L_desc-fpr05_mask.nii.gz"
+    assert written["fpr05"].name == "sub-01_label-L_desc-fpr05T2w_mask.nii.gz"
     restored = nib.load(written["restored"])
     assert np.array_equal(restored.affine, image.affine)
     assert np.array_equal(restored.get_fdata(), voxels(found.restored))
