@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import make_dataclass
 from functools import reduce
 from importlib import import_module
@@ -71,27 +71,51 @@ def main(args: Sequence[str] | None = None) -> int:
     int
         Exit code: 0, 1 or 2.
     """
+    return answer("lesioncore", _parse, args)
+
+
+def answer(program: str, parse: Callable[[list[str]], Command], args: Sequence[str] | None = None) -> int:
+    """Run the command that a program's arguments make, and say what fails in one line.
+
+    Parameters
+    ----------
+    program : str
+        Its name.
+    parse : callable
+        Makes the command; ends with ``SystemExit`` after the help and where it does not understand.
+    args : sequence of str, optional
+        As for :func:`main`.
+
+    Returns
+    -------
+    int
+        Exit code: 0, 1 or 2.
+    """
     try:
-        return _run(list(sys.argv[1:] if args is None else args))
+        return _run(program, parse, list(sys.argv[1:] if args is None else args))
     except BrokenPipeError:
         # The reader of our output has left (such as `| head`): nothing more to say, also not at interpreter exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 
-def _run(arguments: list[str]) -> int:
+def _parse(arguments: list[str]) -> Command:
+    return tyro.cli(
+        commands(arguments[0] if arguments[0] in COMMANDS else None),
+        prog="lesioncore",
+        description=_DESCRIPTION,
+        args=arguments,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+
+
+def _run(program: str, parse: Callable[[list[str]], Command], arguments: list[str]) -> int:
     output = Output("--json" in arguments)
     if arguments == ["--version"]:
-        output.say(f"lesioncore {version('lesioncore')}")
+        output.say(f"{program} {version('lesioncore')}")
         return 0
     try:
-        command: Command = tyro.cli(
-            commands(arguments[0] if arguments and arguments[0] in COMMANDS else None),
-            prog="lesioncore",
-            description=_DESCRIPTION,
-            args=arguments or ["--help"],
-            config=(tyro.conf.FlagCreatePairsOff,),
-        )
+        command = parse(arguments or ["--help"])
     except SystemExit as stop:
         sys.stdout.flush()  # the help, while a reader that has left can still be told from success
         # Without any argument the help is shown, but nothing was done that a script could have wanted.

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -38,9 +39,15 @@ class Output:
     """Lines for people, or with `json` one object for a program and the lines on stderr.
 
     As a context it turns Python's warnings into single lines on stderr.
+
+    Attributes
+    ----------
+    log : TextIO or None
+        A file that gets all lines, too, each with its time.
     """
 
     def __init__(self, json: bool) -> None:
+        self.log: TextIO | None = None
         self._json = json
         self._warnings = warnings.catch_warnings()
 
@@ -54,11 +61,11 @@ class Output:
 
     def say(self, line: str = "") -> None:
         """Write a line of the result."""
-        _write(line, sys.stderr if self._json else sys.stdout)
+        self._line(line, sys.stderr if self._json else sys.stdout)
 
     def note(self, line: str) -> None:
         """Write a remark to stderr."""
-        _write(line, sys.stderr)
+        self._line(line, sys.stderr)
 
     def stage(self, name: str) -> None:
         """Write what is being done to stderr, if that is a terminal."""
@@ -67,7 +74,7 @@ class Output:
 
     def warn(self, message: str) -> None:
         """Write a warning to stderr."""
-        _write(f"warning: {_one_line(message)}", sys.stderr)
+        self._line(f"warning: {_one_line(message)}", sys.stderr)
 
     @contextmanager
     def about(self, subject: str) -> Iterator[None]:
@@ -81,7 +88,7 @@ class Output:
     def error(self, error: BaseException) -> str:
         """Write a failure to stderr, in one line, and return the line's text."""
         text = _named(describe(error))
-        _write(f"error: {text}", sys.stderr)
+        self._line(f"error: {text}", sys.stderr)
         return text
 
     def fail(self, error: BaseException) -> None:
@@ -94,6 +101,11 @@ class Output:
         """Write the object for a program, if it is one that asked."""
         if self._json:
             _write(json.dumps(facts, indent=2, allow_nan=False), sys.stdout)
+
+    def _line(self, line: str, stream: TextIO) -> None:
+        if self.log is not None:
+            _write(f"{datetime.now().isoformat(timespec='seconds')} {line}", self.log)
+        _write(line, stream)
 
     def _show_warning(self, message: Warning | str, category: type[Warning], *_: Any) -> None:
         self.warn(_named(str(message) if category is UserWarning else f"{category.__name__}: {message}"))

@@ -17,9 +17,6 @@ from lesioncore.cli.scans import ScanJob, select
 if TYPE_CHECKING:
     from lesioncore.preprocess.pipeline import Step
 
-SPACE = "MNI152NLin2009aSym"
-_TEMPLATE_SHAPE = (193, 229)  # mm: the template's own field of view
-
 
 @dataclass(frozen=True)
 class Preprocess:
@@ -96,6 +93,7 @@ class Preprocess:
         from lesioncore.data.files import replace_atomically
         from lesioncore.data.nifti import load_image, save_image
         from lesioncore.preprocess.pipeline import preprocess
+        from lesioncore.preprocess.template_space import SPACE, template_plan, to_template_grid
         from lesioncore.restoration.result import base_name, split_name
         from lesioncore.restoration.volumes import brain_of, sources_of
 
@@ -123,8 +121,8 @@ class Preprocess:
         save_image(stripped, affine, written["preprocessed"], header=image.header)
         save_image(found.brain, affine, written["brain"], header=image.header)
         if found.to_template is not None:
-            moved, grid_affine = _in_template(stripped, found.brain, found.to_template @ affine, self.voxel_size)
-            save_image(moved, grid_affine, written["template"])
+            plan = template_plan(stripped.shape, found.to_template @ affine, self.voxel_size)
+            save_image(to_template_grid(plan, stripped, found.brain), plan.grid_to_template, written["template"])
             with replace_atomically(written["transform"]) as temporary:
                 temporary.write_text(itk_transform(found.to_template))
         sidecar = {
@@ -142,19 +140,6 @@ class Preprocess:
             "steps": found.log(),
             "seconds": round(time.perf_counter() - start, 3),
         }
-
-
-def _in_template(values: Any, brain: Any, voxel_to_template: Any, voxel_size: float) -> tuple[Any, Any]:
-    """A scan on the template's axes, 0 outside the brain, and that grid's affine."""
-    import torch
-
-    from lesioncore.data.affine_grid import AffineGridPlan
-    from lesioncore.data.grid import SliceGrid
-
-    height, width = (round(length / voxel_size) for length in _TEMPLATE_SHAPE)
-    plan = AffineGridPlan.of(SliceGrid(voxel_size, (height, width)), values.shape, voxel_to_template)
-    slices = plan.to_grid(torch.from_numpy(values), 0.0, mask=torch.from_numpy(brain))
-    return slices[:, 0].permute(1, 2, 0).numpy(), plan.grid_to_template
 
 
 def itk_transform(to_template: Any) -> str:

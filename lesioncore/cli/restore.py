@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +15,7 @@ from lesioncore.cli.options import RestoreOptions, open_prior
 from lesioncore.cli.output import CommandError, Output, Report, UsageError, check_writable
 from lesioncore.cli.resume import decided, state_of
 from lesioncore.cli.scans import ScanJob, results_of, select
+from lesioncore.cli.workers import in_order
 from lesioncore.command_options import Flat
 from lesioncore.data.bids import other_contrast
 from lesioncore.scoring.postprocess import PostProcessing
@@ -156,12 +155,7 @@ class Restore:
             with output.about(str(job.scan)):
                 return self._restore(job, prior, run, wanted)
 
-        executor = ThreadPoolExecutor(self.workers or min(4, len(os.sched_getaffinity(0))))
-        try:
-            for job, future in [(job, executor.submit(restore, job)) for job in jobs]:
-                yield job, future.result
-        finally:
-            executor.shutdown(cancel_futures=True)
+        return in_order(jobs, restore, self.workers)
 
     def _restore(self, job: ScanJob, prior: Prior, run: Run, wanted: dict[str, Any] | None) -> dict[str, Any]:
         import torch

@@ -68,6 +68,14 @@ class Scan(SliceStack):
     _grid_plan: GridPlan | AffineGridPlan | None = None
     _mapping: IntensityMap | None = None
 
+    @property
+    def to_template(self) -> np.ndarray | None:
+        """4 x 4 from the source's world to the template's (mm); None for a scan that is not registered."""
+        if not isinstance(self._grid_plan, AffineGridPlan) or self._orientation is None:
+            return None
+        grid_to_world = self._orientation.ras_affine @ self._grid_plan.grid_to_voxel
+        return self._grid_plan.grid_to_template @ np.linalg.inv(grid_to_world)
+
     def in_brain(self, slices: Tensor) -> np.ndarray:
         """The brain's values of a residual ``[N, 1, H, W]``, flat: those of the input's own voxels."""
         return self.residual(slices)[self.brain()]

@@ -112,6 +112,8 @@ def test_registered_slices_are_the_templates_whatever_the_pose():
     assert dice(straight.mask.numpy(), lying.mask.numpy()) > 0.97
     known = prepare(simulated.stripped, metadata, affine=simulated.affine, to_template=np.eye(4))
     assert known.steps == ()
+    assert np.allclose(known.to_template, np.eye(4))
+    assert np.allclose(lying.to_template @ turned, straight.to_template, atol=0.5)
     assert dice(straight.mask.numpy(), known.mask.numpy()) > 0.9
     back = lying.residual(lying.mask.float())
     assert dice(back > 0.5, lying.brain()) > 0.98

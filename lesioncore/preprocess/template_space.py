@@ -1,0 +1,45 @@
+"""Volumes of a registered scan on the template's axes."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from lesioncore.data.affine_grid import AffineGridPlan
+from lesioncore.data.grid import SliceGrid, as_volume
+
+SPACE = "MNI152NLin2009aSym"
+"""What BIDS calls the space of the ICBM152 nonlinear symmetric 2009a template."""
+
+_FIELD_OF_VIEW = (193, 229)  # mm: the template's own
+
+
+def template_plan(
+    shape: tuple[int, ...], voxel_to_template: npt.NDArray[np.float64], voxel_size: float
+) -> AffineGridPlan:
+    """The way of a scan's volumes to the template's axes, whose affine is its ``grid_to_template``.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        ``[X, Y, Z]``, the scan's.
+    voxel_to_template : ndarray
+        ``[4, 4]``, from its voxel indices to the template's mm.
+    voxel_size : float
+        Of the volumes in the template's space, mm.
+    """
+    height, width = (round(length / voxel_size) for length in _FIELD_OF_VIEW)
+    return AffineGridPlan.of(SliceGrid(voxel_size, (height, width)), (shape[0], shape[1], shape[2]), voxel_to_template)
+
+
+def to_template_grid(
+    plan: AffineGridPlan, values: npt.NDArray[np.float32], brain: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.float32]:
+    """Bring a volume to the template's axes, 0 outside the brain."""
+    return as_volume(plan.to_grid(torch.from_numpy(values), 0.0, mask=torch.from_numpy(brain))).numpy()
+
+
+def mask_to_template_grid(plan: AffineGridPlan, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Bring a mask to the template's axes: voxels of which more than half lies in it."""
+    return as_volume(plan.mask_to_grid(torch.from_numpy(mask))).numpy()
