@@ -140,8 +140,15 @@ def bar(description: str, unit: str) -> Iterator[Callable[[int, int], None]]:
         yield progress
 
 
-def check_writable(folder: Path) -> None:
+def check_writable(folder: Path, name: str = "--output") -> None:
     """Raise before any work is done if an output folder could not be made or written.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+    name : str
+        What the command line calls it.
 
     Raises
     ------
@@ -155,7 +162,7 @@ def check_writable(folder: Path) -> None:
         os.rmdir(tempfile.mkdtemp(prefix=".lesioncore-", dir=existing))
     except OSError as error:
         reason = (error.strerror or "not possible").lower()
-        raise CommandError(f"--output: cannot write in {existing} ({reason}); choose another folder") from error
+        raise CommandError(f"{name}: cannot write in {existing} ({reason}); choose another folder") from error
 
 
 def _write(line: str, stream: TextIO) -> None:

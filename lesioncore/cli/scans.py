@@ -67,7 +67,7 @@ def select(inputs: Sequence[Path], masks: Sequence[Path], modality: str | None) 
             raise UsageError(f"{given}: no scan (.nii or .nii.gz) in this folder{what}")
         jobs += [ScanJob(path, tool) for path in found]
         skipped += reasons
-    _refuse_clashes(jobs)
+    refuse_clashes(jobs)
     return Selection(jobs, skipped)
 
 
@@ -114,11 +114,12 @@ def _pair(inputs: Sequence[Path], masks: Sequence[Path]) -> list[ScanJob]:
         if len(subjects) > 1:
             raise UsageError(f"--mask: {mask} stands in the place of {scan}; give the masks in the scans' order")
     jobs = [ScanJob(scan, mask) for scan, mask in zip(inputs, masks, strict=True)]
-    _refuse_clashes(jobs)
+    refuse_clashes(jobs)
     return jobs
 
 
-def _refuse_clashes(jobs: Sequence[ScanJob]) -> None:
+def refuse_clashes(jobs: Sequence[ScanJob]) -> None:
+    """Raise ``UsageError`` if two scans would write the same files."""
     seen: dict[tuple[str, str], Path] = {}
     for job in jobs:
         name = _stem_and_suffix(job.scan)

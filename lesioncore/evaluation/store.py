@@ -27,6 +27,7 @@ NOT_SCORING = (
         "__init__.py",
         "__main__.py",
         "about.py",
+        "bids_app",
         "choices.py",
         "cli",
         "command_options.py",

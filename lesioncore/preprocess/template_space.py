@@ -12,7 +12,7 @@ from lesioncore.data.grid import SliceGrid, as_volume
 SPACE = "MNI152NLin2009aSym"
 """What BIDS calls the space of the ICBM152 nonlinear symmetric 2009a template."""
 
-_FIELD_OF_VIEW = (193, 229)  # mm: the template's own
+_FIELD_OF_VIEW = (193, 229)  # mm, left to right and back to front: the template's own
 
 
 def template_plan(
@@ -29,8 +29,10 @@ def template_plan(
     voxel_size : float
         Of the volumes in the template's space, mm.
     """
-    height, width = (round(length / voxel_size) for length in _FIELD_OF_VIEW)
-    return AffineGridPlan.of(SliceGrid(voxel_size, (height, width)), (shape[0], shape[1], shape[2]), voxel_to_template)
+    width, depth = _FIELD_OF_VIEW
+    # An odd number of voxels from left to right has one in the midplane: at 2 mm all lie on the packaged template's.
+    grid = SliceGrid(voxel_size, (2 * int(width / voxel_size / 2) + 1, int(depth / voxel_size)))
+    return AffineGridPlan.of(grid, (shape[0], shape[1], shape[2]), voxel_to_template)
 
 
 def to_template_grid(

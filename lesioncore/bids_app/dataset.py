@@ -1,0 +1,119 @@
+"""The files of the derivatives dataset that belong to no person."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from lesioncore.about import NOTE
+from lesioncore.bids_app.command import PROGRAM, BidsApp
+from lesioncore.cli.output import CommandError, Output
+from lesioncore.data.files import replace_atomically, write_json
+
+_BIDS_VERSION = "1.10.0"
+_IGNORED = "*.html\nvolumes.*\nsummary.*\n"
+"""What the app writes that BIDS has no name for."""
+
+_README = f"""# Lesion detection by lesioncore
+
+`lesioncore-bids` restored each scan to the most probable healthy image that is still close to it. What had to change is
+where a lesion may be. {NOTE}
+
+Files of a scan, such as `sub-01_T1w`, are in `sub-*/[ses-*/]anat`, on its own grid; each has a JSON file that says what
+it was made from and how.
+
+| file | content |
+|---|---|
+| `*_desc-restored_T1w.nii.gz` | most probable healthy image, in the scan's units |
+| `*_desc-residual_T1w.nii.gz` | scan minus restored, z-scores |
+| `*_desc-score_T1w.nii.gz` | detection map |
+| `*_desc-brainT1w_mask.nii.gz` | brain |
+| `*_label-L_desc-rankT1w_probseg.nii.gz` | fraction of healthy brain voxels that score lower |
+| `*_label-L_desc-fpr01T1w_mask.nii.gz`, `fpr05`, `fpr10` | detections at limits of 1, 5 and 10 % false positives |
+| `*_space-MNI152NLin2009aSym_res-2_*` | score and detections on the axes of the ICBM152 2009a template, if registered |
+
+Maps and masks without a healthy calibration for the settings are left out. `volumes.tsv` and `summary.tsv` are made by
+the group level, and `volumes.json` and `summary.json` describe their columns. `logs` has a file for each run.
+"""
+
+
+def check_output(folder: Path) -> None:
+    """Raise ``CommandError`` if a folder is that of another program's dataset, or none."""
+    if folder.exists() and not folder.is_dir():
+        raise CommandError(f"output_dir: {folder} exists and is no folder; choose another")
+    description = folder / "dataset_description.json"
+    if not description.exists():
+        return
+    try:
+        ours = any(one.get("Name") == "lesioncore" for one in json.loads(description.read_text())["GeneratedBy"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        ours = False
+    if not ours:
+        raise CommandError(f"output_dir: {folder} holds a dataset that lesioncore did not make; choose another folder")
+
+
+def link_to(dataset: Path, folder: Path) -> str:
+    """The way from the derivatives to their dataset, as a relative URI."""
+    return Path(os.path.relpath(dataset.resolve(), folder.resolve())).as_posix()
+
+
+def write_dataset_files(dataset: Path, folder: Path) -> None:
+    """Write ``dataset_description.json``, ``README.md`` and ``.bidsignore`` of derivatives of a dataset."""
+    from lesioncore import __version__
+
+    source = _description_of(dataset)
+    origin = {"URL": link_to(dataset, folder)}
+    if isinstance(source.get("DatasetDOI"), str):
+        origin["DOI"] = source["DatasetDOI"]
+    values = {
+        "Name": f"Lesion detection by lesioncore: {source.get('Name', dataset.resolve().name)}",
+        "BIDSVersion": _BIDS_VERSION,
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": "lesioncore", "Version": __version__, "Description": PROGRAM}],
+        "SourceDatasets": [origin],
+        "DatasetLinks": {"raw": link_to(dataset, folder)},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "dataset_description.json", values, indent=2)
+    write_text(folder / "README.md", _README)
+    write_text(folder / ".bidsignore", _IGNORED)
+
+
+@contextmanager
+def logged(app: BidsApp, output: Output) -> Iterator[None]:
+    """Have all lines of a run in a file of its own, too, after what was asked for."""
+    from lesioncore import __version__
+
+    logs = app.output_dir / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    # Runs on the nodes of a cluster may start in the same second.
+    name = f"{app.analysis_level}_{datetime.now():%Y%m%dT%H%M%S}_{platform.node()}-{os.getpid()}.log"
+    with open(logs / name, "w", encoding="utf-8") as log:
+        log.write(f"{PROGRAM} {__version__}, Python {platform.python_version()}\n")
+        log.writelines(f"{option}: {value}\n" for option, value in vars(app).items())
+        output.log = log
+        try:
+            yield
+        finally:
+            output.log = None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, atomically."""
+    with replace_atomically(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _description_of(dataset: Path) -> dict[str, Any]:
+    """The dataset's own description, as far as it can be read."""
+    try:
+        values = json.loads((dataset / "dataset_description.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}

@@ -1,0 +1,144 @@
+"""The group level: tables of volumes, made from what the sidecars say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from lesioncore.about import NOTE
+from lesioncore.bids_app.command import BidsApp
+from lesioncore.bids_app.dataset import check_output, logged, write_text
+from lesioncore.bids_app.selection import label_filter
+from lesioncore.cli.output import CommandError, Output, Report
+from lesioncore.data.bids import contrast_of
+from lesioncore.data.files import write_json
+
+_LIMITS = {"0.01": "detected_fpr01_ml", "0.05": "detected_fpr05_ml", "0.1": "detected_fpr10_ml"}
+_DETECTED = {
+    column: {
+        "Description": f"Volume detected at a false-positive limit of {100 * float(limit):g} %; n/a without thresholds",
+        "Units": "mL",
+    }
+    for limit, column in _LIMITS.items()
+}
+_VOLUMES = {
+    "participant_id": {"Description": "Person"},
+    "session_id": {"Description": "Session; n/a where the dataset has none"},
+    "contrast": {"Description": "Suffix of the scan: T1w, T2w or FLAIR"},
+    "scan": {"Description": "The scan, from the root of its dataset"},
+    "brain_ml": {"Description": "Volume of the brain mask", "Units": "mL"},
+    **_DETECTED,
+    "remarks": {"Description": "Number of remarks in the scan's sidecar: in what it is unlike healthy ones"},
+    "prior": {"Description": "Prior of healthy brains"},
+    "version": {"Description": "Version of lesioncore"},
+}
+_SUMMARY = {
+    "contrast": {"Description": "Suffix of the scans"},
+    "scans": {"Description": "Number of scans"},
+    "participants": {"Description": "Number of people with such a scan"},
+    "scans_with_remarks": {"Description": "Number of scans with a remark"},
+    **{
+        f"median_{column}": {**text, "Description": f"Median over the scans. {text['Description']}"}
+        for column, text in (("brain_ml", _VOLUMES["brain_ml"]), *_DETECTED.items())
+    },
+}
+
+
+def write_group(app: BidsApp, output: Output) -> Report:
+    """Write ``volumes.tsv`` and ``summary.tsv`` with their JSON files from the derivatives of the participant level.
+
+    Parameters
+    ----------
+    app : BidsApp
+        The command line.
+    output : Output
+        Where it speaks.
+
+    Returns
+    -------
+    Report
+        Not complete if a scan's results are not whole.
+    """
+    check_output(app.output_dir)
+    places = ("sub-*/anat/*_desc-restored_*.json", "sub-*/ses-*/anat/*_desc-restored_*.json")
+    sidecars = sorted(path for place in places for path in app.output_dir.glob(place))
+    if not sidecars:
+        raise CommandError(f"{app.output_dir}: got no results, expected those of the participant level; run it first")
+    people = {path.name.split("_")[0].removeprefix("sub-") for path in sidecars}
+    visits = {path.parents[1].name.removeprefix("ses-") for path in sidecars if path.match("ses-*/anat/*")}
+    keep = label_filter(app.participant_label, app.session_label, people, visits)
+    with logged(app, output):
+        return _write_tables(app, [path for path in sidecars if keep(_labels_of(path))], output)
+
+
+def _write_tables(app: BidsApp, sidecars: list[Path], output: Output) -> Report:
+    rows, failed = [], []
+    for path in sidecars:
+        if app.modalities and contrast_of(path.with_suffix(".nii")) not in app.modalities:
+            continue
+        try:
+            rows.append(_row(path))
+        except (OSError, ValueError, KeyError, TypeError):
+            place = path.relative_to(app.output_dir)
+            failed.append(output.error(CommandError(f"{place}: is not whole; run the participant level again")))
+    rows.sort(key=lambda row: [row[column] for column in ("participant_id", "session_id", "contrast", "scan")])
+    summary = [_summary(contrast, rows) for contrast in sorted({row["contrast"] for row in rows})]
+    for name, columns, table in (("volumes", _VOLUMES, rows), ("summary", _SUMMARY, summary)):
+        write_json(app.output_dir / f"{name}.json", columns, indent=2)
+        texts = ["\t".join(columns), *("\t".join(_text(row[column]) for column in columns) for row in table)]
+        write_text(app.output_dir / f"{name}.tsv", "\n".join(texts) + "\n")
+    # The place for the page of the group: here OUTPUT_DIR/group.html is written of the tables.
+    for row in summary:
+        output.say(
+            f"{row['contrast']}: {row['scans']} scans of {row['participants']} people, median brain"
+            f" {_text(row['median_brain_ml'])} ml, detected at 5 % {_text(row['median_detected_fpr05_ml'])} ml"
+        )
+    output.say(f"written to {app.output_dir}: volumes.tsv and summary.tsv")
+    output.say(NOTE)
+    return Report({"volumes": rows, "summary": summary, "failed": failed, "note": NOTE}, complete=not failed)
+
+
+def _row(path: Path) -> dict[str, Any]:
+    """A scan's row of the table; an error if its files are not all there or its sidecar lacks something."""
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    if not {file.name for file in path.parent.iterdir()}.issuperset(facts["Files"]):
+        raise ValueError("a file is missing")
+    source = facts["Sources"][0].removeprefix("bids:raw:")
+    labels, detected = _labels_of(path), facts["DetectedMillilitres"]
+    return {
+        "participant_id": f"sub-{labels['sub']}",
+        "session_id": f"ses-{labels['ses']}" if "ses" in labels else "n/a",
+        "contrast": contrast_of(Path(source)),
+        "scan": source,
+        "brain_ml": facts["BrainMillilitres"],
+        **{column: None if detected is None else detected[limit] for limit, column in _LIMITS.items()},
+        "remarks": len(facts["Remarks"]),
+        "prior": facts["Prior"],
+        "version": facts["GeneratedBy"]["Version"],
+    }
+
+
+def _summary(contrast: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    own = [row for row in rows if row["contrast"] == contrast]
+    found: dict[str, Any] = {
+        "contrast": contrast,
+        "scans": len(own),
+        "participants": len({row["participant_id"] for row in own}),
+        "scans_with_remarks": sum(row["remarks"] > 0 for row in own),
+    }
+    for column in ("brain_ml", *_DETECTED):
+        values = [row[column] for row in own if row[column] is not None]
+        found[f"median_{column}"] = round(median(values), 3) if values else None
+    return found
+
+
+def _labels_of(path: Path) -> dict[str, str]:
+    """Labels of participant and session of a file's name."""
+    parts = [part.split("-", 1) for part in path.name.split("_")[:2]]
+    return {part[0]: part[1] for part in parts if part[0] in ("sub", "ses")}
+
+
+def _text(value: Any) -> str:
+    return "n/a" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)

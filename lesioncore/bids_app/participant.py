@@ -1,0 +1,152 @@
+"""The participant level: each scan restored, a failure of one left aside."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lesioncore.about import NOTE
+from lesioncore.bids_app.command import BidsApp
+from lesioncore.bids_app.dataset import check_output, logged, write_dataset_files
+from lesioncore.bids_app.derivatives import write_derivatives
+from lesioncore.bids_app.selection import BidsScan, find_scans, read_filters
+from lesioncore.bids_app.validation import check_dataset
+from lesioncore.cli.options import RestoreOptions, open_prior
+from lesioncore.cli.output import CommandError, Output, Report, check_writable
+from lesioncore.cli.restore import lines, volumes
+from lesioncore.cli.resume import decided, state_of
+from lesioncore.cli.scans import results_of
+from lesioncore.cli.workers import in_order
+from lesioncore.models import Prior
+from lesioncore.models.prior import metadata_of
+from lesioncore.restoration.prior_choice import AUTO, PRIORS
+from lesioncore.restoration.restore import restore_scans
+from lesioncore.restoration.run import Run
+
+_MOST_WORKERS = 4  # each takes memory for a scan and its results
+
+
+@dataclass(frozen=True)
+class _Means:
+    """What restores the scans of a contrast, and what their results will say of it."""
+
+    prior: Prior
+    run: Run
+    decided: dict[str, Any]
+    seed: int
+
+    @classmethod
+    def of(cls, prior: Prior, options: RestoreOptions) -> _Means:
+        try:
+            run = Run.of(prior, options.config(prior), options.device)
+        except ValueError as error:
+            raise CommandError(str(error)) from error
+        return cls(prior, run, decided(run, options), options.seed)
+
+
+def restore_participants(app: BidsApp, output: Output) -> Report:
+    """Restore the scans that are wanted, and write them as derivatives.
+
+    Parameters
+    ----------
+    app : BidsApp
+        The command line.
+    output : Output
+        Where it speaks.
+
+    Returns
+    -------
+    Report
+        Not complete if a scan failed.
+    """
+    check_output(app.output_dir)
+    for place, name in ((app.output_dir, "output_dir"), (app.work_dir or app.output_dir, "--work-dir")):
+        check_writable(place, name)
+    filters, unused = read_filters(app.bids_filter_file)
+    for part in unused:
+        output.note(f"--bids-filter-file: {part} is not read, only t1w, t2w and flair")
+    named = None if app.prior == AUTO else open_prior(app.prior)
+    contrasts = _contrasts(app, named)
+    scans = find_scans(app.bids_dir, app.participant_label, app.session_label, contrasts, filters)
+    validated = "the dataset is not validated, as wanted" if app.skip_bids_validation else check_dataset(app.bids_dir)
+    options = RestoreOptions(device=app.device, preprocess=app.preprocess)
+    means = {
+        contrast: _Means.of(named or open_prior(PRIORS[contrast]), options)
+        for contrast in sorted({scan.contrast for scan in scans})
+    }
+    write_dataset_files(app.bids_dir, app.output_dir)
+    with logged(app, output):
+        output.note(validated)
+        return _restore_all(app, scans, means, output)
+
+
+def _contrasts(app: BidsApp, named: Prior | None) -> tuple[str, ...]:
+    modality = None if named is None else metadata_of(named).modality
+    return app.modalities or (tuple(PRIORS) if modality is None else (modality,))
+
+
+def _restore_all(app: BidsApp, scans: list[BidsScan], means: dict[str, _Means], output: Output) -> Report:
+    cores = app.n_procs or len(os.sched_getaffinity(0))
+    workers = min(_MOST_WORKERS, cores, len(scans))
+    if app.n_procs:
+        torch.set_num_threads(max(1, cores // workers))
+    work = app.work_dir or app.output_dir
+    work.mkdir(parents=True, exist_ok=True)
+    start = time.perf_counter()
+
+    def restore(scan: BidsScan) -> dict[str, Any]:
+        with output.about(scan.relative):
+            return _restore(scan, means[scan.contrast], app.output_dir, work)
+
+    done, failed = [], []
+    for number, (scan, result) in enumerate(in_order(scans, restore, workers), start=1):
+        output.say(f"[{number}/{len(scans)}] {scan.relative}")
+        modality = means[scan.contrast].run.metadata.modality
+        if modality not in (None, scan.contrast):
+            output.warn(f"{scan.relative}: is a {scan.contrast} image by its name, but the prior is for {modality}")
+        with output.about(scan.relative):
+            try:
+                facts = result()
+            except Exception as error:
+                failed.append({"input": scan.relative, "error": output.error(error)})
+                continue
+        done.append(facts)
+        for line in lines(facts):
+            output.say(f"  {line}")
+    # The place for pages: here OUTPUT_DIR/sub-XX.html is written of what OUTPUT_DIR/sub-XX holds.
+    output.say(f"{len(done)} of {len(scans)} scans are done, in {time.perf_counter() - start:.1f} s")
+    if failed:
+        output.say(f"{len(failed)} failed:")
+        for one in failed:
+            output.say(f"  {one['error']}")
+    output.say(NOTE)
+    return Report({"scans": done, "failed": failed, "note": NOTE}, complete=not failed)
+
+
+def _restore(scan: BidsScan, means: _Means, output_dir: Path, work: Path) -> dict[str, Any]:
+    """Restore one scan and write its files, unless they are there."""
+    folder = (output_dir / scan.relative).parent
+    uri = f"bids:raw:{scan.relative}"
+    existing = results_of(scan.path, folder)
+    # Results of `lesioncore restore` have no sources, and lack what belongs to a BIDS dataset.
+    if state_of(scan.path, None, existing, {**means.decided, "Sources": [uri]}) == "finished":
+        return {"input": scan.relative, "folder": str(folder), "kept": [str(path) for path in existing]}
+    start = time.perf_counter()
+    generator = torch.Generator().manual_seed(means.seed)
+    result = restore_scans(scan.path, means.prior, means.run, progress=True, generator=generator)
+    written = write_derivatives(result, uri, folder, work)
+    for path in set(existing) - set(written.values()):  # of an earlier restoration that had more
+        path.unlink(missing_ok=True)
+    return {
+        "input": scan.relative,
+        "folder": str(folder),
+        "files": {key: str(path) for key, path in written.items()},
+        "preprocessing": [asdict(step) for step in result.scan.steps],
+        "seconds": round(time.perf_counter() - start, 3),
+        **volumes(result),
+    }
