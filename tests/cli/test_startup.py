@@ -32,6 +32,11 @@ def test_answers_before_libraries_are_loaded(arguments):
     assert loaded(f"from lesioncore.cli import main; main({arguments!r})") == set()
 
 
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], [], ["in", "out", "nonesuch"], ["in"]], ids=" ".join)
+def test_the_bids_app_answers_before_libraries_are_loaded(arguments):
+    assert loaded(f"from lesioncore.bids_app import main; main({arguments!r})") == set()
+
+
 def test_the_package_loads_what_is_used():
     assert loaded("import lesioncore; lesioncore.__version__") == set()
     assert loaded("import lesioncore; lesioncore.restore") <= {"torch", "nibabel", "scipy"}  # scipy by nibabel

@@ -1,0 +1,87 @@
+"""The group level: tables of what the sidecars say."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from support.bids import write_bids
+
+from lesioncore.bids_app import main
+
+LIMITS = ("fpr01", "fpr05", "fpr10")
+
+
+@pytest.fixture
+def restored(tmp_path, priors):
+    scans = ("sub-10_T1w", "sub-10_T2w", "sub-02_ses-b_T1w", "sub-02_ses-a_run-2_T1w", "sub-02_ses-a_run-1_T1w")
+    dataset, out = write_bids(tmp_path / "raw", *scans), tmp_path / "out"
+    assert main([str(dataset), str(out), "participant", "--skip-bids-validation"]) == 0
+    return dataset, out
+
+
+def table(path):
+    head, *rows = [line.split("\t") for line in path.read_text().splitlines()]
+    return [dict(zip(head, row, strict=True)) for row in rows]
+
+
+def test_tables_are_of_the_sidecars(restored, capsys):
+    dataset, out = restored
+    command = [str(dataset), str(out), "group"]
+    assert main(command) == 0
+    assert "T1w: 4 scans of 2 people" in capsys.readouterr().out
+    rows = table(out / "volumes.tsv")
+    assert [(row["participant_id"], row["session_id"], row["contrast"]) for row in rows] == [
+        *[("sub-02", "ses-a", "T1w")] * 2,
+        ("sub-02", "ses-b", "T1w"),
+        ("sub-10", "n/a", "T1w"),
+        ("sub-10", "n/a", "T2w"),
+    ]
+    assert [row["scan"] for row in rows[:2]] == [
+        f"sub-02/ses-a/anat/sub-02_ses-a_run-{run}_T1w.nii.gz" for run in (1, 2)
+    ]
+    facts = json.loads((out / "sub-10" / "anat" / "sub-10_desc-restored_T2w.json").read_text())
+    assert float(rows[-1]["brain_ml"]) == facts["BrainMillilitres"] > 0
+    detected = [float(rows[-1][f"detected_{limit}_ml"]) for limit in LIMITS]
+    assert detected == list(facts["DetectedMillilitres"].values())
+    assert (rows[-1]["prior"], rows[-1]["remarks"]) == ("tiny-T2w", str(len(facts["Remarks"])))
+    assert {row["contrast"]: row["scans"] for row in table(out / "summary.tsv")} == {"T1w": "4", "T2w": "1"}
+    for name in ("volumes", "summary"):
+        columns = json.loads((out / f"{name}.json").read_text())
+        assert list(columns) == list(table(out / f"{name}.tsv")[0])
+        assert all(column["Description"] for column in columns.values())
+    before = {path: path.read_bytes() for path in out.glob("*.tsv")}
+    assert main(command) == 0
+    assert {path: path.read_bytes() for path in out.glob("*.tsv")} == before
+
+
+def test_labels_choose_rows(restored, capsys):
+    dataset, out = restored
+    command = [str(dataset), str(out), "group"]
+    assert main([*command, "--participant-label", "sub-10", "--modalities", "T2w"]) == 0
+    assert [row["scan"] for row in table(out / "volumes.tsv")] == ["sub-10/anat/sub-10_T2w.nii.gz"]
+    assert main([*command, "--session-label", "c"]) == 2
+    assert "--session-label: got c, expected some of those that there are: a, b" in capsys.readouterr().err
+
+
+def test_results_that_are_not_whole_are_left_out_and_named(restored, capsys):
+    dataset, out = restored
+    (out / "sub-10" / "anat" / "sub-10_desc-score_T1w.nii.gz").unlink()
+    (out / "sub-10" / "anat" / "sub-10_desc-restored_T2w.json").write_text("{}")
+    assert main([str(dataset), str(out), "group"]) == 1
+    said = capsys.readouterr().err
+    assert "sub-10_desc-restored_T1w.json: is not whole; run the participant level again" in said
+    assert "sub-10_desc-restored_T2w.json: is not whole" in said
+    assert len(table(out / "volumes.tsv")) == 3
+
+
+def test_volumes_without_thresholds_are_not_available(tmp_path, priors):
+    dataset, out = write_bids(tmp_path / "raw", "sub-01_T1w"), tmp_path / "out"
+    assert main([str(dataset), str(out), "participant", "--skip-bids-validation"]) == 0
+    path = out / "sub-01" / "anat" / "sub-01_desc-restored_T1w.json"
+    facts = json.loads(path.read_text())
+    path.write_text(json.dumps({**facts, "DetectedMillilitres": None}))
+    assert main([str(dataset), str(out), "group"]) == 0
+    (row,) = table(out / "volumes.tsv")
+    assert {row[f"detected_{limit}_ml"] for limit in LIMITS} == {"n/a"}
+    assert table(out / "summary.tsv")[0]["median_detected_fpr05_ml"] == "n/a"
