@@ -9,6 +9,7 @@ import io
 import os
 import pkgutil
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +71,8 @@ PLAIN = re.compile(r":\w+:`~?([^`]+)`|``([^`]+)``")
 """Roles and code of reStructuredText."""
 
 
-def help_of(arguments: list[str]) -> str:
-    """What ``lesioncore ... --help`` prints."""
-    from lesioncore.cli import main
-
+def help_of(main: Callable[[list[str]], int], arguments: list[str]) -> str:
+    """What a program prints with ``--help``."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
         main([*arguments, "--help"])
@@ -82,9 +81,12 @@ def help_of(arguments: list[str]) -> str:
 
 def command_line() -> str:
     """The page of all commands."""
+    from lesioncore import bids_app, cli
+
     parts = ["# Command line", "What each command prints with `--help`. [Exit codes](../how-to/restore.md#exit-codes)."]
     for arguments in [[], *([name] for name in COMMANDS), *(["train", model] for model in MODELS)]:
-        parts += [f"## {' '.join(['lesioncore', *arguments])}", f"```text\n{help_of(arguments)}\n```"]
+        parts += [f"## {' '.join(['lesioncore', *arguments])}", f"```text\n{help_of(cli.main, arguments)}\n```"]
+    parts += ["## lesioncore-bids", f"```text\n{help_of(bids_app.main, [])}\n```"]
     return "\n\n".join(parts) + "\n"
 
 

@@ -20,11 +20,12 @@ import numpy as np
 import pytest
 import torch
 import tyro
+from support.bids import write_bids
 from support.models import tiny_metadata, tiny_vae
 from support.patients import HEAD, write, write_healthy, write_patients
 
 import lesioncore as lc
-from lesioncore import cli
+from lesioncore import bids_app, cli
 from lesioncore.calibration.healthy import HealthyScores, merged
 from lesioncore.models import io
 from lesioncore.solvers import SOLVERS
@@ -36,6 +37,7 @@ PAGES = [
     *(page for folder in ("how-to", "benchmarks") for page in sorted((ROOT / "docs" / folder).glob("*.md"))),
 ]
 MARK = re.compile(r"<!-- not run: (.+) -->")
+PROGRAMS = {"lesioncore": cli.main, "lesioncore-bids": bids_app.main}
 GENERATED = "docs/reference/"
 """Pages that the build writes."""
 
@@ -100,6 +102,10 @@ def study(tmp_path_factory) -> Path:
             nib.save(nib.load(path), path.with_suffix(".nii.gz"))
             path.unlink()
     write_patients(files / "patients", 2)
+    write_bids(
+        files / "my_bids", *(f"sub-{label}_ses-1_{suffix}" for label in ("01", "02") for suffix in ("T1w", "T2w"))
+    )
+    (files / "filter.json").write_text('{"t1w": {"session": ["1", "2"], "acquisition": null}, "t2w": {"run": null}}')
     (scan,) = (files / "my_study").glob("sub-h0*")
     for name in ("sub-01_T2w", "patient_T2w"):
         shutil.copy(scan, files / f"{name}.nii.gz")
@@ -132,8 +138,8 @@ def test_commands_run(page, place, capsys):
         if block.language != "sh" or block.reason is not None:
             continue
         for words in block.commands:
-            assert words[0] == "lesioncore", f"{block.place}: {words[0]} is not run by a test; mark the block"
-            assert cli.main(words[1:]) == 0, f"{block.place}: {shlex.join(words)}: {capsys.readouterr().err}"
+            assert words[0] in PROGRAMS, f"{block.place}: {words[0]} is not run by a test; mark the block"
+            assert PROGRAMS[words[0]](words[1:]) == 0, f"{block.place}: {shlex.join(words)}: {capsys.readouterr().err}"
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -166,6 +172,8 @@ def test_blocks_that_are_not_run_parse(page, capsys):
         for words in block.commands:
             while "&&" in words:  # commands one after the other
                 words = words[words.index("&&") + 1 :]
+            if words[:1] == ["lesioncore-bids"]:
+                bids_app.parse(words[1:])
             if words[:1] == ["lesioncore"] and "--help" not in words:
                 try:
                     tyro.cli(cli.commands(words[1]), args=words[1:], config=(tyro.conf.FlagCreatePairsOff,))
@@ -236,6 +244,7 @@ def test_the_reference_has_all_rooms():
         "choices",
         "command_options",
         "cli",
+        "bids_app",
     }
 
 
