@@ -11,7 +11,7 @@ from pathlib import Path
 from lesioncore.cli.output import UsageError
 from lesioncore.data.bids import SAVED, scans_in, subject_of
 
-_WRITTEN = re.compile(r"(\.nii\.gz|\.json|\.png)$")
+_EXTENSION = re.compile(r"(\.nii\.gz|\.json|\.png)$")
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class ScanJob:
 
 @dataclass(frozen=True)
 class Selection:
-    """The scans that a command line means, and how many files in its folders were left out, by reason."""
+    """The scans that a command line selects, and how many files in its folders were left out, by reason."""
 
     jobs: list[ScanJob]
     skipped: Counter[str]
@@ -38,34 +38,39 @@ def select(inputs: Sequence[Path], masks: Sequence[Path], modality: str | None) 
     Parameters
     ----------
     inputs : sequence of Path
-        Files and folders. A file is taken as it is, also one that does not exist.
+        Files and folders. A file is selected even if it does not exist; reading it will fail.
     masks : sequence of Path
         Brain masks: one for each input, which must all be files then; or the name of a tool alone, for all.
     modality : str or None
-        BIDS suffix of the prior's images.
+        BIDS suffix of the prior's images; None selects any.
+
+    Returns
+    -------
+    Selection
+        In the order of `inputs`, and by name within a folder.
 
     Raises
     ------
     UsageError
-        If there is no scan, the masks do not belong to the inputs, the tool is not installed, or two scans would write
-        the same files.
+        If there is no scan, the masks do not match the inputs, the tool is not installed, or two scans would write the
+        same files.
     """
     if not inputs:
         raise UsageError("INPUT: expected at least one NIfTI file or folder")
-    tool = _tool(masks)
+    tool = _mask_tool(masks)
     if masks and tool is None:
         return Selection(_pair(inputs, masks), Counter())
     jobs: list[ScanJob] = []
     skipped: Counter[str] = Counter()
-    for given in inputs:
-        if not given.is_dir():
-            jobs.append(ScanJob(given, tool))
+    for path in inputs:
+        if not path.is_dir():
+            jobs.append(ScanJob(path, tool))
             continue
-        found, reasons = scans_in(given, modality)
-        if not found:
-            what = "".join(f"; {count} left out: {reason}" for reason, count in reasons.items())
-            raise UsageError(f"{given}: no scan (.nii or .nii.gz) in this folder{what}")
-        jobs += [ScanJob(path, tool) for path in found]
+        scans, reasons = scans_in(path, modality)
+        if not scans:
+            left_out = "".join(f"; {count} left out: {reason}" for reason, count in reasons.items())
+            raise UsageError(f"{path}: no scan (.nii or .nii.gz) in this folder{left_out}")
+        jobs += [ScanJob(scan, tool) for scan in scans]
         skipped += reasons
     _refuse_clashes(jobs)
     return Selection(jobs, skipped)
@@ -73,22 +78,22 @@ def select(inputs: Sequence[Path], masks: Sequence[Path], modality: str | None) 
 
 def results_of(scan: Path, folder: Path) -> list[Path]:
     """Return the files in `folder` that lesioncore wrote for a scan of this name."""
-    # Masks carry no contrast in their names: those of a subject's other contrast count as this scan's, too.
-    own = (None, _stem_and_suffix(scan)[1])
-    return sorted(path for path, contrast in _results_of_subject(scan, folder) if contrast in own)
+    # The name of a mask holds no contrast, so masks of the subject's other contrasts count as this scan's, too.
+    contrasts = (None, _stem_and_suffix(scan)[1])
+    return sorted(path for path, contrast in _results_of_subject(scan, folder) if contrast in contrasts)
 
 
 def other_results(scan: Path, folder: Path) -> list[str]:
-    """Return the other contrasts than a scan's that `folder` holds results of, of the same subject."""
-    own = (None, _stem_and_suffix(scan)[1])
-    return sorted({contrast for _, contrast in _results_of_subject(scan, folder) if contrast not in own})
+    """Return the contrasts, other than the scan's, of which `folder` holds results of the same subject."""
+    contrasts = (None, _stem_and_suffix(scan)[1])
+    return sorted({contrast for _, contrast in _results_of_subject(scan, folder) if contrast not in contrasts})
 
 
 def _results_of_subject(scan: Path, folder: Path) -> Iterator[tuple[Path, str | None]]:
-    """Files that lesioncore wrote for any contrast of a scan's subject, and the contrast that their names tell."""
+    """Yield the files that lesioncore wrote for any contrast of a scan's subject, with the contrast in their names."""
     stem, _ = _stem_and_suffix(scan)
     for path in folder.iterdir() if folder.is_dir() else ():
-        name = _WRITTEN.sub("", path.name)
+        name = _EXTENSION.sub("", path.name)
         saved = SAVED.search(name)
         if saved and name[: saved.start()] == stem:
             yield path, saved["contrast"]
@@ -100,8 +105,8 @@ def _stem_and_suffix(scan: Path) -> tuple[str, str]:
     return split_name(base_name(scan))
 
 
-def _tool(masks: Sequence[Path]) -> str | None:
-    """The tool that is to make the masks, if one is named."""
+def _mask_tool(masks: Sequence[Path]) -> str | None:
+    """Return the name of the tool that makes the masks, or None if `masks` are files."""
     from lesioncore.preprocess.external import is_tool, require_tool
 
     name = str(masks[0]) if len(masks) == 1 else None
@@ -115,6 +120,7 @@ def _tool(masks: Sequence[Path]) -> str | None:
 
 
 def _pair(inputs: Sequence[Path], masks: Sequence[Path]) -> list[ScanJob]:
+    """Pair each scan with the mask in the same position."""
     folders = [path for path in [*inputs, *masks] if path.is_dir()]
     if folders:
         raise UsageError(f"{folders[0]}: is a folder; with --mask, give each scan and its mask as files")
@@ -130,12 +136,13 @@ def _pair(inputs: Sequence[Path], masks: Sequence[Path]) -> list[ScanJob]:
 
 
 def _refuse_clashes(jobs: Sequence[ScanJob]) -> None:
-    seen: dict[str, Path] = {}
+    """Raise ``UsageError`` if two scans would write results of the same names."""
+    scan_of: dict[str, Path] = {}
     for job in jobs:
         stem, _ = _stem_and_suffix(job.scan)
-        if stem in seen:
+        if stem in scan_of:
             raise UsageError(
-                f"{job.scan}: its results would have the names of those of {seen[stem]}; restore them into different"
+                f"{job.scan}: its results would have the names of those of {scan_of[stem]}; restore them into different"
                 " folders"
             )
-        seen[stem] = job.scan
+        scan_of[stem] = job.scan
