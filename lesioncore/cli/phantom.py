@@ -56,13 +56,13 @@ class Phantom:
         """Write the dataset."""
         from lesioncore.phantom import write_dataset
 
-        for name, value, least in (
+        for name, value, minimum in (
             ("subjects", self.subjects, 1),
             ("workers", self.workers, 1),
             ("seed", self.seed, 0),
         ):
-            if value < least:
-                raise UsageError(f"--{name}: got {value}, expected a whole number of at least {least}")
+            if value < minimum:
+                raise UsageError(f"--{name}: got {value}, expected a whole number of at least {minimum}")
         if not 0.5 <= self.voxel_size <= 8.0:
             raise UsageError(f"--voxel-size: got {self.voxel_size:g}, expected millimetres between 0.5 and 8")
         if not self.overwrite and self.out.is_dir() and any(self.out.iterdir()):
@@ -83,8 +83,8 @@ class Phantom:
             )
         seconds = time.perf_counter() - start
         scans = sorted(folder.glob(f"sub-*/anat/*_{self.contrast}.nii.gz"))
-        what = "healthy" if self.lesion == "none" else f"with a {self.lesion}-like lesion"
-        output.say(f"{folder}: {len(scans)} simulated {self.contrast} scans, {what}, in {seconds:.1f} s")
+        health = "healthy" if self.lesion == "none" else f"with a {self.lesion}-like lesion"
+        output.say(f"{folder}: {len(scans)} simulated {self.contrast} scans, {health}, in {seconds:.1f} s")
         return Report(
             {
                 "folder": str(folder),
