@@ -49,7 +49,7 @@ class Command(Protocol):
 def commands(chosen: str | None) -> Any:
     """Return the union of all subcommands for tyro.
 
-    Only the chosen one is imported. The others are dataclasses without options, since importing them would load large
+    Only the chosen one is imported. Empty dataclasses stand for the others, since importing them would load large
     libraries.
     """
     subcommands = []
@@ -81,8 +81,8 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         return _run(list(sys.argv[1:] if args is None else args))
     except BrokenPipeError:
-        # The reader of stdout has closed the pipe, as `| head` does. Writing to the null device from here on keeps the
-        # interpreter's flush at exit from failing again.
+        # The reader of stdout has closed the pipe, as `| head` does. The null device takes its place, so that the
+        # interpreter's flush at exit does not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 

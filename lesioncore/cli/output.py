@@ -101,7 +101,7 @@ class Output:
 
 
 def describe(error: BaseException) -> str:
-    """Return an error as one line of text, which begins with its class where the message alone would be unclear.
+    """Return an error as one line of text, with its class in front where the message alone would be unclear.
 
     With the environment variable LESIONCORE_DEBUG=1 its traceback goes to stderr.
     """

@@ -232,15 +232,15 @@ def lines(facts: dict[str, Any]) -> list[str]:
     """Describe a restored scan in lines of text."""
     if "kept" in facts:
         return [f"finished before: {len(facts['kept'])} files kept in {facts['folder']}"]
-    text = [f"written to {facts['folder']} ({len(facts['files'])} files) in {facts['seconds']:.1f} s"]
+    report = [f"written to {facts['folder']} ({len(facts['files'])} files) in {facts['seconds']:.1f} s"]
     if facts["preprocessing"]:
         steps = ", ".join(f"{step['name']} {step['seconds']:.1f} s" for step in facts["preprocessing"])
-        text.append(f"preprocessed: {steps}")
+        report.append(f"preprocessed: {steps}")
     if facts["detected_ml"] is None:
-        text.append("no lesion masks: the prior's thresholds do not hold for these settings")
+        report.append("no lesion masks: the prior's thresholds do not hold for these settings")
     else:
         parts = [f"{ml:.1f} ml at {100 * float(fpr):g} %" for fpr, ml in facts["detected_ml"].items()]
-        text.append(
+        report.append(
             f"detected {', '.join(parts)} allowed false-positive rate; the brain has {facts['brain_ml']:.0f} ml"
         )
-    return text
+    return report

@@ -106,7 +106,7 @@ def _stem_and_suffix(scan: Path) -> tuple[str, str]:
 
 
 def _mask_tool(masks: Sequence[Path]) -> str | None:
-    """Return the name of the tool that makes the masks, or None if `masks` are files."""
+    """Return the name of the tool that makes the masks, or None if `masks` are files or empty."""
     from lesioncore.preprocess.external import is_tool, require_tool
 
     name = str(masks[0]) if len(masks) == 1 else None

@@ -151,15 +151,15 @@ _STAGES = {"prepare": ("preparing", "scan"), "train": ("training", "slice"), "ca
 def lines(facts: Mapping[str, Any]) -> list[str]:
     """Describe a finished training run in lines of text."""
     seconds = ", ".join(f"{stage} {value:.0f} s" for stage, value in facts["seconds"].items())
-    text = [
+    report = [
         f"{facts['slices']} slices of {facts['subjects']} scans, {facts['validation_subjects']} scans held out",
         f"{facts['updates']} updates, weights of update {facts['best_update']} kept; {seconds}",
         f"{facts['slices_per_second']:.0f} slices/s, {100 * facts['data_wait']:.1f} % of the time waiting for data",
     ]
     validation = {k.removeprefix("validation_"): v for k, v in facts["figures"].items() if k.startswith("validation_")}
-    text.append("held out: " + ", ".join(f"{key} {value:.4g}" for key, value in validation.items()))
+    report.append("held out: " + ", ".join(f"{key} {value:.4g}" for key, value in validation.items()))
     if facts.get("tv_weight") is not None:
-        text.append(f"data-consistency weight {facts['tv_weight']:g}")
+        report.append(f"data-consistency weight {facts['tv_weight']:g}")
     if "directory" in facts:  # only the first of several processes writes the model
-        text.append(f"model in {facts['directory']}")
-    return text
+        report.append(f"model in {facts['directory']}")
+    return report

@@ -189,7 +189,7 @@ class Detector(ABC):
         device: str | torch.device = "auto",
         progress: Progress | None = None,
     ) -> Calibration:
-        """Find the thresholds that hold false-positive-rate limits on healthy scans (paper section 2.2.3).
+        """Find the thresholds that keep false-positive-rate limits on healthy scans (paper section 2.2.3).
 
         For each limit, at most that share of the scored healthy brain voxels lies above the threshold. Scans are scored
         on their own voxels, as by :meth:`detect`. A :class:`~lesioncore.data.stack.SliceStack` that is not a prepared

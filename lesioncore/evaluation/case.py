@@ -208,7 +208,7 @@ def score_histogram(score: Array, truth: Array, mask: Array, *, bounded: bool = 
 
 
 def _warn_of_outside(name: str, lesion: int, inside: int) -> None:
-    """Warn if much of a lesion mask, whose voxels are counted, lies outside the brain."""
+    """Warn if much of a lesion mask lies outside the brain; `lesion` and `inside` are numbers of voxels."""
     if lesion - inside > _MAX_OUTSIDE * lesion:
         warnings.warn(
             f"{name}: {100 * (1 - inside / lesion):.0f} % of its lesion mask lies outside the brain and does not count;"
