@@ -195,13 +195,13 @@ class HealthyScores:
         people = self.subjects
         median = fpr_threshold(scores, LEVELS[-1])
         compared: list[tuple[float | None, list[float | None], str, float]] = [
-            (median, [one.thresholds[-1] for one in people], "the median score of its brain is {}", 0.0),
-            (spread, [one.spread for one in people], "the spread of its residual is {} z-scores", _SAME_SPREAD),
-            (bend, [one.bend for one in people], "to fit the reference its intensities are bent by {}", 0.0),
+            (median, [person.thresholds[-1] for person in people], "the median score of its brain is {}", 0.0),
+            (spread, [person.spread for person in people], "the spread of its residual is {} z-scores", _SAME_SPREAD),
+            (bend, [person.bend for person in people], "to fit the reference its intensities are bent by {}", 0.0),
         ]
         for axis, way in enumerate(("from left to right", "from back to front", "from bottom to top")):
             mine = None if extent is None else extent[axis]
-            theirs = [None if one.extent is None else one.extent[axis] for one in people]
+            theirs = [None if person.extent is None else person.extent[axis] for person in people]
             compared.append((mine, theirs, f"its brain measures {{}} mm {way}", _SAME_SIZE))
         remarks = []
         for value, seen, what, tolerance in compared:

@@ -52,8 +52,8 @@ def healthy_scores(
                 " to False"
             )
         for residual, stack in zip(residuals, stacks, strict=True):
-            found = deviation(residual, stack, Scoring(scoring.smoothing, standardize=True))
-            maps.append(SpreadMap.of(found.values, stack.mask))
+            scored = deviation(residual, stack, Scoring(scoring.smoothing, standardize=True))
+            maps.append(SpreadMap.of(scored.values, stack.mask))
     shares = sorted({0.0, scoring.asymmetry})
     of_all = reduce(add, maps) if maps else None
     summaries: dict[tuple[int, float], list[HealthyScores]] = {
@@ -62,9 +62,9 @@ def healthy_scores(
     for number, (residual, stack) in enumerate(zip(residuals, stacks, strict=True)):
         others = None if of_all is None else of_all - maps[number]
         for share in shares:
-            found = deviation(residual, stack, replace(scoring, asymmetry=share), others)
-            values = stack.in_brain(found.values)
+            scored = deviation(residual, stack, replace(scoring, asymmetry=share), others)
+            values = stack.in_brain(scored.values)
             for sign in (0, 1, -1):
-                scores = HealthyScores.of(score_of(values, sign), stack.bend, stack.extent, found.spread)
+                scores = HealthyScores.of(score_of(values, sign), stack.bend, stack.extent, scored.spread)
                 summaries[sign, share].append(scores)
     return {which: merged(people) for which, people in summaries.items()}, of_all

@@ -63,8 +63,8 @@ class Calibration:
         self, settings: Mapping[str, Any], tv_weight: float | None, smoothing: float
     ) -> Calibration | None:
         """The calibration by sign and asymmetry of these settings if the thresholds are for them, else None."""
-        found = self._by(*_scored_by(settings))
-        return found if found.matches(settings, tv_weight, smoothing) else None
+        calibration = self._by(*_scored_by(settings))
+        return calibration if calibration.matches(settings, tv_weight, smoothing) else None
 
     def _by(self, sign: int, asymmetry: float) -> Calibration:
         """The calibration whose scores have a sign and an asymmetry; itself where that is not known."""
@@ -165,7 +165,7 @@ class Calibration:
         spread_map = values["spread_map"]
         parts = {
             "healthy": HealthyScores.from_dict(values["healthy"]),
-            "others": {_scored_by(one): HealthyScores.from_dict(one["healthy"]) for one in values["others"]},
+            "others": {_scored_by(row): HealthyScores.from_dict(row["healthy"]) for row in values["others"]},
             "spread_map": None if spread_map is None else SpreadMap.from_dict(spread_map),
         }
         return cls(**{**values, **parts})

@@ -67,7 +67,7 @@ class Evaluator:
 
     def _differentiated(self, x: Tensor, *streams: Tensor) -> tuple[Tensor, Tensor]:
         leaf = x.detach().requires_grad_(True)
-        noise = [normal(one, self._noise_shape).to(x) for one in streams]
+        noise = [normal(stream, self._noise_shape).to(x) for stream in streams]
         with torch.enable_grad():
             value = self._value(leaf, *noise)
             if value.shape != (len(leaf),):

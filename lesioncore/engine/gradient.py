@@ -94,7 +94,7 @@ class ElboGradient:
         inputs = (x,) if self._streams is None else (x, self._advanced(rows, x.device))
 
         def run(batch: slice) -> None:
-            elbo[batch], gradient[batch] = self._evaluator(*(one[batch] for one in inputs))
+            elbo[batch], gradient[batch] = self._evaluator(*(tensor[batch] for tensor in inputs))
 
         self.batch_size = in_batches(run, len(x), self.batch_size or batch_size_for(x, x.device))
         return elbo, gradient

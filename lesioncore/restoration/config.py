@@ -275,5 +275,5 @@ def _told_apart(given: Any, value: Any) -> tuple[str, str]:
         return repr(_name_of(given)), repr(_name_of(value))
     names = [option.name for option in fields(value)]
     differing = [name for name in names if getattr(given, name) != getattr(value, name)]
-    mine, its = (", ".join(f"{name}={getattr(one, name)!r}" for name in differing) for one in (given, value))
+    mine, its = (", ".join(f"{name}={getattr(solver, name)!r}" for name in differing) for solver in (given, value))
     return mine, its

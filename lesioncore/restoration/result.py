@@ -138,11 +138,12 @@ class Restoration:
 
     @cached_property
     def remarks(self) -> list[str]:
-        found = [] if (other := doubt(self.scan, self.record.metadata.modality)) is None else [other]
+        mismatch = doubt(self.scan, self.record.metadata.modality)
+        remarks = [] if mismatch is None else [mismatch]
         if self.record.calibration is None:
-            return found
+            return remarks
         scores = self._score[self.scan.brain()]
-        return found + self.record.calibration.unusual(scores, self.scan.bend, self.scan.extent, self.spread)
+        return remarks + self.record.calibration.unusual(scores, self.scan.bend, self.scan.extent, self.spread)
 
     def rank(self) -> Any:
         """Fraction of the calibration's healthy brain pixels that score lower, in [0, 1]; needs a calibration."""
@@ -151,9 +152,9 @@ class Restoration:
     def _calibration(self) -> Calibration:
         record = self.record
         if record.calibration is None:
-            found = record.metadata.calibration
+            calibration = record.metadata.calibration
             weight, smoothing = record.tv_weight, record.scoring.smoothing
-            if found is not None and found.for_settings(record.config.settings(), weight, smoothing):
+            if calibration is not None and calibration.for_settings(record.config.settings(), weight, smoothing):
                 raise ValueError(
                     f"mask: the thresholds of prior {record.metadata.name!r} are those of whole volumes and do not hold"
                     " for slices without geometry; give restore a volume, or run lesioncore.calibrate on such slices"

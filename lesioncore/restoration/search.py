@@ -131,8 +131,11 @@ class _Changes:
         self.stacks = healthy
         (self.smoothing,) = smoothings  # which it does not depend on
 
-    def __call__(self, weight: float, found: Sequence[Solution]) -> list[dict[str, float]]:
-        changes = [(s.slices - f.restored)[s.mask].abs() for s, f in zip(self.stacks, found, strict=True)]
+    def __call__(self, weight: float, solutions: Sequence[Solution]) -> list[dict[str, float]]:
+        changes = [
+            (stack.slices - solution.restored)[stack.mask].abs()
+            for stack, solution in zip(self.stacks, solutions, strict=True)
+        ]
         return [{"tv_weight": weight, "smoothing": self.smoothing, "change": float(torch.cat(changes).double().mean())}]
 
 
@@ -158,17 +161,17 @@ class _Implants:
             self.stacks.append(replace(stack, slices=slices))
             self.truths.append(truth)
 
-    def __call__(self, weight: float, found: Sequence[Solution]) -> list[dict[str, float]]:
+    def __call__(self, weight: float, solutions: Sequence[Solution]) -> list[dict[str, float]]:
         return [
-            {"tv_weight": weight, "smoothing": smoothing, "implant_auc": self._auc(found, smoothing)}
+            {"tv_weight": weight, "smoothing": smoothing, "implant_auc": self._auc(solutions, smoothing)}
             for smoothing in self.smoothings
         ]
 
-    def _auc(self, found: Sequence[Solution], smoothing: float) -> float:
+    def _auc(self, solutions: Sequence[Solution], smoothing: float) -> float:
         # Deviations beyond ten z-scores, or a hundred times a scan's spread, count as that.
         histogram = ScoreHistogram(0.0, 100.0 if self.scoring.standardize else 10.0)
         scoring = replace(self.scoring, smoothing=smoothing)
-        for stack, truth, solution in zip(self.stacks, self.truths, found, strict=True):
+        for stack, truth, solution in zip(self.stacks, self.truths, solutions, strict=True):
             residual = stack.slices - solution.restored
             scored = deviation(residual, stack, scoring)
             histogram.add(scored.values.abs(), truth, stack.mask)

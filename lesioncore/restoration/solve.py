@@ -34,23 +34,23 @@ def solve_stacks(
         prior.to(run.device)
     solutions: dict[int, Solution] = {}
     with computing(run.device):  # still in turn when results are copied: a graph's memory is the next loop's
-        for term, together in _groups(stacks, run):
-            found = _solve_together([stacks[i] for i in together], prior, run, term, seed=seed, progress=progress)
-            solutions.update(zip(together, found, strict=True))
+        for tv, indices in _groups(stacks, run):
+            solved = _solve_together([stacks[i] for i in indices], prior, run, tv, seed=seed, progress=progress)
+            solutions.update(zip(indices, solved, strict=True))
     return [solutions[i] for i in range(len(stacks))]
 
 
 def _groups(stacks: Sequence[SliceStack], run: Run) -> list[tuple[TotalVariation, list[int]]]:
     """Which stacks are solved side by side: those of one data term, coupled ones until they fill a batch."""
-    of_term: dict[TotalVariation, list[list[int]]] = {}
+    groups_of: dict[TotalVariation, list[list[int]]] = {}
     for i, stack in enumerate(stacks):
-        term = run.config.total_variation(stack.voxel_size)
-        groups = of_term.setdefault(term, [[]])
+        tv = run.config.total_variation(stack.voxel_size)
+        groups = groups_of.setdefault(tv, [[]])
         fills = run.config.batch_size or batch_size_for(stack.slices, run.device)
-        if term.depth_weight > 0 and sum(len(stacks[j].slices) for j in groups[-1]) >= fills:
+        if tv.depth_weight > 0 and sum(len(stacks[j].slices) for j in groups[-1]) >= fills:
             groups.append([])
         groups[-1].append(i)
-    return [(term, group) for term, groups in of_term.items() for group in groups]
+    return [(tv, group) for tv, groups in groups_of.items() for group in groups]
 
 
 def _solve_together(
@@ -88,20 +88,20 @@ def _solve_together(
     counts = [int(rows.sum()) for rows in keep]
     objective = Objective(elbo, run.tv_weight, tv, counts)
     with multiplying_in(run.precision, device):
-        found = solver.solve(y, mask, objective, progress)
-        restored, curve = found.restored.cpu(), found.objective.cpu()
+        joint = solver.solve(y, mask, objective, progress)
+        restored, values = joint.restored.cpu(), joint.objective.cpu()
     seconds = (time.perf_counter() - start) / len(stacks)
     solutions = []
-    pieces = restored.split(counts)
-    curves = curve.split(1 if tv.depth_weight > 0 else counts, dim=1)
-    for stack, rows, piece, of_stack in zip(stacks, keep, pieces, curves, strict=True):
+    parts = restored.split(counts)
+    curves = values.split(1 if tv.depth_weight > 0 else counts, dim=1)
+    for stack, rows, part, curve in zip(stacks, keep, parts, curves, strict=True):
         if not rows.all():
             whole = stack.slices.clone()
-            whole[rows] = piece
-            piece = whole
+            whole[rows] = part
+            part = whole
         elif len(stacks) > 1:
-            piece = piece.clone()  # or each would keep the memory of all
-        solutions.append(Solution(piece, of_stack, elbo.backend, seconds))
+            part = part.clone()  # or each would keep the memory of all
+        solutions.append(Solution(part, curve, elbo.backend, seconds))
     return solutions
 
 

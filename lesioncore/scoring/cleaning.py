@@ -48,5 +48,5 @@ def _ball(radius: float, voxel_size: Sequence[float], shape: Sequence[int]) -> B
 
 def _count(region: Bools, ball: Bools) -> Counts:
     """Number of the region's voxels in the ball around each voxel."""
-    found = require_scipy("signal").fftconvolve(region.astype(np.float64), ball.astype(np.float64), mode="same")
-    return np.rint(found).astype(np.int64)
+    counts = require_scipy("signal").fftconvolve(region.astype(np.float64), ball.astype(np.float64), mode="same")
+    return np.rint(counts).astype(np.int64)
