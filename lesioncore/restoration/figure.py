@@ -307,10 +307,10 @@ def _legend(axes: Axes, volumes: _Volumes) -> None:
     axes.set_axis_off()
     handles: list[Any] = []
     for fpr in sorted(volumes.masks):
-        overlap = (
-            "" if volumes.truth is None else f": Dice {dice(volumes.masks[fpr], volumes.truth, volumes.brain):.2f}"
-        )
-        handles.append(Patch(facecolor=_DETECTED[fpr], label=f"{100 * fpr:g} %{overlap}"))
+        label = f"{100 * fpr:g} %"
+        if volumes.truth is not None:
+            label += f": Dice {dice(volumes.masks[fpr], volumes.truth, volumes.brain):.2f}"
+        handles.append(Patch(facecolor=_DETECTED[fpr], label=label))
     if volumes.truth is not None:
         handles.append(Line2D([], [], color=_TRUTH, linewidth=1.5, label="true lesion"))
     legend = axes.legend(
