@@ -137,7 +137,7 @@ class CapturedGraph:
 
 
 GRAPHS: dict[str, Callable[[Callable[[], tuple[Tensor, ...]], torch.device], Any]] = {"cuda": CapturedGraph}
-"""What captures a function, by the type of the device that it runs on; the others cannot capture."""
+"""Class of graph for each type of device; functions on other types are not captured."""
 
 
 def _padded(argument: Tensor, rows: int) -> Tensor:

@@ -12,7 +12,7 @@ class ProgressBar:
     Parameters
     ----------
     progress : bool or callable, optional
-        ``True`` shows a bar on a terminal, a callable is given as it is, and nothing is reported else.
+        ``True`` shows a bar on a terminal, and a callable is given as it is; otherwise nothing is reported.
     what : str
         Text beside the bar.
     """
