@@ -1,4 +1,4 @@
-"""Cleaning of detected masks: the erosion, median filter and small-component removal that are usual in the field."""
+"""Cleaning of detected masks by the usual erosion, median filter and removal of small components."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def clean_mask(
         ball = _ball(median, voxel_size, inside.shape)
         kept = inside & (2 * _count(kept, ball) > _count(inside, ball))
     if min_volume > 0:
-        # Rounded, since a header's voxel size is not exact.
+        # The ratio is rounded, since a header's voxel size is not exact.
         voxels = math.ceil(round(min_volume / math.prod(voxel_size), 6))
         kept = number_components(kept, voxels, connectivity=3) > 0
     cleaned[box] = kept
@@ -36,11 +36,11 @@ def clean_mask(
 
 
 def _ball(radius: float, voxel_size: Sequence[float], shape: Sequence[int]) -> Bools:
-    """Voxels at most `radius` (mm) from the middle one, which are that one alone if they are larger.
+    """Structuring element of the voxels at most `radius` (mm) from the middle one.
 
-    No more than those from which a volume of `shape` can be reached.
+    It extends no further along an axis than the length of `shape`, beyond which it would meet no voxel of the volume.
     """
-    reach = radius * (1 + 1e-6)  # a header's voxel size is not exact
+    reach = radius * (1 + 1e-6)  # tolerates a header's inexact voxel size
     counts = [min(int(reach / size), length) for size, length in zip(voxel_size, shape, strict=True)]
     steps = [np.arange(-count, count + 1) * size for count, size in zip(counts, voxel_size, strict=True)]
     return sum(axis**2 for axis in np.meshgrid(*steps, indexing="ij", sparse=True)) <= reach**2
