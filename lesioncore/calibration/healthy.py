@@ -15,7 +15,7 @@ from lesioncore.data.arrays import Array, to_numpy
 from lesioncore.metrics import conformal_threshold, fpr_threshold
 
 LEVELS = tuple(np.unique(np.concatenate([np.geomspace(1e-4, 0.5, 60).round(6), [0.01, 0.05, 0.1]])).tolist())
-"""False-positive-rate limits at which each subject's own threshold is kept."""
+"""False-positive-rate limits at which each person's own threshold is stored."""
 
 FEWEST_TO_COMPARE = 8
 """Smallest number of healthy people with whom a scan is compared."""

@@ -56,7 +56,7 @@ _changed = threading.Condition()
 _running: dict[str, list[str]] = {}
 """For each type of device, the setting of each of its present runs; all of a type are equal."""
 _undo: dict[str, ExitStack] = {}
-"""For each type of device with runs, what restores the process's own settings."""
+"""For each type of device with runs, the callbacks that restore the process's own settings."""
 
 
 @contextmanager

@@ -13,13 +13,13 @@ class ProgressBar:
     ----------
     progress : bool or callable, optional
         ``True`` shows a bar on a terminal, and a callable is given as it is; otherwise nothing is reported.
-    what : str
+    description : str
         Text beside the bar.
     """
 
-    def __init__(self, progress: Callable[[int, int], None] | bool | None, what: str) -> None:
+    def __init__(self, progress: Callable[[int, int], None] | bool | None, description: str) -> None:
         self._progress = progress
-        self._what = what
+        self._description = description
         self._tqdm: Any = None
 
     def __enter__(self) -> Callable[[int, int], None] | None:
@@ -34,7 +34,7 @@ class ProgressBar:
             from tqdm import tqdm
 
             # disable=None shows no bar where stderr is not a terminal.
-            self._tqdm = tqdm(desc=self._what, unit="step", disable=None, leave=False)
+            self._tqdm = tqdm(desc=self._description, unit="step", disable=None, leave=False)
         self._tqdm.total = steps
         self._tqdm.n = done
         self._tqdm.refresh()

@@ -34,7 +34,7 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
         "sign": 0,
     }
 }
-"""Options of each protocol; those of ``"paper"`` are from its sections 2.2 and 3.2."""
+"""Options of each protocol; ``"paper"`` follows sections 2.2 and 3.2 of the paper."""
 
 
 @dataclass(frozen=True)

@@ -179,7 +179,7 @@ class _Scales:
     @classmethod
     def of(cls, volumes: _Volumes) -> _Scales:
         dark, bright = np.percentile(volumes.scan[volumes.brain], [0.5, 98.5])
-        # The percentile keeps few extreme voxels from dimming the rest, and the floor keeps noise from being amplified.
+        # The percentile keeps a few extreme voxels from dimming the rest; the floor keeps noise from being amplified.
         largest = max(1.0, float(np.percentile(np.abs(volumes.residual[volumes.brain]), 99.5)))
         return cls(float(dark), float(max(bright, dark + 1e-6)), largest)
 

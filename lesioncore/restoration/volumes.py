@@ -130,9 +130,9 @@ def check_several(healthy: Sequence[Any], masks: Sequence[Any] | None) -> None:
 def sources_of(scan: Path | None, mask: str | os.PathLike[str] | None) -> dict[str, Any]:
     """Names and SHA-256 hashes of a scan's and its mask's files, or the name of the mask's tool (JSON-able)."""
     facts: dict[str, Any] = {}
-    for what, source in (("Source", scan), ("Mask", mask)):
+    for role, source in (("Source", scan), ("Mask", mask)):
         path = None if source is None or is_tool(source) else Path(source)
-        facts |= {what: source, f"{what}SHA256": None}
+        facts |= {role: source, f"{role}SHA256": None}
         if path is not None:
-            facts |= {what: path.name, f"{what}SHA256": file_digest(path).hex()}
+            facts |= {role: path.name, f"{role}SHA256": file_digest(path).hex()}
     return facts

@@ -19,8 +19,8 @@ def lower_symmetric(
 ) -> Tensor:
     """Bring deviations nearer to 0 where their mirror image deviates in the same direction.
 
-    With A the smoothed mirror image of ``max(d, 0)``, a positive deviation d becomes ``max(d - share * min(A, 2 *
-    spread), 0)``; negative ones are treated alike with the sign reversed.
+    A positive deviation d becomes ``max(d - share * min(a, 2 * spread), 0)``, where ``a`` is the smoothed mirror image
+    of the positive deviations. Negative deviations are treated likewise, with their signs reversed.
 
     Parameters
     ----------

@@ -19,19 +19,19 @@ def clean_mask(
     if not cleaned.any():
         return cleaned
     (box,) = require_scipy("ndimage").find_objects(brain.astype(np.uint8))
-    inside, kept = brain[box], cleaned[box]
+    inside, mask = brain[box], cleaned[box]
     if erosion > 0:
         ball = _ball(erosion, voxel_size, inside.shape)
         inside = _count(inside, ball) == np.count_nonzero(ball)
-        kept = kept & inside
+        mask = mask & inside
     if median > 0:
         ball = _ball(median, voxel_size, inside.shape)
-        kept = inside & (2 * _count(kept, ball) > _count(inside, ball))
+        mask = inside & (2 * _count(mask, ball) > _count(inside, ball))
     if min_volume > 0:
         # The ratio is rounded, since a header's voxel size is not exact.
         voxels = math.ceil(round(min_volume / math.prod(voxel_size), 6))
-        kept = number_components(kept, voxels, connectivity=3) > 0
-    cleaned[box] = kept
+        mask = number_components(mask, voxels, connectivity=3) > 0
+    cleaned[box] = mask
     return cleaned
 
 

@@ -23,7 +23,7 @@ class Deviation:
     Attributes
     ----------
     values : Tensor
-        ``[N, 1, H, W]``, signed: z-scores, or where residuals are standardized multiples of their own spread about
+        ``[N, 1, H, W]``, signed: z-scores or, where residuals are standardized, multiples of their own spread about
         their own centre.
     spread : float
         Spread (z-scores) over the brain (:func:`lesioncore.scoring.spread.robust_spread`) of the smoothed residual,
