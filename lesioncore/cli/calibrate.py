@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from lesioncore.cli.options import RestoreOptions, open_prior
-from lesioncore.cli.output import CommandError, Output, Report, UsageError, bar, check_writable
+from lesioncore.cli.output import CommandError, Output, Report, UsageError, bar, check_voxel_size, check_writable
 from lesioncore.command_options import Flat
 from lesioncore.metrics.limits import LIMITS
 
@@ -71,6 +71,8 @@ class Calibrate:
 
         if not self.data:
             raise UsageError("DATA: expected scans of healthy people")
+        if self.voxel_size is not None:
+            check_voxel_size(self.voxel_size)
         if self.output is not None and self.output.exists():
             raise CommandError(f"{self.output}: exists; remove it, or choose another --output")
         if self.output is None and self.prior in embedded_priors():
@@ -87,7 +89,9 @@ class Calibrate:
         precision = self.options.precision_of(config, prior)
         metadata = metadata_of(prior)
         subjects = find_subjects(self.data, modality=self.modality or metadata.modality, split="validation")
-        voxel_size = self.voxel_size or (metadata.grid.voxel_size if metadata.grid else 1.0)
+        voxel_size = self.voxel_size
+        if voxel_size is None:
+            voxel_size = metadata.grid.voxel_size if metadata.grid else 1.0
         scans = []
         with bar("preparing", "scan") as progress:
             for number, subject in enumerate(subjects, start=1):

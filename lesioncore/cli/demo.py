@@ -10,7 +10,7 @@ import tyro
 
 from lesioncore.about import NOTE
 from lesioncore.cli.options import open_prior
-from lesioncore.cli.output import Output, Report, UsageError
+from lesioncore.cli.output import Output, Report, UsageError, check_voxel_size
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,7 @@ class Demo:
         resolve_device(self.device)  # a missing device is an error before seconds of work
         if self.subject < 0:
             raise UsageError(f"--subject: got {self.subject}, expected a whole number of at least 0")
-        if not 0.5 <= self.voxel_size <= 8.0:
-            raise UsageError(f"--voxel-size: got {self.voxel_size:g}, expected millimetres between 0.5 and 8")
+        check_voxel_size(self.voxel_size)
         try:
             contrast = check_patient(self.patient, self.contrast)
         except ValueError as error:

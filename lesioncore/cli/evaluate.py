@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from lesioncore.about import NOTE
-from lesioncore.cli.output import CommandError, Output, Report, UsageError, bar
+from lesioncore.cli.output import CommandError, Output, Report, UsageError, bar, check_voxel_size
 
 if TYPE_CHECKING:
     from lesioncore.detectors import Detector
@@ -121,8 +121,7 @@ class Evaluate:
             parse_steps(self.preprocess)
         except ValueError as error:
             raise UsageError(str(error).replace("preprocess:", "--preprocess:")) from error
-        if not 0.5 <= self.voxel_size <= 8:
-            raise UsageError(f"--voxel-size: got {self.voxel_size:g}, expected millimetres between 0.5 and 8")
+        check_voxel_size(self.voxel_size)
         if self.output.exists() and not self.output.is_dir():
             raise CommandError(f"{self.output}: exists and is no folder; choose another --output")
         if self.figures or self.curves:

@@ -147,6 +147,12 @@ def check_writable(folder: Path) -> None:
         raise CommandError(f"--output: cannot write in {existing} ({reason}); choose another folder") from error
 
 
+def check_voxel_size(voxel_size: float) -> None:
+    """Raise ``UsageError`` unless a voxel size, mm, is one that scans have."""
+    if not 0.5 <= voxel_size <= 8.0:
+        raise UsageError(f"--voxel-size: got {voxel_size:g}, expected millimetres between 0.5 and 8")
+
+
 def _write(line: str, stream: TextIO) -> None:
     """Write a line and its newline in one call; `print` takes two, between which other threads may write."""
     stream.write(f"{line}\n")

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from lesioncore.cli.output import CommandError, Output, Report, UsageError, bar
+from lesioncore.cli.output import CommandError, Output, Report, UsageError, bar, check_voxel_size
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,7 @@ class Phantom:
         ):
             if value < minimum:
                 raise UsageError(f"--{name}: got {value}, expected a whole number of at least {minimum}")
-        if not 0.5 <= self.voxel_size <= 8.0:
-            raise UsageError(f"--voxel-size: got {self.voxel_size:g}, expected millimetres between 0.5 and 8")
+        check_voxel_size(self.voxel_size)
         if not self.overwrite and self.out.is_dir() and any(self.out.iterdir()):
             raise CommandError(f"{self.out}: exists and is not empty; choose another folder, or give --overwrite")
         start = time.perf_counter()

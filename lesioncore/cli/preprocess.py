@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from lesioncore.about import NOTE
-from lesioncore.cli.output import CommandError, Output, Report, UsageError, check_writable
+from lesioncore.cli.output import CommandError, Output, Report, UsageError, check_voxel_size, check_writable
 from lesioncore.cli.scans import ScanJob, select
 
 if TYPE_CHECKING:
@@ -65,8 +65,7 @@ class Preprocess:
             raise UsageError(str(error).replace("preprocess:", "--steps:")) from error
         if not steps:
             raise UsageError(f"--steps: got {self.steps!r}, expected some of extract, register, bias")
-        if not 0.5 <= self.voxel_size <= 8.0:
-            raise UsageError(f"--voxel-size: got {self.voxel_size:g}, expected millimetres between 0.5 and 8")
+        check_voxel_size(self.voxel_size)
         selection = select(self.inputs, self.mask, None)
         for reason, count in selection.skipped.items():
             output.note(f"{count} left out: {reason}")

@@ -43,6 +43,8 @@ def state_of(scan: Path, mask: Path | str | None, results: list[Path], expected:
     try:
         facts = json.loads(sidecar.read_text())
     except ValueError:
+        facts = None
+    if not isinstance(facts, dict):
         return "unfinished"
     if any(facts.get(key) != value for key, value in {**sources_of(scan, mask), **expected}.items()):
         return "other"

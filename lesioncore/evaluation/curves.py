@@ -20,7 +20,7 @@ from lesioncore.restoration.config import RestoreConfig
 from lesioncore.restoration.run import Run
 from lesioncore.restoration.search import evenly_spaced
 from lesioncore.restoration.solve import solve_stacks
-from lesioncore.scoring.deviation import deviation
+from lesioncore.scoring.deviation import deviation, score_of
 from lesioncore.solvers import Solution
 from lesioncore.subjects import Subject
 
@@ -158,7 +158,8 @@ class Curves:
         histograms = []
         for (stack, truth), solution in zip(self._patients, solutions, strict=True):
             scored = deviation(stack.slices - solution.restored, stack, scoring)
-            histograms.append(score_histogram(scored.values.abs(), truth, stack.mask))
+            score = score_of(scored.values, scoring.sign)
+            histograms.append(score_histogram(score, truth, stack.mask))
         return reduce(add, histograms).auc()
 
 

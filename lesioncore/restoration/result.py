@@ -166,11 +166,12 @@ class Restoration:
             weight, smoothing = record.tv_weight, record.scoring.smoothing
             if calibration is not None and calibration.for_settings(record.config.settings(), weight, smoothing):
                 raise ValueError(
-                    f"mask: the thresholds of prior {record.metadata.name!r} are those of whole volumes and do not hold"
-                    " for slices without geometry; give restore a volume, or run lesioncore.calibrate on such slices"
+                    f"calibration: the thresholds of prior {record.metadata.name!r} are those of whole volumes and do"
+                    " not hold for slices without geometry; give restore a volume, or run lesioncore.calibrate on such"
+                    " slices"
                 )
             raise ValueError(
-                f"mask: prior {record.metadata.name!r} has no calibration for these settings; use the calibrated"
+                f"calibration: prior {record.metadata.name!r} has no calibration for these settings; use the calibrated"
                 " ones or run lesioncore.calibrate on healthy scans"
             )
         return record.calibration
