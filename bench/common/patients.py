@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lesioncore.detectors.base import Sign
+from lesioncore.detectors.sign import Sign
 
 LESION = {"T2w": "glioma", "T1w": "stroke"}
 SIGN: dict[str, Sign] = {"T2w": 1, "T1w": -1}  # gliomas are bright in T2w, old strokes dark in T1w

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from lesioncore.data.stack import SliceStack
 from lesioncore.detectors import DeviationDetector, MAPDetector, ProjectionDetector
-from lesioncore.detectors.base import Sign
 from lesioncore.detectors.deviation import scoring_by
+from lesioncore.detectors.sign import Sign
 from lesioncore.models import PriorMetadata
 from lesioncore.restoration.config import RestoreConfig
 

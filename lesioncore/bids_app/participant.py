@@ -19,7 +19,7 @@ from lesioncore.bids_app.validation import check_dataset
 from lesioncore.cli.options import RestoreOptions, open_prior
 from lesioncore.cli.output import CommandError, Output, Report, check_writable
 from lesioncore.cli.restore import lines, volumes
-from lesioncore.cli.resume import decided, state_of
+from lesioncore.cli.resume import expected_record, state_of
 from lesioncore.cli.scans import results_of
 from lesioncore.cli.workers import in_order
 from lesioncore.models import Prior
@@ -37,7 +37,7 @@ class _Means:
 
     prior: Prior
     run: Run
-    decided: dict[str, Any]
+    expected: dict[str, Any]
     seed: int
 
     @classmethod
@@ -46,7 +46,7 @@ class _Means:
             run = Run.of(prior, options.config(prior), options.device)
         except ValueError as error:
             raise CommandError(str(error)) from error
-        return cls(prior, run, decided(run, options), options.seed)
+        return cls(prior, run, expected_record(run, options), options.seed)
 
 
 def restore_participants(app: BidsApp, output: Output) -> Report:
@@ -134,7 +134,7 @@ def _restore(scan: BidsScan, means: _Means, output_dir: Path, work: Path) -> dic
     uri = f"bids:raw:{scan.relative}"
     existing = results_of(scan.path, folder)
     # Results of `lesioncore restore` have no sources, and lack what belongs to a BIDS dataset.
-    if state_of(scan.path, None, existing, {**means.decided, "Sources": [uri]}) == "finished":
+    if state_of(scan.path, None, existing, {**means.expected, "Sources": [uri]}) == "finished":
         return {"input": scan.relative, "folder": str(folder), "kept": [str(path) for path in existing]}
     start = time.perf_counter()
     generator = torch.Generator().manual_seed(means.seed)

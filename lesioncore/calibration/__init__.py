@@ -1,1 +1,1 @@
-"""The record of a calibration: weight, thresholds and healthy scores. `lesioncore.restoration.calibrate` makes one."""
+"""Records of calibrations: weight, thresholds and healthy scores. `lesioncore.restoration.calibrate` makes them."""

@@ -1,4 +1,4 @@
-"""A summary of healthy people's scores that can be merged and holds no image."""
+"""Summaries of healthy people's scores, which can be merged and hold no image."""
 
 from __future__ import annotations
 
@@ -15,38 +15,47 @@ from lesioncore.data.arrays import Array, to_numpy
 from lesioncore.metrics import conformal_threshold, fpr_threshold
 
 LEVELS = tuple(np.unique(np.concatenate([np.geomspace(1e-4, 0.5, 60).round(6), [0.01, 0.05, 0.1]])).tolist())
-"""False-positive-rate limits at which each subject's own threshold is kept."""
+"""False-positive-rate limits at which each person's own threshold is stored."""
 
 FEWEST_TO_COMPARE = 8
-"""Healthy people below which no scan is called unlike them."""
+"""Smallest number of healthy people with whom a scan is compared."""
 
-_UNUSUAL = 5.0  # standard deviations
-_SAME_SPREAD = 3.0  # scanners' residuals differ several times over, and the score's unit makes up for that
-_SAME_SIZE = 0.1  # brains whose extents differ less than this share are alike, however alike the calibration's are
+_UNUSUAL = 5.0
+"""Deviation from the healthy mean, in standard deviations, beyond which a scan is unusual."""
 
-_SMALLEST, _LARGEST, _STEPS = -20, 10, 256
-# Powers of two in steps of 0.27 %, either sign, as float32 values: comparing a float32 score with one is exact.
-_POSITIVE = np.exp2(np.arange(_SMALLEST * _STEPS, _LARGEST * _STEPS + 1) / _STEPS).astype(np.float32)
+_SPREAD_TOLERANCE = 3.0
+"""Deviation of a spread, as a share of the healthy mean, that is never unusual: residuals of different scanners differ
+by such factors, and standardization removes that from the score."""
+
+_EXTENT_TOLERANCE = 0.1
+"""Deviation of a brain's extent, as a share of the healthy mean, that is never unusual, even where the calibration's
+brains happen to be very similar."""
+
+_SMALLEST_POWER, _LARGEST_POWER, _BINS_PER_OCTAVE = -20, 10, 256
+# The bins' bounds are float32, as the scores are, so that comparing them is exact.
+_POSITIVE = np.exp2(
+    np.arange(_SMALLEST_POWER * _BINS_PER_OCTAVE, _LARGEST_POWER * _BINS_PER_OCTAVE + 1) / _BINS_PER_OCTAVE
+).astype(np.float32)
 _EDGES = np.concatenate([-_POSITIVE[::-1], _POSITIVE])
 _EDGES.flags.writeable = False
 
 
 @dataclass(frozen=True)
 class HealthySubject:
-    """One healthy person.
+    """Thresholds and other figures of one healthy person.
 
     Attributes
     ----------
     thresholds : tuple of float
         For each of `LEVELS`, the smallest threshold that at most this share of the person's brain voxels exceeds.
     bend : float or None
-        How far the person's intensities had to be bent to fit the reference
-        (:attr:`lesioncore.data.stack.SliceStack.bend`).
+        How far the person's intensities had to be bent to fit the prior's reference
+        (:attr:`lesioncore.data.stack.SliceStack.bend`); None when unknown.
     extent : tuple of float or None
-        How far the brain reaches from left to right, back to front and bottom to top, mm
-        (:attr:`lesioncore.data.stack.SliceStack.extent`).
+        Lengths of the brain from left to right, back to front and bottom to top, mm
+        (:attr:`lesioncore.data.stack.SliceStack.extent`); None when unknown.
     spread : float or None
-        Spread of the person's residual, z-scores (:func:`lesioncore.scoring.spread.robust_spread`).
+        Spread of the person's residual, z-scores (:func:`lesioncore.scoring.spread.robust_spread`); None when unknown.
     """
 
     thresholds: tuple[float, ...]
@@ -59,16 +68,17 @@ class HealthySubject:
 class HealthyScores:
     """Scores of healthy people: pooled counts in fine bins, and a row for each person.
 
-    The bins' bounds are the powers of two in steps of 1/256 (0.27 %), of either sign, from 1e-6 to 1024, and one bin
-    for what is smaller: fine for z-scores and probabilities alike, and the same for all, so that summaries of several
-    sites merge into that of all their people (``a + b``) without any scan leaving its site.
+    The bins' bounds are powers of two of either sign, from 1e-6 to 1024 in steps of 1/256 of an octave (0.27 %), with
+    one bin around 0 for smaller scores. They are fine enough for z-scores and for probabilities, and the same for all
+    summaries, so that those of several sites merge into one of all their people (``a + b``) without any scan leaving
+    its site.
 
     Attributes
     ----------
     first : int
-        Number of the first bin that holds scores.
+        Index of the first bin that holds scores.
     counts : tuple of int
-        Voxels in that bin and the following ones, which end with the last that holds scores.
+        Number of voxels in each bin from the first to the last that holds scores.
     subjects : tuple of HealthySubject
         The people.
     """
@@ -99,7 +109,7 @@ class HealthyScores:
         ValueError
             If there are no scores, or one is NaN.
         """
-        values = np.sort(to_numpy(scores, "scores").reshape(-1))  # which makes the order statistics quick
+        values = np.sort(to_numpy(scores, "scores").reshape(-1))  # order statistics of sorted values are fast
         subject = HealthySubject(tuple(fpr_threshold(values, limit) for limit in LEVELS), bend, extent, spread)
         counts = np.bincount(np.searchsorted(_EDGES, values.astype(np.float32)), minlength=len(_EDGES) + 1)
         filled = np.flatnonzero(counts)
@@ -119,27 +129,29 @@ class HealthyScores:
 
     @cached_property
     def _below(self) -> npt.NDArray[np.int64]:
-        """For each bin, and beyond the last, the number of scores in lower ones."""
+        """Number of scores below each bin, and in the last element that of all scores."""
         counts = np.zeros(len(_EDGES) + 1, np.int64)
         counts[self.first : self.first + len(self.counts)] = self.counts
         return np.concatenate([[0], np.cumsum(counts)])
 
     def threshold(self, limit: float, risk: float | None = None) -> float:
-        """Threshold that holds a false-positive rate.
+        """Threshold that keeps the false-positive rate at or below a limit.
 
         Parameters
         ----------
         limit : float
-            At most this share of the pooled healthy voxels lies above the threshold (paper section 2.2.3), which is the
-            smallest bin's bound of which that is true: at most 0.27 % above the exact order statistic.
+            Largest share of the pooled healthy voxels that may lie above the threshold (paper section 2.2.3). The
+            threshold is the smallest bound of a bin for which this holds, at most 0.27 % above the exact order
+            statistic.
         risk : float, optional
-            Bound people instead of the pool: the rate of a new healthy person, exchangeable with these, exceeds `limit`
-            with at most this probability (:func:`lesioncore.metrics.conformal_threshold`). Takes 1 / risk - 1 people.
+            Bound each person's rate instead of the pooled one: the rate of a new healthy person, exchangeable with
+            these, exceeds `limit` with at most this probability (:func:`lesioncore.metrics.conformal_threshold`). This
+            needs at least 1 / risk - 1 people.
 
         Raises
         ------
         ValueError
-            If `limit` is not in [0, 1), or with `risk` below the strictest of `LEVELS`; if `risk` is out of its range
+            If `limit` is not in [0, 1) or, with a `risk`, is below the smallest of `LEVELS`; if `risk` is not in (0, 1)
             or there are too few people for it.
         """
         if not 0 <= limit < 1:
@@ -148,7 +160,7 @@ class HealthyScores:
             above = self.pixels - self._below[1:]
             bin_ = int(np.argmax(above <= limit * self.pixels))
             return float(_EDGES[bin_]) if bin_ < len(_EDGES) else float("inf")
-        # The slack tolerates float rounding: 0.05 finds a stored 0.05.
+        # The tolerance lets a limit such as 0.05 match the stored level despite rounding.
         index = int(np.searchsorted(LEVELS, limit * (1 + 1e-9), side="right")) - 1
         if index < 0:
             raise ValueError(f"fpr: got {limit}, expected at least {LEVELS[0]:g} where a risk is given")
@@ -161,11 +173,11 @@ class HealthyScores:
         return conformal_threshold([subject.thresholds[index] for subject in self.subjects], risk)
 
     def rank(self, score: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Share of the healthy voxels that lie in lower bins, in [0, 1], of the shape of `score`."""
+        """Share of the healthy voxels in lower bins, in [0, 1], for each element of `score`."""
         score = np.asarray(score, np.float32)
         shares = (self._below / self.pixels).astype(np.float32)
         ranks = np.full(score.shape, shares[np.searchsorted(_EDGES, 0.0)])
-        scored = score != 0  # most of a scan is background
+        scored = score != 0  # saves time, since most voxels of a scan are background
         ranks[scored] = shares[np.searchsorted(_EDGES, score[scored])]
         return ranks
 
@@ -176,42 +188,53 @@ class HealthyScores:
         extent: tuple[float, float, float] | None = None,
         spread: float | None = None,
     ) -> list[str]:
-        """Say in what a scan is unlike all of these people, as whole sentences.
+        """Describe how a scan differs from all of these people, one phrase for each unusual figure.
 
-        Compared are the median score, the spread of the residual, the bend of the intensities and the brain's extent;
-        unusual is what lies more than five standard deviations from the mean of at least eight people, which about one
-        more healthy person in a thousand does if these are eight (Student's t; fewer with more), an extent only if it
-        differs by a tenth as well, a spread only if it is more than four times the mean. A lesion that does not fill
-        half of the brain hardly moves a median; another contrast, orientation or preprocessing does. A wrong voxel size
-        and swapped axes change the extent.
+        The figures are the median score, the spread of the residual, the bend of the intensities and the brain's
+        extents. A figure is unusual if it lies more than five standard deviations from the mean of at least eight
+        people. With eight people, this holds for about one more healthy person in a thousand (Student's t), with more
+        people for fewer. An extent must also differ from the mean by a tenth, and a spread exceed four times the mean.
+
+        A lesion that does not fill half of the brain hardly moves the median; another contrast, orientation or
+        preprocessing does. A wrong voxel size and swapped axes change the extent.
 
         Parameters
         ----------
         scores : numpy.ndarray or torch.Tensor
             Scores of the brain's voxels.
         bend, extent, spread : optional
-            See :class:`HealthySubject`.
+            Figures of the scan, as for :class:`HealthySubject`; those that are absent are not compared.
+
+        Returns
+        -------
+        list of str
+            Phrases that join to a sentence, without a full stop; empty if nothing is unusual.
         """
         people = self.subjects
         median = fpr_threshold(scores, LEVELS[-1])
         compared: list[tuple[float | None, list[float | None], str, float]] = [
-            (median, [one.thresholds[-1] for one in people], "the median score of its brain is {}", 0.0),
-            (spread, [one.spread for one in people], "the spread of its residual is {} z-scores", _SAME_SPREAD),
-            (bend, [one.bend for one in people], "to fit the reference its intensities are bent by {}", 0.0),
+            (median, [person.thresholds[-1] for person in people], "the median score of its brain is {}", 0.0),
+            (
+                spread,
+                [person.spread for person in people],
+                "the spread of its residual is {} z-scores",
+                _SPREAD_TOLERANCE,
+            ),
+            (bend, [person.bend for person in people], "to fit the reference its intensities are bent by {}", 0.0),
         ]
         for axis, way in enumerate(("from left to right", "from back to front", "from bottom to top")):
-            mine = None if extent is None else extent[axis]
-            theirs = [None if one.extent is None else one.extent[axis] for one in people]
-            compared.append((mine, theirs, f"its brain measures {{}} mm {way}", _SAME_SIZE))
+            length = None if extent is None else extent[axis]
+            lengths = [None if person.extent is None else person.extent[axis] for person in people]
+            compared.append((length, lengths, f"its brain measures {{}} mm {way}", _EXTENT_TOLERANCE))
         remarks = []
-        for value, seen, what, tolerance in compared:
-            known = [x for x in seen if x is not None]
+        for value, values, text, tolerance in compared:
+            known = [x for x in values if x is not None]
             if value is None or len(known) < FEWEST_TO_COMPARE:
                 continue
             allowed = max(_UNUSUAL * np.std(known, ddof=1), tolerance * abs(np.mean(known)))
             if abs(value - np.mean(known)) > allowed:
                 remarks.append(
-                    f"{what.format(f'{value:.3g}')}, but {min(known):.3g} to {max(known):.3g} in the {len(known)}"
+                    f"{text.format(f'{value:.3g}')}, but {min(known):.3g} to {max(known):.3g} in the {len(known)}"
                     " healthy scans of the calibration"
                 )
         return remarks
@@ -236,7 +259,7 @@ class HealthyScores:
         Raises
         ------
         ValueError
-            If the limits are not those of this version.
+            If the stored levels are not the `LEVELS` of this version.
         """
         if tuple(values["limits"]) != LEVELS:
             raise ValueError("limits: the file has others than this version of lesioncore; calibrate again")
@@ -253,5 +276,5 @@ class HealthyScores:
 
 
 def merged(summaries: Sequence[HealthyScores]) -> HealthyScores:
-    """Summary of all people of several summaries."""
+    """Merge several summaries into one of all their people."""
     return sum(summaries[1:], summaries[0])

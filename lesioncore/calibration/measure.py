@@ -1,4 +1,4 @@
-"""Scores of healthy people from their residuals, for thresholds."""
+"""Scores of healthy people, computed from their residuals, from which thresholds follow."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from lesioncore.scoring.spread_map import SpreadMap
 def healthy_scores(
     residuals: Sequence[Tensor], stacks: Sequence[SliceStack], scoring: Scoring
 ) -> tuple[dict[tuple[int, float], HealthyScores], SpreadMap | None]:
-    """Scores of healthy people by each sign, and the map of their spread by place if it is wanted.
+    """Scores of healthy people for each sign, and if asked for the map of their spread at each place.
 
-    With a map each person is scored by that of all the others, as a new person is by that of all.
+    With a map, each person's scores are divided by the map of all the others, as a new person's are by that of all.
 
     Parameters
     ----------
     residuals : sequence of Tensor
         ``[N, 1, H, W]``, signed, z-scores, of each person.
     stacks : sequence of SliceStack
-        The scans that they belong to.
+        The scans that the residuals belong to.
     scoring : Scoring
-        How residuals are scored, whatever its sign; whether a map is made.
+        How residuals are scored, and whether a map is made; its sign has no effect.
 
     Returns
     -------
     dict
-        Scores by sign (1, -1 and 0) and asymmetry (0 and the given one).
+        Scores for each pair of a sign (1, -1 and 0) and an asymmetry (0 and that of `scoring`).
     SpreadMap or None
-        The map of all people.
+        The map of all people, if `scoring` asks for one.
 
     Raises
     ------
     ValueError
-        If a map is wanted of stacks that are not all registered.
+        If a map is asked for and not all stacks are registered.
     """
     maps: list[SpreadMap] = []
     if scoring.spread_map:
@@ -52,8 +52,8 @@ def healthy_scores(
                 " to False"
             )
         for residual, stack in zip(residuals, stacks, strict=True):
-            found = deviation(residual, stack, Scoring(scoring.smoothing, standardize=True))
-            maps.append(SpreadMap.of(found.values, stack.mask))
+            scored = deviation(residual, stack, Scoring(scoring.smoothing, standardize=True))
+            maps.append(SpreadMap.of(scored.values, stack.mask))
     shares = sorted({0.0, scoring.asymmetry})
     of_all = reduce(add, maps) if maps else None
     summaries: dict[tuple[int, float], list[HealthyScores]] = {
@@ -62,9 +62,9 @@ def healthy_scores(
     for number, (residual, stack) in enumerate(zip(residuals, stacks, strict=True)):
         others = None if of_all is None else of_all - maps[number]
         for share in shares:
-            found = deviation(residual, stack, replace(scoring, asymmetry=share), others)
-            values = stack.in_brain(found.values)
+            scored = deviation(residual, stack, replace(scoring, asymmetry=share), others)
+            values = stack.in_brain(scored.values)
             for sign in (0, 1, -1):
-                scores = HealthyScores.of(score_of(values, sign), stack.bend, stack.extent, found.spread)
+                scores = HealthyScores.of(score_of(values, sign), stack.bend, stack.extent, scored.spread)
                 summaries[sign, share].append(scores)
     return {which: merged(people) for which, people in summaries.items()}, of_all

@@ -1,4 +1,4 @@
-"""The calibration of a prior or another detector: data-consistency weight and detection thresholds."""
+"""Calibrations of priors and other detectors: data-consistency weight and detection thresholds."""
 
 from __future__ import annotations
 
@@ -16,30 +16,32 @@ from lesioncore.scoring.spread_map import SpreadMap
 class Calibration:
     """Weight and thresholds of one prior with one solver, or of another detector, from healthy people alone.
 
-    Made by :func:`lesioncore.calibrate` or :meth:`lesioncore.Detector.thresholds`, stored as ``calibration.json`` in a
-    prior's directory.
+    It is made by :func:`lesioncore.calibrate` or :meth:`lesioncore.Detector.thresholds`, and stored as
+    ``calibration.json`` in a prior's directory.
 
     Parameters
     ----------
     settings : dict
-        What the figures belong to: objective and solver (:meth:`lesioncore.RestoreConfig.settings`), or
-        :meth:`lesioncore.Detector.settings`.
+        The settings that weight and thresholds hold for: objective and solver
+        (:meth:`lesioncore.RestoreConfig.settings`), or :meth:`lesioncore.Detector.settings`.
     tv_weight : float or None
         Data-consistency weight lambda of the objective (paper Eq. 6); None for a detector without one.
     healthy : HealthyScores
-        Scores of the healthy people, in the score's units: multiples of each scan's own spread, or z-scores where the
-        settings do not standardize. Of the sign and asymmetry that the settings have.
-    others : dict of (int, float) to HealthyScores
-        The same people's scores by other signs and asymmetries (:class:`lesioncore.RestoreConfig`), where they are
-        known.
-    spread_map : SpreadMap, optional
-        The healthy people's spread by place, by which scores are divided where the settings say so.
+        Scores of the healthy people with the sign and asymmetry of the settings, in the score's units: multiples of
+        each scan's own spread, or z-scores where the settings do not standardize.
     smoothing : float
         Standard deviation, mm, of the Gaussian that smooths the residual before it is scored.
     curve : tuple of dict
-        The search for `tv_weight`: one row for each weight tried.
+        The search for `tv_weight`: one row for each weight and smoothing tried.
     criterion : str
         How `tv_weight` was chosen from the curve.
+    notes : dict
+        Further facts about the calibration (JSON-able); no computation depends on them.
+    others : dict of (int, float) to HealthyScores
+        The same people's scores for other pairs of a sign and an asymmetry (:class:`lesioncore.RestoreConfig`), where
+        they are known.
+    spread_map : SpreadMap, optional
+        The healthy people's spread at each place, by which scores are divided where the settings say so.
     """
 
     settings: dict[str, Any]
@@ -62,12 +64,12 @@ class Calibration:
     def for_settings(
         self, settings: Mapping[str, Any], tv_weight: float | None, smoothing: float
     ) -> Calibration | None:
-        """The calibration by sign and asymmetry of these settings if the thresholds are for them, else None."""
-        found = self._by(*_scored_by(settings))
-        return found if found.matches(settings, tv_weight, smoothing) else None
+        """The calibration with the sign and asymmetry of these settings if its thresholds are for them, else None."""
+        calibration = self._by(*_scored_by(settings))
+        return calibration if calibration.matches(settings, tv_weight, smoothing) else None
 
     def _by(self, sign: int, asymmetry: float) -> Calibration:
-        """The calibration whose scores have a sign and an asymmetry; itself where that is not known."""
+        """The calibration with the healthy scores of a sign and an asymmetry; this one where they are not known."""
         if (sign, asymmetry) not in self.others:
             return self
         others = {**self.others, _scored_by(self.settings): self.healthy}
@@ -78,7 +80,7 @@ class Calibration:
 
     @property
     def of_volumes(self) -> bool:
-        """Whether the scores depend on the scan's other slices, so that slices without geometry have others."""
+        """Whether a slice's scores depend on its whole volume, so that they do not hold for slices without geometry."""
         settings = self.settings
         return self.smoothing > 0 or settings.get("tv_dimensions") == 3 or bool(settings.get("standardize"))
 
@@ -89,14 +91,14 @@ class Calibration:
 
     @property
     def pixels(self) -> int:
-        """Number of their brain pixels."""
+        """Number of the healthy people's brain pixels."""
         return self.healthy.pixels
 
     def threshold(self, fpr: float, risk: float | None = None) -> float:
         """Smallest threshold that at most the share `fpr` of the healthy pixels exceeds (paper section 2.2.3).
 
-        With `risk` it bounds people: see :meth:`lesioncore.calibration.healthy.HealthyScores.threshold`, whose errors
-        it has.
+        With `risk` it bounds each person's share: see :meth:`lesioncore.calibration.healthy.HealthyScores.threshold`,
+        which raises the same errors.
         """
         return self.healthy.threshold(fpr, risk)
 
@@ -111,23 +113,24 @@ class Calibration:
         extent: tuple[float, float, float] | None = None,
         spread: float | None = None,
     ) -> list[str]:
-        """Say in what a scan is unlike the calibration's; see :meth:`HealthyScores.unusual`.
+        """Describe how a scan differs from the calibration's; see :meth:`HealthyScores.unusual`.
 
-        Compared is the size of the scores where it is known: signed ones have a median about 0 in any scan.
+        Signed scores are compared by their size where the healthy people's is known, since their median is about 0 in
+        any scan.
         """
-        either = self._by(0, _scored_by(self.settings)[1])
-        return either.healthy.unusual(np.abs(scores) if either is not self else scores, bend, extent, spread)
+        unsigned = self._by(0, _scored_by(self.settings)[1])
+        return unsigned.healthy.unusual(np.abs(scores) if unsigned is not self else scores, bend, extent, spread)
 
     def merge(self, other: Calibration) -> Calibration:
-        """Thresholds of both calibrations' people, such as those of two sites; no scan is needed.
+        """Merge two calibrations, such as those of two sites, into one of all their people; no scan is needed.
 
-        The spread maps add up. Scores of a calibration that has one are those by its own people's map, from which the
-        common one differs the less the more people there are.
+        The spread maps are added. The scores of each calibration remain those that its own map gave; the more people a
+        calibration has, the less its map differs from the merged one.
 
         Raises
         ------
         ValueError
-            If the two are not of the same settings and weight.
+            If the two differ in settings, weight or smoothing.
         """
         if not other.matches(self.settings, self.tv_weight, self.smoothing):
             raise ValueError(
@@ -165,12 +168,12 @@ class Calibration:
         spread_map = values["spread_map"]
         parts = {
             "healthy": HealthyScores.from_dict(values["healthy"]),
-            "others": {_scored_by(one): HealthyScores.from_dict(one["healthy"]) for one in values["others"]},
+            "others": {_scored_by(row): HealthyScores.from_dict(row["healthy"]) for row in values["others"]},
             "spread_map": None if spread_map is None else SpreadMap.from_dict(spread_map),
         }
         return cls(**{**values, **parts})
 
 
 def _scored_by(settings: Mapping[str, Any]) -> tuple[int, float]:
-    """Sign and asymmetry of settings, which leave out what is off."""
+    """Sign and asymmetry of settings, from which options that are off are absent."""
     return settings.get("sign") or 0, float(settings.get("asymmetry") or 0.0)

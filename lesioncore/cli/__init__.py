@@ -36,26 +36,33 @@ COMMANDS = {
     "info": "Show versions, the backends that are built and loaded (or why not), processor, GPU and embedded priors.",
     "demo": "Find a simulated lesion in a head or brain that no prior has seen, and show how well that went.",
 }
-"""What each command does: the first line of the docstring of its dataclass, ``Restore`` in ``restore.py``."""
+"""Descriptions of the commands. Each repeats the first line of the docstring of the command's dataclass, such as
+``Restore`` in ``restore.py``, so that the help of ``lesioncore`` need not import them."""
 
 
 class Command(Protocol):
-    """A subcommand: its fields are its options."""
+    """A subcommand, whose dataclass fields are its options."""
 
     def run(self, output: Output) -> Report: ...
 
 
 def commands(chosen: str | None) -> Any:
-    """All subcommands for tyro; of those that are not chosen the description alone, so that no library is loaded."""
-    kinds = []
+    """Return the union of all subcommands for tyro.
+
+    Only the chosen one is imported. Empty dataclasses stand for the others, since importing them would load large
+    libraries.
+    """
+    subcommands = []
     for name, description in COMMANDS.items():
-        kind = name.capitalize()
+        class_name = name.capitalize()
         if name == chosen:
-            command = getattr(import_module(f"lesioncore.cli.{name}"), kind)
-            kinds.append(Annotated[command, tyro.conf.subcommand(name)])
+            command = getattr(import_module(f"lesioncore.cli.{name}"), class_name)
+            subcommands.append(Annotated[command, tyro.conf.subcommand(name)])
         else:
-            kinds.append(Annotated[make_dataclass(kind, ()), tyro.conf.subcommand(name, description=description)])
-    return reduce(or_, kinds)
+            subcommands.append(
+                Annotated[make_dataclass(class_name, ()), tyro.conf.subcommand(name, description=description)]
+            )
+    return reduce(or_, subcommands)
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -94,7 +101,8 @@ def answer(program: str, parse: Callable[[list[str]], Command], args: Sequence[s
     try:
         return _run(program, parse, list(sys.argv[1:] if args is None else args))
     except BrokenPipeError:
-        # The reader of our output has left (such as `| head`): nothing more to say, also not at interpreter exit.
+        # The reader of stdout has closed the pipe, as `| head` does. The null device takes its place, so that the
+        # interpreter's flush at exit does not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
@@ -117,11 +125,11 @@ def _run(program: str, parse: Callable[[list[str]], Command], arguments: list[st
     try:
         command = parse(arguments or ["--help"])
     except SystemExit as stop:
-        sys.stdout.flush()  # the help, while a reader that has left can still be told from success
-        # Without any argument the help is shown, but nothing was done that a script could have wanted.
+        sys.stdout.flush()  # a pipe that the reader has closed must raise here, where it still changes the exit code
+        # Without arguments the help is shown; the exit code tells a script that no command has run.
         return 2 if not arguments else int(stop.code or 0)
     except ValueError as error:
-        # A configuration's own check; tyro reports those of some fields and lets others pass.
+        # A dataclass has refused its values; tyro reports this error for some fields and lets it through for others.
         output.fail(error)
         return 2
     try:

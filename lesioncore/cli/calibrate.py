@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from lesioncore.cli.options import RestoreOptions, open_prior
-from lesioncore.cli.output import CommandError, Output, Report, UsageError, bar, check_writable
+from lesioncore.cli.output import CommandError, Output, Report, UsageError, bar, check_voxel_size, check_writable
 from lesioncore.command_options import Flat
 from lesioncore.metrics.limits import LIMITS
 
@@ -71,6 +71,8 @@ class Calibrate:
 
         if not self.data:
             raise UsageError("DATA: expected scans of healthy people")
+        if self.voxel_size is not None:
+            check_voxel_size(self.voxel_size)
         if self.output is not None and self.output.exists():
             raise CommandError(f"{self.output}: exists; remove it, or choose another --output")
         if self.output is None and self.prior in embedded_priors():
@@ -82,20 +84,22 @@ class Calibrate:
             raise CommandError(
                 f"--prior: {self.prior} is another package's, which lesioncore cannot write with a calibration"
             )
-        # Whether there is a spread map depends on the scans here, not on the calibration that is replaced.
+        # config() takes an absent --spread-map from the calibration that is replaced, but these scans are to decide it.
         config = replace(self.options.config(prior), spread_map=self.options.spread_map)
         precision = self.options.precision_of(config, prior)
         metadata = metadata_of(prior)
         subjects = find_subjects(self.data, modality=self.modality or metadata.modality, split="validation")
-        size = self.voxel_size or (metadata.grid.voxel_size if metadata.grid else 1.0)
+        voxel_size = self.voxel_size
+        if voxel_size is None:
+            voxel_size = metadata.grid.voxel_size if metadata.grid else 1.0
         scans = []
         with bar("preparing", "scan") as progress:
             for number, subject in enumerate(subjects, start=1):
-                loaded = load(subject, size, ill=False)
+                loaded = load(subject, voxel_size, ill=False)
                 scans.append(loaded.prepare(metadata, normalized=config.normalized, steps=config.preprocess))
                 progress(number, len(subjects))
         with bar("calibrating", "round") as progress:
-            found = calibrate(
+            calibration = calibrate(
                 prior,
                 scans,
                 config=config,
@@ -105,50 +109,51 @@ class Calibrate:
                 device=self.options.device,
                 progress=progress,
             )
-        found = replace(found, notes={"data": list(self.data), "precision": precision})
-        directory = save_calibration(self.prior, found, self.output)
-        for line in lines(found):
+        calibration = replace(calibration, notes={"data": list(self.data), "precision": precision})
+        directory = save_calibration(self.prior, calibration, self.output)
+        for line in lines(calibration):
             output.say(line)
         output.say(f"written to {directory}")
-        if found.subjects < FEWEST_TO_COMPARE:
+        if calibration.subjects < FEWEST_TO_COMPARE:
             output.warn(
-                f"DATA: {found.subjects} healthy people are few: scans unlike the healthy ones are remarked on from"
-                f" {FEWEST_TO_COMPARE} on, and a limit that a new person exceeds with a risk of 0.05"
+                f"DATA: {calibration.subjects} healthy people are few: scans unlike the healthy ones are remarked on"
+                f" from {FEWEST_TO_COMPARE} on, and a limit that a new person exceeds with a risk of 0.05"
                 " (mask(risk=0.05)) takes 19; give more"
             )
-        thresholds = {f"{limit:g}": found.threshold(limit) for limit in LIMITS}
+        thresholds = {f"{limit:g}": calibration.threshold(limit) for limit in LIMITS}
         return Report(
             {
                 "directory": str(directory),
-                "tv_weight": found.tv_weight,
-                "smoothing": found.smoothing,
-                "criterion": found.criterion,
+                "tv_weight": calibration.tv_weight,
+                "smoothing": calibration.smoothing,
+                "criterion": calibration.criterion,
                 "precision": precision,
-                "curve": list(found.curve),
+                "curve": list(calibration.curve),
                 "thresholds": thresholds,
-                "subjects": found.subjects,
-                "pixels": found.pixels,
+                "subjects": calibration.subjects,
+                "pixels": calibration.pixels,
             }
         )
 
 
-def lines(found: Calibration) -> Sequence[str]:
-    """A calibration for people."""
-    limits = ", ".join(f"{found.threshold(limit):.3g} at {100 * limit:g} %" for limit in LIMITS)
-    said = []
-    if found.curve:
-        key, what = (
+def lines(calibration: Calibration) -> Sequence[str]:
+    """Describe a calibration in lines of text."""
+    limits = ", ".join(f"{calibration.threshold(limit):.3g} at {100 * limit:g} %" for limit in LIMITS)
+    table = []
+    if calibration.curve:
+        key, label = (
             ("implant_auc", "AUC of implanted anomalies")
-            if "implant_auc" in found.curve[0]
+            if "implant_auc" in calibration.curve[0]
             else ("change", "mean change of healthy pixels")
         )
-        said.append(f"   weight  smoothing, mm  {what}")
-        for weight in dict.fromkeys(row["tv_weight"] for row in found.curve):
-            best = max((row for row in found.curve if row["tv_weight"] == weight), key=lambda row: row[key])
-            chosen = "  <- chosen" * (weight == found.tv_weight)
-            said.append(f"{weight:9g}  {best['smoothing']:13g}  {best[key]:{len(what)}.4f}{chosen}")
+        table.append(f"   weight  smoothing, mm  {label}")
+        for weight in dict.fromkeys(row["tv_weight"] for row in calibration.curve):
+            best = max((row for row in calibration.curve if row["tv_weight"] == weight), key=lambda row: row[key])
+            chosen = "  <- chosen" * (weight == calibration.tv_weight)
+            table.append(f"{weight:9g}  {best['smoothing']:13g}  {best[key]:{len(label)}.4f}{chosen}")
     return [
-        *said,
-        f"data-consistency weight {found.tv_weight:g}, smoothing {found.smoothing:g} mm ({found.criterion})",
-        f"thresholds: {limits}, from {found.pixels} voxels of {found.subjects} people",
+        *table,
+        f"data-consistency weight {calibration.tv_weight:g}, smoothing {calibration.smoothing:g} mm"
+        f" ({calibration.criterion})",
+        f"thresholds: {limits}, from {calibration.pixels} voxels of {calibration.subjects} people",
     ]

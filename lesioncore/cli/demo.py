@@ -10,7 +10,7 @@ import tyro
 
 from lesioncore.about import NOTE
 from lesioncore.cli.options import open_prior
-from lesioncore.cli.output import Output, Report, UsageError
+from lesioncore.cli.output import Output, Report, UsageError, check_voxel_size
 
 
 @dataclass(frozen=True)
@@ -53,20 +53,19 @@ class Demo:
     json: bool = False
 
     def run(self, output: Output) -> Report:
-        """Run the demo and print what came of it."""
+        """Run the demo and print its results."""
         from lesioncore.demo import PATIENTS, check_patient, demo
         from lesioncore.engine.device import resolve_device
 
-        resolve_device(self.device)  # its error, before seconds of work
+        resolve_device(self.device)  # a missing device is an error before seconds of work
         if self.subject < 0:
             raise UsageError(f"--subject: got {self.subject}, expected a whole number of at least 0")
-        if not 0.5 <= self.voxel_size <= 8.0:
-            raise UsageError(f"--voxel-size: got {self.voxel_size:g}, expected millimetres between 0.5 and 8")
+        check_voxel_size(self.voxel_size)
         try:
             contrast = check_patient(self.patient, self.contrast)
         except ValueError as error:
             raise UsageError(f"--{error}") from error
-        found = demo(
+        demo_report = demo(
             self.out,
             patient=self.patient,
             prior=open_prior(self.prior or PATIENTS[self.patient][contrast]),
@@ -78,7 +77,7 @@ class Demo:
             progress=True,
             report=output.stage,
         )
-        for line in found.lines():
+        for line in demo_report.lines():
             output.say(line)
         output.say(NOTE)
-        return Report({**found.to_dict(), "note": NOTE})
+        return Report({**demo_report.to_dict(), "note": NOTE})

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from lesioncore.about import NOTE
-from lesioncore.cli.output import CommandError, Output, Report, UsageError, bar
+from lesioncore.cli.output import CommandError, Output, Report, UsageError, bar, check_voxel_size
 
 if TYPE_CHECKING:
     from lesioncore.detectors import Detector
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lesioncore.subjects import Subject
 
 _EXAMPLES = 3
-_WORDS = ("solver", "tv", "latent", "protocol", "precision")  # options of map
+_TEXT_OPTIONS = ("solver", "tv", "latent", "protocol", "precision")  # options of map whose values are text
 
 
 @dataclass(frozen=True)
@@ -88,25 +88,26 @@ class Evaluate:
         from lesioncore.evaluation.tables import markdown
 
         self._check()
-        patients, healthy = self._read(self.data, "test"), self._read(self.healthy, "test")
-        calibration = self._read(self.calibration, "validation")
+        patients, healthy = self._find(self.data, "test"), self._find(self.healthy, "test")
+        calibration_subjects = self._find(self.calibration, "validation")
         check_patients(patients)
-        detectors = self._open(output, [*patients, *healthy, *calibration])
-        _keep_apart(calibration, [*patients, *healthy])
+        detectors = self._open(output, [*patients, *healthy, *calibration_subjects])
+        _check_disjoint(calibration_subjects, [*patients, *healthy])
         try:
-            found = self._score(detectors, patients, healthy, calibration, output)
+            evaluation = self._score(detectors, patients, healthy, calibration_subjects, output)
         except KeyboardInterrupt as stop:
             raise CommandError("interrupted; the same command goes on") from stop
         output.stage("tables and figures")
-        written = write_report(found, self.output, figures=self.figures)
-        written |= self._pictures(found, next(iter(detectors.values())), patients, healthy)
-        output.say(markdown(found.summary()).removesuffix(f"\n{NOTE}\n"))
-        output.say(f"{len(written)} files in {self.output}: {', '.join(sorted(written))}")
+        files = write_report(evaluation, self.output, figures=self.figures)
+        files |= self._draw(evaluation, next(iter(detectors.values())), patients, healthy)
+        summary = evaluation.summary()
+        output.say(markdown(summary).removesuffix(f"\n{NOTE}\n"))
+        output.say(f"{len(files)} files in {self.output}: {', '.join(sorted(files))}")
         output.say(NOTE)
-        return Report({**found.summary(), "files": {name: str(path) for name, path in written.items()}, "note": NOTE})
+        return Report({**summary, "files": {name: str(path) for name, path in files.items()}, "note": NOTE})
 
     def _check(self) -> None:
-        """What can be said before anything is read."""
+        """Check what needs neither scans nor models, so that a mistake is reported at once."""
         from lesioncore.preprocess.pipeline import parse_steps
         from lesioncore.restoration.figure import require_matplotlib
 
@@ -120,8 +121,7 @@ class Evaluate:
             parse_steps(self.preprocess)
         except ValueError as error:
             raise UsageError(str(error).replace("preprocess:", "--preprocess:")) from error
-        if not 0.5 <= self.voxel_size <= 8:
-            raise UsageError(f"--voxel-size: got {self.voxel_size:g}, expected millimetres between 0.5 and 8")
+        check_voxel_size(self.voxel_size)
         if self.output.exists() and not self.output.is_dir():
             raise CommandError(f"{self.output}: exists and is no folder; choose another --output")
         if self.figures or self.curves:
@@ -130,7 +130,7 @@ class Evaluate:
             except ImportError as error:
                 raise CommandError(f"{error}; or give --no-figures, and no --curves") from error
 
-    def _read(self, inputs: tuple[str, ...], split: Literal["test", "validation"]) -> list[Subject]:
+    def _find(self, inputs: tuple[str, ...], split: Literal["test", "validation"]) -> list[Subject]:
         from lesioncore.subjects import find_subjects
 
         return find_subjects(inputs, modality=self.modality, split=split) if inputs else []
@@ -144,10 +144,12 @@ class Evaluate:
         for name, detector in detectors.items():
             if self.preprocess != "auto":
                 detector.preprocess = parse_steps(self.preprocess)
-            wanted = detector.metadata.modality
-            others = {subject.modality for subject in subjects} - {wanted, None}
-            if wanted is not None and others:
-                output.warn(f"{name}: is for {wanted} images, but some scans are {', '.join(sorted(map(str, others)))}")
+            modality = detector.metadata.modality
+            others = {subject.modality for subject in subjects} - {modality, None}
+            if modality is not None and others:
+                output.warn(
+                    f"{name}: is for {modality} images, but some scans are {', '.join(sorted(map(str, others)))}"
+                )
         return detectors
 
     def _score(
@@ -155,7 +157,7 @@ class Evaluate:
         detectors: dict[str, Detector],
         patients: list[Subject],
         healthy: list[Subject],
-        calibration: list[Subject],
+        calibration_subjects: list[Subject],
         output: Output,
     ) -> Evaluation:
         from lesioncore.evaluation import evaluate, thresholds_from
@@ -163,51 +165,55 @@ class Evaluate:
         options: dict[str, Any] = {"voxel_size": self.voxel_size, "device": self.device}
         options["store"] = self.output / "scores"
         for name, detector in detectors.items():
-            if detector.calibration is None and calibration:
+            if detector.calibration is None and calibration_subjects:
                 with bar(f"thresholds of {name}", "scan") as progress:
-                    found = thresholds_from(detector, calibration, **options, progress=progress)
-                detector.metadata = detector.metadata.with_calibration(found)
+                    calibration = thresholds_from(detector, calibration_subjects, **options, progress=progress)
+                detector.metadata = detector.metadata.with_calibration(calibration)
             elif detector.calibration is None:
                 output.warn(f"{name}: has no thresholds for these settings; --calibration finds them on healthy scans")
         with bar("evaluating", "scan") as progress:
             return evaluate(detectors, patients, healthy, limits=self.limits, **options, progress=progress)
 
-    def _pictures(
-        self, found: Evaluation, detector: Detector, patients: list[Subject], healthy: list[Subject]
+    def _draw(
+        self, evaluation: Evaluation, detector: Detector, patients: list[Subject], healthy: list[Subject]
     ) -> dict[str, Path]:
         from lesioncore.detectors import MAPDetector
         from lesioncore.evaluation.curves import Curves, write_curves
         from lesioncore.evaluation.examples import choose_examples, draw_examples
 
-        written: dict[str, Path] = {}
-        summary = found.summary()
+        files: dict[str, Path] = {}
+        summary = evaluation.summary()
         if not isinstance(detector, MAPDetector) or summary["subjects"] == summary["without_lesion"]:
-            return written
+            return files
         options: dict[str, Any] = {"voxel_size": self.voxel_size, "device": self.device}
         if self.figures and detector.calibration is not None:
             limit = min(self.limits, key=lambda x: abs(x - 0.05))
-            chosen = choose_examples(next(iter(found.patients.values())), limit, _EXAMPLES)
-            people = [subject for subject in patients if subject.id in chosen]
-            drawn = draw_examples(detector, people, self.output / "examples", **options)
-            written |= {f"examples/{path.name}": path for path in drawn}
+            names = choose_examples(next(iter(evaluation.patients.values())), limit, _EXAMPLES)
+            examples = [subject for subject in patients if subject.id in names]
+            paths = draw_examples(detector, examples, self.output / "examples", **options)
+            files |= {f"examples/{path.name}": path for path in paths}
         if self.curves:
             curves = Curves(detector.prior, patients, healthy, config=detector.config, **options)
-            written |= write_curves(curves, self.output)
-        return written
+            files |= write_curves(curves, self.output)
+        return files
 
 
 def open_detector(spec: str) -> tuple[str, Detector]:
-    """Read ``[NAME=]MODEL[:METHOD[:OPTION=VALUE,...]]``.
+    """Load the detector that a text describes.
 
-    Options are those of the method's class with numbers, true, false or none as values; those of ``map`` are the
-    ones of :class:`lesioncore.RestoreConfig`. All take those of :class:`lesioncore.PostProcessing`.
+    Parameters
+    ----------
+    spec : str
+        ``[NAME=]MODEL[:METHOD[:OPTION=VALUE,...]]``. Options are those of the method's class, with numbers, true, false
+        or none as values; those of ``map`` are the fields of :class:`lesioncore.RestoreConfig`. All methods take the
+        options of :class:`lesioncore.PostProcessing`, too.
 
     Returns
     -------
     name : str
-        NAME, or all of `spec`.
+        NAME, or all of `spec` without one.
     detector : Detector
-        Loaded.
+        The detector, with its post-processing set.
 
     Raises
     ------
@@ -219,70 +225,71 @@ def open_detector(spec: str) -> tuple[str, Detector]:
     from lesioncore.detectors import load_detector
 
     name, equals, rest = spec.partition("=")
-    if not equals or ":" in name or "/" in name:  # an equals sign of an option or a path
+    if not equals or ":" in name or "/" in name:  # the equals sign is part of an option or a path
         name, rest = spec, spec
     model, _, rest = rest.partition(":")
-    method, _, listed = rest.partition(":")
+    method, _, option_list = rest.partition(":")
     if not name or not model:
         raise UsageError(f"--methods: got {spec!r}, expected [NAME=]MODEL[:METHOD[:OPTION=VALUE,...]]")
-    options: dict[str, Any] = dict(_option(spec, part) for part in listed.split(",") if part)
+    options: dict[str, Any] = dict(_parse_option(spec, part) for part in option_list.split(",") if part)
     try:
-        postprocessing, arguments = _arguments(method, options)
+        postprocessing, arguments = _split_options(method, options)
     except (TypeError, ValueError) as error:
         raise UsageError(f"--methods: {spec}: {error}") from error
     try:
         detector = load_detector(model, method or None, **arguments)
     except TypeError as error:
-        cleaning = f", and like every method {', '.join(_cleaning())}" if arguments else ""
-        raise UsageError(f"--methods: {spec}: {error}{cleaning}") from error
+        common = f", and like every method {', '.join(_postprocessing_options())}" if arguments else ""
+        raise UsageError(f"--methods: {spec}: {error}{common}") from error
     except (FileNotFoundError, ValueError, ImportError, RuntimeError) as error:
         raise CommandError(f"--methods: {spec}: {str(error).removeprefix('name: ')}") from error
     detector.postprocessing = postprocessing
     return name, detector
 
 
-def _arguments(method: str, options: dict[str, Any]) -> tuple[PostProcessing, dict[str, Any]]:
-    """Sort options into the cleaning of masks and the arguments of the method's class."""
+def _split_options(method: str, options: dict[str, Any]) -> tuple[PostProcessing, dict[str, Any]]:
+    """Split options into the post-processing of masks and the arguments of the method's class."""
     from lesioncore.detectors.load import check_options
     from lesioncore.restoration.config import RestoreConfig
     from lesioncore.scoring.postprocess import PostProcessing
 
     if method == "map":
-        own = [name for name in signature(RestoreConfig).parameters if name != "postprocessing"]
-        check_options(method, options, [*own, *_cleaning()])
+        config_options = [name for name in signature(RestoreConfig).parameters if name != "postprocessing"]
+        check_options(method, options, [*config_options, *_postprocessing_options()])
     for key, value in options.items():
-        if isinstance(value, str) and not (method == "map" and key in _WORDS):
+        if isinstance(value, str) and not (method == "map" and key in _TEXT_OPTIONS):
             raise ValueError(f"{key}: got {value!r}, expected a number, true, false or none")
-    postprocessing = PostProcessing(**{key: options[key] for key in _cleaning() if key in options})
-    arguments = {key: value for key, value in options.items() if key not in _cleaning()}
+    postprocessing = PostProcessing(**{key: options[key] for key in _postprocessing_options() if key in options})
+    arguments = {key: value for key, value in options.items() if key not in _postprocessing_options()}
     if method == "map" and arguments:
         arguments = {"config": RestoreConfig(**arguments)}
     return postprocessing, arguments
 
 
-def _cleaning() -> list[str]:
-    """Options of every method."""
+def _postprocessing_options() -> list[str]:
+    """Names of the post-processing options, which every method takes."""
     from lesioncore.scoring.postprocess import PostProcessing
 
     return [field.name for field in fields(PostProcessing)]
 
 
-def _option(spec: str, part: str) -> tuple[str, Any]:
+def _parse_option(spec: str, part: str) -> tuple[str, Any]:
     key, equals, text = (piece.strip() for piece in part.partition("="))
     if not key or not equals or not text:
         raise UsageError(f"--methods: {spec}: got {part!r}, expected OPTION=VALUE")
-    words = {"true": True, "false": False, "none": None}
-    if text.lower() in words:
-        return key, words[text.lower()]
+    constants = {"true": True, "false": False, "none": None}
+    if text.lower() in constants:
+        return key, constants[text.lower()]
     try:
         return key, ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return key, text
 
 
-def _keep_apart(calibration: Sequence[Subject], judged: Sequence[Subject]) -> None:
-    keys = {subject.key() for subject in judged} if calibration else set()
-    for subject in calibration:
+def _check_disjoint(calibration_subjects: Sequence[Subject], evaluated: Sequence[Subject]) -> None:
+    """Raise ``UsageError`` if a scan is used both to find thresholds and to evaluate them."""
+    keys = {subject.key() for subject in evaluated} if calibration_subjects else set()
+    for subject in calibration_subjects:
         if subject.key() in keys:
             raise UsageError(
                 f"--calibration: {subject.id} is among the scans to judge, too; a limit holds on the scans that it was"

@@ -20,7 +20,7 @@ class Info:
     json: bool = False
 
     def run(self, output: Output) -> Report:
-        """Print the facts."""
+        """Print the facts about the installation."""
         from lesioncore.cli.installation import format_info, info
 
         facts = info()

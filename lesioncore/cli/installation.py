@@ -15,12 +15,12 @@ from lesioncore.ops import library
 
 
 def info() -> dict[str, Any]:
-    """Versions, backends (built, loaded and if not, why), processor, threads, GPU, embedded and other packages' priors.
+    """Return versions, backends (with the reason if one is not loaded), processor, threads, GPUs and installed priors.
 
     Returns
     -------
     dict
-        Made of dicts, lists, str, int, bool and None: ready for JSON. `format_info` writes it for people.
+        JSON-able; :func:`format_info` turns it into text.
     """
     build = dict(_C.build_info())
     return {
@@ -57,12 +57,12 @@ def info() -> dict[str, Any]:
 
 
 def format_info(facts: dict[str, Any]) -> str:
-    """What `info` returned, as text for a terminal.
+    """Format the result of :func:`info` as text for a terminal.
 
     Parameters
     ----------
     facts : dict
-        From `info`.
+        From :func:`info`.
 
     Returns
     -------
@@ -73,7 +73,7 @@ def format_info(facts: dict[str, Any]) -> str:
     lines = [
         f"lesioncore {versions['lesioncore']} (not a medical device)",
         "versions      "
-        + ", ".join(f"{name} {v or 'missing'}" for name, v in versions.items() if name != "lesioncore"),
+        + ", ".join(f"{name} {number or 'missing'}" for name, number in versions.items() if name != "lesioncore"),
         f"platform      {facts['platform']}",
         f"build         {build['compiler']}, {build['build_type']}, {build['flags']}",
         f"              with torch {build['torch_built_with']}, for torch >= {build['torch_abi_target']} (stable ABI)",
@@ -85,7 +85,10 @@ def format_info(facts: dict[str, Any]) -> str:
         lines.append(f"CUDA          {built}; " + ("loaded" if cuda["loaded"] else f"not loaded: {cuda['reason']}"))
     else:
         lines.append(f"CUDA          {cuda['reason']}")
-    lines += [f"GPU           {d['name']}, {d['memory_gib']} GiB, sm_{d['capability']}" for d in cuda["devices"]]
+    lines += [
+        f"GPU           {device['name']}, {device['memory_gib']} GiB, sm_{device['capability']}"
+        for device in cuda["devices"]
+    ]
     if not cuda["devices"]:
         lines.append("GPU           none visible to torch")
     lines.append(f"priors        {', '.join(facts['embedded_priors']) or 'none embedded'}")
@@ -105,8 +108,7 @@ def _cuda_devices() -> list[dict[str, Any]]:
         return []
     devices = []
     for index in range(torch.cuda.device_count()):
-        p = torch.cuda.get_device_properties(index)
-        devices.append(
-            {"name": p.name, "memory_gib": round(p.total_memory / 2**30, 1), "capability": f"{p.major}{p.minor}"}
-        )
+        gpu = torch.cuda.get_device_properties(index)
+        memory, capability = round(gpu.total_memory / 2**30, 1), f"{gpu.major}{gpu.minor}"
+        devices.append({"name": gpu.name, "memory_gib": memory, "capability": capability})
     return devices

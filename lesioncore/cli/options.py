@@ -1,4 +1,4 @@
-"""Options that several commands share: the prior, and how it restores."""
+"""Options that several commands share: the prior, and how scans are restored with it."""
 
 from __future__ import annotations
 
@@ -103,12 +103,12 @@ class RestoreOptions:
     normalized: bool = False
 
     def config(self, prior: Prior) -> RestoreConfig:
-        """The configuration for a prior.
+        """Return the configuration for a prior.
 
         Raises
         ------
         UsageError
-            If an option is out of its range, or two do not fit.
+            If an option is out of its range, or two options contradict each other.
         """
         from lesioncore.preprocess.pipeline import parse_steps
         from lesioncore.restoration.config import RestoreConfig
@@ -147,12 +147,12 @@ class RestoreOptions:
         return config
 
     def precision_of(self, config: RestoreConfig, prior: Prior) -> str:
-        """What a prior's network multiplies in on the device.
+        """Return the number format in which a prior's network multiplies on the device, such as ``tf32``.
 
         Raises
         ------
         CommandError
-            If there is no such device, or it or the prior has no such precision.
+            If the device is missing, or if it or the prior does not support the precision.
         """
         from lesioncore.engine.device import resolve_device
         from lesioncore.engine.precision import precision_for
@@ -164,7 +164,13 @@ class RestoreOptions:
 
 
 def open_prior(name: str) -> Prior:
-    """Load a prior by its name or directory."""
+    """Load a prior by its name or directory.
+
+    Raises
+    ------
+    CommandError
+        If there is no such prior, or it cannot be loaded.
+    """
     from lesioncore.models import load_prior
 
     try:

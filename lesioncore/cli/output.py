@@ -1,4 +1,4 @@
-"""Output of a command: results to stdout, everything else to stderr, and one JSON object for programs."""
+"""Output of a command: results go to stdout, as text or as one JSON object, and everything else to stderr."""
 
 from __future__ import annotations
 
@@ -16,34 +16,35 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-_about: ContextVar[str | None] = ContextVar("about", default=None)
+_current_file: ContextVar[str | None] = ContextVar("current_file", default=None)
+"""The file that this thread works on, which its warnings and errors name."""
 
 
 class CommandError(Exception):
-    """A failure with a message made for the command line."""
+    """A failure whose message is written for users of the command line."""
 
 
 class UsageError(Exception):
-    """Arguments that cannot be used, found after parsing."""
+    """Arguments that parse but cannot be used."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a command did: JSON-able facts, and whether all that was asked for was done."""
+    """The result of a command: JSON-able facts, and whether every scan was processed."""
 
     facts: dict[str, Any]
     complete: bool = True
 
 
 class Output:
-    """Lines for people, or with `json` one object for a program and the lines on stderr.
+    """Writes a command's output: lines on stdout or, with `json`, one JSON object there and the lines on stderr.
 
-    As a context it turns Python's warnings into single lines on stderr.
+    As a context manager it writes Python's warnings to stderr, each as one line.
 
     Attributes
     ----------
     log : TextIO or None
-        A file that gets all lines, too, each with its time.
+        A file to which all lines are written, too, each with its time.
     """
 
     def __init__(self, json: bool) -> None:
@@ -68,7 +69,7 @@ class Output:
         self._line(line, sys.stderr)
 
     def stage(self, name: str) -> None:
-        """Write what is being done to stderr, if that is a terminal."""
+        """Write the name of the stage that begins to stderr, if that is a terminal."""
         if sys.stderr.isatty():
             _write(f"{name} ...", sys.stderr)
 
@@ -77,28 +78,28 @@ class Output:
         self._line(f"warning: {_one_line(message)}", sys.stderr)
 
     @contextmanager
-    def about(self, subject: str) -> Iterator[None]:
-        """Name a file in the warnings and failures of this thread that do not name it themselves."""
-        token = _about.set(subject)
+    def about(self, file: str) -> Iterator[None]:
+        """Put a file's name before the warnings and errors of this thread that do not contain it."""
+        token = _current_file.set(file)
         try:
             yield
         finally:
-            _about.reset(token)
+            _current_file.reset(token)
 
     def error(self, error: BaseException) -> str:
-        """Write a failure to stderr, in one line, and return the line's text."""
+        """Write an error to stderr as one line, and return its text."""
         text = _named(describe(error))
         self._line(f"error: {text}", sys.stderr)
         return text
 
     def fail(self, error: BaseException) -> None:
-        """Write the failure that ends the command, for a program as ``{"error": ...}``."""
+        """Write the error that ends the command to stderr and, with `json`, as ``{"error": ...}`` to stdout."""
         text = self.error(error)
         if self._json:
             _write(json.dumps({"error": text}), sys.stdout)
 
     def finish(self, facts: dict[str, Any]) -> None:
-        """Write the object for a program, if it is one that asked."""
+        """Write the facts to stdout as one JSON object, if `json` was chosen."""
         if self._json:
             _write(json.dumps(facts, indent=2, allow_nan=False), sys.stdout)
 
@@ -112,9 +113,9 @@ class Output:
 
 
 def describe(error: BaseException) -> str:
-    """Return an error in one line, with its kind where the text alone says little.
+    """Return an error as one line of text, with its class in front where the message alone would be unclear.
 
-    The environment variable LESIONCORE_DEBUG=1 shows its traceback.
+    With the environment variable LESIONCORE_DEBUG=1 its traceback goes to stderr.
     """
     if os.environ.get("LESIONCORE_DEBUG", "0") not in ("", "0"):
         traceback.print_exception(error)
@@ -128,20 +129,20 @@ def describe(error: BaseException) -> str:
 
 @contextmanager
 def bar(description: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """Give ``progress(done, all)`` of a bar on stderr, silent where that is no terminal."""
+    """Show a progress bar on stderr, if that is a terminal, and yield ``progress(done, all)``, which moves it."""
     from tqdm import tqdm
 
-    with tqdm(desc=description, unit=unit, disable=None, leave=False) as shown:
+    with tqdm(desc=description, unit=unit, disable=None, leave=False) as progress_bar:
 
         def progress(done: int, total: int) -> None:
-            shown.total, shown.n = total, done
-            shown.refresh()
+            progress_bar.total, progress_bar.n = total, done
+            progress_bar.refresh()
 
         yield progress
 
 
 def check_writable(folder: Path, name: str = "--output") -> None:
-    """Raise before any work is done if an output folder could not be made or written.
+    """Check that an output folder can be created and written, before any work is done.
 
     Parameters
     ----------
@@ -153,7 +154,7 @@ def check_writable(folder: Path, name: str = "--output") -> None:
     Raises
     ------
     CommandError
-        If nothing can be written there, or where it would be made.
+        If the folder, or the nearest existing one above it, cannot be written.
     """
     existing = folder.absolute()
     while not existing.exists():
@@ -165,16 +166,22 @@ def check_writable(folder: Path, name: str = "--output") -> None:
         raise CommandError(f"{name}: cannot write in {existing} ({reason}); choose another folder") from error
 
 
+def check_voxel_size(voxel_size: float) -> None:
+    """Raise ``UsageError`` unless a voxel size, mm, is one that scans have."""
+    if not 0.5 <= voxel_size <= 8.0:
+        raise UsageError(f"--voxel-size: got {voxel_size:g}, expected millimetres between 0.5 and 8")
+
+
 def _write(line: str, stream: TextIO) -> None:
-    """Write a line and its end at once: `print` writes them one by one, and other threads' lines come between."""
+    """Write a line and its newline in one call; `print` takes two, between which other threads may write."""
     stream.write(f"{line}\n")
     stream.flush()
 
 
 def _named(text: str) -> str:
-    """A message with the name of what it is about, unless it has that name in it."""
-    about = _about.get()
-    return text if about is None or about in text else f"{about}: {text}"
+    """Put the name of this thread's current file before a message, unless the message contains it."""
+    file = _current_file.get()
+    return text if file is None or file in text else f"{file}: {text}"
 
 
 def _one_line(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from lesioncore.cli.output import CommandError, Output, Report, UsageError, bar
+from lesioncore.cli.output import CommandError, Output, Report, UsageError, bar, check_voxel_size
 
 
 @dataclass(frozen=True)
@@ -56,15 +56,14 @@ class Phantom:
         """Write the dataset."""
         from lesioncore.phantom import write_dataset
 
-        for name, value, least in (
+        for name, value, minimum in (
             ("subjects", self.subjects, 1),
             ("workers", self.workers, 1),
             ("seed", self.seed, 0),
         ):
-            if value < least:
-                raise UsageError(f"--{name}: got {value}, expected a whole number of at least {least}")
-        if not 0.5 <= self.voxel_size <= 8.0:
-            raise UsageError(f"--voxel-size: got {self.voxel_size:g}, expected millimetres between 0.5 and 8")
+            if value < minimum:
+                raise UsageError(f"--{name}: got {value}, expected a whole number of at least {minimum}")
+        check_voxel_size(self.voxel_size)
         if not self.overwrite and self.out.is_dir() and any(self.out.iterdir()):
             raise CommandError(f"{self.out}: exists and is not empty; choose another folder, or give --overwrite")
         start = time.perf_counter()
@@ -83,8 +82,8 @@ class Phantom:
             )
         seconds = time.perf_counter() - start
         scans = sorted(folder.glob(f"sub-*/anat/*_{self.contrast}.nii.gz"))
-        what = "healthy" if self.lesion == "none" else f"with a {self.lesion}-like lesion"
-        output.say(f"{folder}: {len(scans)} simulated {self.contrast} scans, {what}, in {seconds:.1f} s")
+        health = "healthy" if self.lesion == "none" else f"with a {self.lesion}-like lesion"
+        output.say(f"{folder}: {len(scans)} simulated {self.contrast} scans, {health}, in {seconds:.1f} s")
         return Report(
             {
                 "folder": str(folder),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from lesioncore.about import NOTE
-from lesioncore.cli.output import CommandError, Output, Report, UsageError, check_writable
+from lesioncore.cli.output import CommandError, Output, Report, UsageError, check_voxel_size, check_writable
 from lesioncore.cli.scans import ScanJob, select
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Preprocess:
     json: bool = False
 
     def run(self, output: Output) -> Report:
-        """Preprocess all scans; a failure does not keep the rest from being done."""
+        """Preprocess all scans; one that fails does not stop the others."""
         from lesioncore.preprocess.pipeline import parse_steps
 
         try:
@@ -62,8 +62,7 @@ class Preprocess:
             raise UsageError(str(error).replace("preprocess:", "--steps:")) from error
         if not steps:
             raise UsageError(f"--steps: got {self.steps!r}, expected some of extract, register, bias")
-        if not 0.5 <= self.voxel_size <= 8.0:
-            raise UsageError(f"--voxel-size: got {self.voxel_size:g}, expected millimetres between 0.5 and 8")
+        check_voxel_size(self.voxel_size)
         selection = select(self.inputs, self.mask, None)
         for reason, count in selection.skipped.items():
             output.note(f"{count} left out: {reason}")
@@ -107,45 +106,56 @@ class Preprocess:
             names["template"] = f"{stem}_space-{SPACE}_desc-preproc_{suffix}.nii.gz"
             names["transform"] = f"{stem}_from-{suffix}_to-{SPACE}_mode-image_xfm.txt"
         names["sidecar"] = f"{stem}_desc-preproc_{suffix}.json"
-        written = {key: self.output / name for key, name in names.items()}
-        existing = [path for path in written.values() if path.exists()]
+        paths = {key: self.output / name for key, name in names.items()}
+        existing = [path for path in paths.values() if path.exists()]
         if existing and not self.overwrite:
             raise FileExistsError(f"results exist already ({existing[0]}); give --overwrite or another --output")
         image = load_image(job.scan)
         affine = np.asarray(image.affine, dtype=np.float64)
         values = image.get_fdata(dtype=np.float32)
-        given = None if job.mask is None else brain_of(job.mask, values, affine, affine)
-        found = preprocess(values, affine, mask=given, steps=steps)
+        mask = None if job.mask is None else brain_of(job.mask, values, affine, affine)
+        preprocessed = preprocess(values, affine, mask=mask, steps=steps)
         self.output.mkdir(parents=True, exist_ok=True)
-        stripped = np.where(found.brain, found.values, np.float32(0))
-        save_image(stripped, affine, written["preprocessed"], header=image.header)
-        save_image(found.brain, affine, written["brain"], header=image.header)
-        if found.to_template is not None:
-            plan = template_plan(stripped.shape, found.to_template @ affine, self.voxel_size)
-            save_image(to_template_grid(plan, stripped, found.brain), plan.grid_to_template, written["template"])
-            with replace_atomically(written["transform"]) as temporary:
-                temporary.write_text(itk_transform(found.to_template))
+        stripped = np.where(preprocessed.brain, preprocessed.values, np.float32(0))
+        save_image(stripped, affine, paths["preprocessed"], header=image.header)
+        save_image(preprocessed.brain, affine, paths["brain"], header=image.header)
+        if preprocessed.to_template is not None:
+            plan = template_plan(stripped.shape, preprocessed.to_template @ affine, self.voxel_size)
+            resampled = to_template_grid(plan, stripped, preprocessed.brain)
+            save_image(resampled, plan.grid_to_template, paths["template"])
+            with replace_atomically(paths["transform"]) as temporary:
+                temporary.write_text(itk_transform(preprocessed.to_template))
         sidecar = {
             "GeneratedBy": {"Name": "lesioncore", "Version": __version__},
             **sources_of(job.scan, job.mask),
             "SkullStripped": True,
-            "Preprocessing": found.log(),
+            "Preprocessing": preprocessed.log(),
             "Note": NOTE,
         }
-        with replace_atomically(written["sidecar"]) as temporary:
+        with replace_atomically(paths["sidecar"]) as temporary:
             temporary.write_text(json.dumps(sidecar, indent=2) + "\n")
         return {
             "input": str(job.scan),
-            "files": {key: str(path) for key, path in written.items()},
-            "steps": found.log(),
+            "files": {key: str(path) for key, path in paths.items()},
+            "steps": preprocessed.log(),
             "seconds": round(time.perf_counter() - start, 3),
         }
 
 
 def itk_transform(to_template: Any) -> str:
-    """An affine from a scan's world to the template's as ITK and ANTs read it to resample the scan.
+    """Format an affine as an ITK transform file, with which ITK and ANTs resample a scan to the template.
 
-    Such a file holds the way of points from the template to the scan, in LPS+ millimetres.
+    ITK maps each point of the output to the input: the file holds the inverse affine, in LPS+ coordinates.
+
+    Parameters
+    ----------
+    to_template : ndarray
+        4 x 4 matrix from the scan's world coordinates to the template's, both RAS+ in mm.
+
+    Returns
+    -------
+    str
+        Text of the file.
     """
     import numpy as np
 

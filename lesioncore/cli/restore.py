@@ -13,7 +13,7 @@ import tyro
 from lesioncore.about import NOTE
 from lesioncore.cli.options import RestoreOptions, open_prior
 from lesioncore.cli.output import CommandError, Output, Report, UsageError, check_writable
-from lesioncore.cli.resume import decided, state_of
+from lesioncore.cli.resume import expected_record, state_of
 from lesioncore.cli.scans import ScanJob, results_of, select
 from lesioncore.cli.workers import in_order
 from lesioncore.command_options import Flat
@@ -71,7 +71,7 @@ class Restore:
     json: bool = False
 
     def run(self, output: Output) -> Report:
-        """Restore all scans; a failure does not keep the rest from being done."""
+        """Restore all scans; one that fails does not stop the others."""
         from lesioncore.restoration.figure import require_matplotlib
         from lesioncore.restoration.run import Run
 
@@ -84,7 +84,7 @@ class Restore:
                 require_matplotlib()
             except ImportError as error:
                 raise UsageError(f"--figure: {error}") from error
-        name = self._chosen(output)
+        name = self._prior_name(output)
         prior = open_prior(name)
         config = replace(self.options.config(prior), postprocessing=self.postprocessing)
         try:
@@ -105,9 +105,9 @@ class Restore:
                 " 500 are minutes to tens of minutes for a scan on a CPU"
             )
         start = time.perf_counter()
-        wanted = decided(run, self.options) if self.resume else None
+        expected = expected_record(run, self.options) if self.resume else None
         done, failed = [], []
-        for number, (job, result) in enumerate(self._results(selection.jobs, prior, run, wanted, output), start=1):
+        for number, (job, result) in enumerate(self._results(selection.jobs, prior, run, expected, output), start=1):
             output.say(f"[{number}/{len(selection.jobs)}] {job.scan}")
             contrast = other_contrast(job.scan, modality)
             if contrast is not None:
@@ -127,8 +127,8 @@ class Restore:
         output.say(NOTE)
         return Report({"prior": name, "scans": done, "failed": failed, "note": NOTE}, complete=not failed)
 
-    def _chosen(self, output: Output) -> str:
-        """The prior's name; that of the scans' contrast for auto, which is said."""
+    def _prior_name(self, output: Output) -> str:
+        """Return the prior's name; auto is resolved by the scans' contrast, with a note on stderr."""
         from lesioncore.restoration.prior_choice import AUTO, choose_prior
 
         if self.prior != AUTO:
@@ -146,18 +146,18 @@ class Restore:
         jobs: Sequence[ScanJob],
         prior: Prior,
         run: Run,
-        wanted: dict[str, Any] | None,
+        expected: dict[str, Any] | None,
         output: Output,
     ) -> Iterator[tuple[ScanJob, Callable[[], dict[str, Any]]]]:
-        """The jobs in their order, each with what waits for its facts while others are in work."""
+        """Yield the jobs in their order, each with a function that waits for its facts; several are in work at once."""
 
         def restore(job: ScanJob) -> dict[str, Any]:
             with output.about(str(job.scan)):
-                return self._restore(job, prior, run, wanted)
+                return self._restore(job, prior, run, expected)
 
         return in_order(jobs, restore, self.workers)
 
-    def _restore(self, job: ScanJob, prior: Prior, run: Run, wanted: dict[str, Any] | None) -> dict[str, Any]:
+    def _restore(self, job: ScanJob, prior: Prior, run: Run, expected: dict[str, Any] | None) -> dict[str, Any]:
         import torch
 
         from lesioncore.restoration.restore import restore_scans
@@ -165,7 +165,7 @@ class Restore:
         if not job.scan.exists():
             raise FileNotFoundError("no such file or folder")
         existing = results_of(job.scan, self.output)
-        state = "other" if wanted is None else state_of(job.scan, job.mask, existing, wanted)
+        state = "other" if expected is None else state_of(job.scan, job.mask, existing, expected)
         if state == "finished" and self.figure and not any(path.suffix == ".png" for path in existing):
             state = "unfinished"
         if state == "finished":
@@ -183,7 +183,7 @@ class Restore:
             generator=torch.Generator().manual_seed(self.options.seed),
         )
         written = result.save(self.output, figure=self.figure)
-        # What an earlier run with a calibration left beside this one's files would be masks of another restoration.
+        # Files that the earlier run alone wrote, such as masks of a calibrated prior, belong to another restoration.
         for path in set(existing) - set(written.values()):
             path.unlink(missing_ok=True)
         return {
@@ -199,12 +199,12 @@ class Restore:
 
 
 def volumes(result: Restoration) -> dict[str, Any]:
-    """Volumes in ml of the brain and, where the thresholds hold, of what was detected at each FPR limit."""
+    """Volumes in ml of the brain and, if the result has thresholds, of the detections at each FPR limit."""
     import numpy as np
 
     from lesioncore.metrics.limits import LIMITS
 
-    assert result.scan.affine is not None  # only volumes are saved
+    assert result.scan.affine is not None  # the scan was read from a file
     millilitres = abs(float(np.linalg.det(result.scan.affine[:3, :3]))) / 1000.0
 
     def volume(mask: Any) -> float:
@@ -217,18 +217,18 @@ def volumes(result: Restoration) -> dict[str, Any]:
 
 
 def lines(facts: dict[str, Any]) -> list[str]:
-    """One restored scan for people."""
+    """Describe a restored scan in lines of text."""
     if "kept" in facts:
         return [f"finished before: {len(facts['kept'])} files kept in {facts['folder']}"]
-    found = [f"written to {facts['folder']} ({len(facts['files'])} files) in {facts['seconds']:.1f} s"]
+    report = [f"written to {facts['folder']} ({len(facts['files'])} files) in {facts['seconds']:.1f} s"]
     if facts["preprocessing"]:
         steps = ", ".join(f"{step['name']} {step['seconds']:.1f} s" for step in facts["preprocessing"])
-        found.append(f"preprocessed: {steps}")
+        report.append(f"preprocessed: {steps}")
     if facts["detected_ml"] is None:
-        found.append("no lesion masks: the prior's thresholds do not hold for these settings")
+        report.append("no lesion masks: the prior's thresholds do not hold for these settings")
     else:
         parts = [f"{ml:.1f} ml at {100 * float(fpr):g} %" for fpr, ml in facts["detected_ml"].items()]
-        found.append(
+        report.append(
             f"detected {', '.join(parts)} allowed false-positive rate; the brain has {facts['brain_ml']:.0f} ml"
         )
-    return found
+    return report

@@ -11,7 +11,7 @@ from pathlib import Path
 from lesioncore.cli.output import UsageError
 from lesioncore.data.bids import SAVED, scans_in, subject_of
 
-_WRITTEN = re.compile(r"(\.nii\.gz|\.json|\.png)$")
+_EXTENSION = re.compile(r"(\.nii\.gz|\.json|\.png)$")
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class ScanJob:
 
 @dataclass(frozen=True)
 class Selection:
-    """The scans that a command line means, and how many files in its folders were left out, by reason."""
+    """The scans that a command line selects, and how many files in its folders were left out, by reason."""
 
     jobs: list[ScanJob]
     skipped: Counter[str]
@@ -38,34 +38,39 @@ def select(inputs: Sequence[Path], masks: Sequence[Path], modality: str | None) 
     Parameters
     ----------
     inputs : sequence of Path
-        Files and folders. A file is taken as it is, also one that does not exist.
+        Files and folders. A file is selected even if it does not exist; reading it will fail.
     masks : sequence of Path
         Brain masks: one for each input, which must all be files then; or the name of a tool alone, for all.
     modality : str or None
-        BIDS suffix of the prior's images.
+        BIDS suffix of the prior's images; None selects any.
+
+    Returns
+    -------
+    Selection
+        In the order of `inputs`, and by name within a folder.
 
     Raises
     ------
     UsageError
-        If there is no scan, the masks do not belong to the inputs, the tool is not installed, or two scans would write
-        the same files.
+        If there is no scan, the masks do not match the inputs, the tool is not installed, or two scans would write the
+        same files.
     """
     if not inputs:
         raise UsageError("INPUT: expected at least one NIfTI file or folder")
-    tool = _tool(masks)
+    tool = _mask_tool(masks)
     if masks and tool is None:
         return Selection(_pair(inputs, masks), Counter())
     jobs: list[ScanJob] = []
     skipped: Counter[str] = Counter()
-    for given in inputs:
-        if not given.is_dir():
-            jobs.append(ScanJob(given, tool))
+    for path in inputs:
+        if not path.is_dir():
+            jobs.append(ScanJob(path, tool))
             continue
-        found, reasons = scans_in(given, modality)
-        if not found:
-            what = "".join(f"; {count} left out: {reason}" for reason, count in reasons.items())
-            raise UsageError(f"{given}: no scan (.nii or .nii.gz) in this folder{what}")
-        jobs += [ScanJob(path, tool) for path in found]
+        scans, reasons = scans_in(path, modality)
+        if not scans:
+            left_out = "".join(f"; {count} left out: {reason}" for reason, count in reasons.items())
+            raise UsageError(f"{path}: no scan (.nii or .nii.gz) in this folder{left_out}")
+        jobs += [ScanJob(scan, tool) for scan in scans]
         skipped += reasons
     refuse_clashes(jobs)
     return Selection(jobs, skipped)
@@ -73,14 +78,14 @@ def select(inputs: Sequence[Path], masks: Sequence[Path], modality: str | None) 
 
 def results_of(scan: Path, folder: Path) -> list[Path]:
     """Return the files in `folder` that lesioncore wrote for a scan of this name."""
-    own = _stem_and_suffix(scan)
-    found = []
+    stem_and_suffix = _stem_and_suffix(scan)
+    results = []
     for path in folder.iterdir() if folder.is_dir() else ():
-        name = _WRITTEN.sub("", path.name)
+        name = _EXTENSION.sub("", path.name)
         saved = SAVED.search(name)
-        if saved and (name[: saved.start()], saved["suffix"] or saved["contrast"]) == own:
-            found.append(path)
-    return sorted(found)
+        if saved and (name[: saved.start()], saved["suffix"] or saved["contrast"]) == stem_and_suffix:
+            results.append(path)
+    return sorted(results)
 
 
 def _stem_and_suffix(scan: Path) -> tuple[str, str]:
@@ -89,8 +94,8 @@ def _stem_and_suffix(scan: Path) -> tuple[str, str]:
     return split_name(base_name(scan))
 
 
-def _tool(masks: Sequence[Path]) -> str | None:
-    """The tool that is to make the masks, if one is named."""
+def _mask_tool(masks: Sequence[Path]) -> str | None:
+    """Return the name of the tool that makes the masks, or None if `masks` are files or empty."""
     from lesioncore.preprocess.external import is_tool, require_tool
 
     name = str(masks[0]) if len(masks) == 1 else None
@@ -104,6 +109,7 @@ def _tool(masks: Sequence[Path]) -> str | None:
 
 
 def _pair(inputs: Sequence[Path], masks: Sequence[Path]) -> list[ScanJob]:
+    """Pair each scan with the mask in the same position."""
     folders = [path for path in [*inputs, *masks] if path.is_dir()]
     if folders:
         raise UsageError(f"{folders[0]}: is a folder; with --mask, give each scan and its mask as files")
@@ -119,13 +125,13 @@ def _pair(inputs: Sequence[Path], masks: Sequence[Path]) -> list[ScanJob]:
 
 
 def refuse_clashes(jobs: Sequence[ScanJob]) -> None:
-    """Raise ``UsageError`` if two scans would write the same files."""
-    seen: dict[tuple[str, str], Path] = {}
+    """Raise ``UsageError`` if two scans would write results of the same names."""
+    scan_of: dict[tuple[str, str], Path] = {}
     for job in jobs:
         name = _stem_and_suffix(job.scan)
-        if name in seen:
+        if name in scan_of:
             raise UsageError(
-                f"{job.scan}: its results would have the names of those of {seen[name]}; restore them into different"
+                f"{job.scan}: its results would have the names of those of {scan_of[name]}; restore them into different"
                 " folders"
             )
-        seen[name] = job.scan
+        scan_of[name] = job.scan

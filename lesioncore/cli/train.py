@@ -19,7 +19,7 @@ from lesioncore.training.recipes import AAERecipe, AnoGANRecipe, GMVAERecipe, Mu
 
 @dataclass(frozen=True)
 class TrainModel(Job):
-    """A job as a command; its recipe is each subclass's own.
+    """A training job as a command; each subclass has the recipe of its model.
 
     Parameters
     ----------
@@ -30,17 +30,17 @@ class TrainModel(Job):
     json: bool = False
 
     def run(self, output: Output) -> Report:
-        """Prepare, train, calibrate, write."""
+        """Prepare the data, train, calibrate and write the model."""
         from lesioncore.training.train import train
 
         if not self.data:
             raise UsageError("DATA: expected at least one folder, NIfTI file, list of paths, or range of phantoms")
         if self.resume and not (self.output / CHECKPOINT).exists():
             output.note(f"{self.output} holds no checkpoint to go on from: starts from the beginning")
-        given = {f.name: getattr(self, f.name) for f in fields(Job)}
+        job = Job(**{option.name: getattr(self, option.name) for option in fields(Job)})
         try:
             with _Bars() as bars:
-                facts = train(Job(**given), progress=bars)
+                facts = train(job, progress=bars)
         except KeyboardInterrupt as stop:
             raise CommandError(f"{stop or 'stopped'}; the same command with --resume goes on") from stop
         for line in lines(facts):
@@ -119,7 +119,7 @@ class Train:
 
 
 class _Bars:
-    """One bar on stderr for each stage, the one after the other; silent where that is no terminal."""
+    """Progress bars on stderr, one after the other for each stage; silent if stderr is no terminal."""
 
     def __init__(self) -> None:
         self._stage: str | None = None
@@ -135,7 +135,7 @@ class _Bars:
     def __call__(self, stage: str, done: int, total: int, figures: Mapping[str, float]) -> None:
         from tqdm import tqdm
 
-        # A stage that begins again is another one of its kind, such as the validation scans after those to train on.
+        # A smaller count than before begins a new stage of the same name: validation scans follow training scans.
         if stage != self._stage or (self._bar is not None and done < self._bar.n):
             self.__exit__()
             self._stage = stage
@@ -149,17 +149,17 @@ _STAGES = {"prepare": ("preparing", "scan"), "train": ("training", "slice"), "ca
 
 
 def lines(facts: Mapping[str, Any]) -> list[str]:
-    """A finished run for people."""
+    """Describe a finished training run in lines of text."""
     seconds = ", ".join(f"{stage} {value:.0f} s" for stage, value in facts["seconds"].items())
-    found = [
+    report = [
         f"{facts['slices']} slices of {facts['subjects']} scans, {facts['validation_subjects']} scans held out",
         f"{facts['updates']} updates, weights of update {facts['best_update']} kept; {seconds}",
         f"{facts['slices_per_second']:.0f} slices/s, {100 * facts['data_wait']:.1f} % of the time waiting for data",
     ]
     validation = {k.removeprefix("validation_"): v for k, v in facts["figures"].items() if k.startswith("validation_")}
-    found.append("held out: " + ", ".join(f"{key} {value:.4g}" for key, value in validation.items()))
+    report.append("held out: " + ", ".join(f"{key} {value:.4g}" for key, value in validation.items()))
     if facts.get("tv_weight") is not None:
-        found.append(f"data-consistency weight {facts['tv_weight']:g}")
-    if "directory" in facts:  # the first of several processes alone has written it
-        found.append(f"model in {facts['directory']}")
-    return found
+        report.append(f"data-consistency weight {facts['tv_weight']:g}")
+    if "directory" in facts:  # only the first of several processes writes the model
+        report.append(f"model in {facts['directory']}")
+    return report

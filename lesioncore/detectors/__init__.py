@@ -1,4 +1,4 @@
-"""Detectors: every method of the paper's tables, and simpler ones, behind one call."""
+"""Detectors: every method of the paper's tables, and simpler ones, with a common interface."""
 
 from lesioncore.detectors.base import Detector
 from lesioncore.detectors.deviation import DeviationDetector

@@ -5,34 +5,28 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from nibabel.affines import voxel_sizes
-from nibabel.spatialimages import SpatialImage
 from torch import Tensor
 
 from lesioncore.calibration.healthy import HealthyScores, merged
 from lesioncore.calibration.record import Calibration
-from lesioncore.data.arrays import to_numpy
-from lesioncore.data.nifti import make_image
 from lesioncore.data.stack import SliceStack
+from lesioncore.detectors.masks import detection_mask
 from lesioncore.engine.device import resolve_device
 from lesioncore.engine.progress import ProgressBar
 from lesioncore.models.prior import PriorMetadata
 from lesioncore.preprocess.pipeline import Step
 from lesioncore.restoration.remarks import warn_of_slices, warn_unusual
 from lesioncore.restoration.scan import Scan, prepare, prepare_all
-from lesioncore.restoration.volumes import Volume, check_several, read_mask
+from lesioncore.restoration.volumes import Volume, check_several
 from lesioncore.scoring.postprocess import PostProcessing
 from lesioncore.scoring.spread_map import SpreadMap
 
-Sign: TypeAlias = Literal[1, -1] | None
-"""Lesions are brighter (+1) or darker (-1) than healthy tissue, or may be either (None)."""
-
 Progress: TypeAlias = Callable[[int, int], None]
-"""Called as ``progress(done, all)``, in units of the detector's own."""
+"""Called as ``progress(done, all)``; the unit of both depends on the detector."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +36,10 @@ class ScanScore:
     Attributes
     ----------
     values : ndarray
-        In the scan's storage order; 0 outside the brain.
+        Scores with the scan's shape and storage order; 0 outside the brain.
     spread : float or None
-        Spread of the deviation behind it, z-scores (:func:`lesioncore.scoring.spread.robust_spread`); None if there is
-        none.
+        Spread in z-scores of the deviation that was scored (:func:`lesioncore.scoring.spread.robust_spread`); None for
+        a score that is not made of a deviation.
     """
 
     values: np.ndarray
@@ -53,32 +47,33 @@ class ScanScore:
 
 
 class Detector(ABC):
-    """Scores each voxel of a scan, higher for what is more likely a lesion.
+    """Scores each voxel of a scan; a higher score means that a lesion is more likely.
 
-    A subclass gives :meth:`score_stacks`; all else follows from it.
+    A subclass implements :meth:`score_stacks`, on which the other methods build.
 
     Attributes
     ----------
     name : str
-        What it is called in tables and on the command line.
+        Name in tables and on the command line.
     metadata : PriorMetadata
-        Grid and intensities of the slices it works on, and its thresholds, if there are any; what it lacks is left as
-        it is in the scan.
+        Grid and intensity scale of the slices that the detector scores, and its calibration. Without a grid, or without
+        a scale, the scan's own voxels or values are scored.
     smoothing : float
-        Standard deviation, mm, of the Gaussian that smooths what it scores; 0 for a detector that has none.
+        Standard deviation, mm, of the Gaussian that smooths the deviation before it is scored; 0 for no smoothing.
     bounded : bool
-        Its scores lie in [0, 1], as probabilities and ranks do.
+        Scores lie in [0, 1], as probabilities and ranks do.
     normalized : bool
         The values of the scans are z-scores of the detector's intensity scale already.
     preprocess : tuple of {"extract", "register", "bias"} or None
-        How scans are preprocessed (:func:`lesioncore.preprocess.pipeline.preprocess`); None as the model was trained.
-        May be set.
+        How scans are preprocessed (:func:`lesioncore.preprocess.pipeline.preprocess`); None for the steps that the
+        model was trained with. May be set.
     tv_weight : float or None
         Data-consistency weight, for a detector that has one.
     spread_map : bool
-        Scores are divided by healthy people's spread at each place, so that a person's follow from the others'.
+        Deviations are divided by the spread of healthy people's deviations at each place of the template. In a
+        calibration, the scores of a person then depend on the other people.
     postprocessing : PostProcessing
-        How its masks are cleaned; may be set. Thresholds do not depend on it.
+        How masks are cleaned; may be set. Thresholds do not depend on it.
     """
 
     name: str
@@ -119,27 +114,27 @@ class Detector(ABC):
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """How scans are preprocessed, where `preprocess` leaves it to the model."""
+        """Steps of preprocessing: `preprocess`, or the model's own where that is None."""
         return self.metadata.preprocessing if self.preprocess is None else self.preprocess
 
     def settings(self) -> dict[str, Any]:
-        """What thresholds belong to: all that changes a score beside model and weight (JSON-able)."""
+        """Return the settings, beside model and weight, that scores and so thresholds depend on (JSON-able)."""
         return {"detector": self.name, "preprocess": None if self.preprocess is None else list(self.preprocess)}
 
     def precision_on(self, device: torch.device) -> str | None:
-        """What its network multiplies in on a device; None where that is left to torch's own settings."""
+        """Return the number format in which the network multiplies on a device; None if torch's settings decide it."""
         return None
 
     def __repr__(self) -> str:
         options = {**self._options(), "tv_weight": self.tv_weight, "smoothing": self.smoothing or None}
         options["postprocessing"] = self.postprocessing if self.postprocessing.active else None
         parts = [repr(self.metadata.name), *(f"{key}={value!r}" for key, value in options.items() if value is not None)]
-        found = self.calibration
-        people = "not calibrated" if found is None else f"calibrated on {found.subjects} healthy scans"
+        calibration = self.calibration
+        people = "not calibrated" if calibration is None else f"calibrated on {calibration.subjects} healthy scans"
         return f"<{type(self).__name__} {', '.join(parts)}; {people}>"
 
     def _options(self) -> dict[str, Any]:
-        """The settings that tell it from others of its class, None for those that are not worth a word."""
+        """Settings by which `repr` tells detectors of a class apart; `repr` leaves out those that are None."""
         return {key: value for key, value in self.settings().items() if key not in ("detector", "preprocess")}
 
     def detect(
@@ -163,8 +158,8 @@ class Detector(ABC):
         Returns
         -------
         image, ndarray or Tensor, or a list of them
-            float32, higher is more lesion-like, 0 outside the brain: on the grid, with the affine and in the storage
-            order of its input and of the input's kind; a list when a list came in.
+            Scores, float32, higher for what is more likely a lesion, 0 outside the brain. They are of the input's kind
+            and have its grid, affine and storage order; a list of scans gives a list of scores.
 
         Raises
         ------
@@ -183,8 +178,8 @@ class Detector(ABC):
                 warn_of_slices(scan, calibration, stacklevel=3)
                 remarks = calibration.unusual(score.values[scan.brain()], scan.bend, scan.extent, score.spread)
                 warn_unusual(remarks, scan, self.metadata, stacklevel=3)
-        found = [scan.like_input(score.values) for scan, score in zip(scans, scores, strict=True)]
-        return found if several else found[0]
+        outputs = [scan.like_input(score.values) for scan, score in zip(scans, scores, strict=True)]
+        return outputs if several else outputs[0]
 
     def thresholds(
         self,
@@ -194,16 +189,16 @@ class Detector(ABC):
         device: str | torch.device = "auto",
         progress: Progress | None = None,
     ) -> Calibration:
-        """Find the thresholds that hold false-positive-rate limits on healthy scans (paper section 2.2.3).
+        """Find the thresholds that keep false-positive-rate limits on healthy scans (paper section 2.2.3).
 
-        At most the share of a limit of the healthy brain voxels that were scored lies above its threshold. Scans are
-        scored as :meth:`detect` does, each on its own voxels; a :class:`~lesioncore.data.stack.SliceStack` that is no
-        prepared scan has no voxels of its own and counts by its pixels on the detector's grid.
+        For each limit, at most that share of the scored healthy brain voxels lies above the threshold. Scans are scored
+        on their own voxels, as by :meth:`detect`. A :class:`~lesioncore.data.stack.SliceStack` that is not a prepared
+        scan has no voxels of its own, so its pixels on the detector's grid are scored.
 
         Parameters
         ----------
         healthy : sequence of volumes or SliceStack
-            Scans of healthy people that the detector was not trained on, or prepared already.
+            Scans of healthy people that the detector was not trained on; they may be prepared already.
         masks : sequence of volumes, optional
             Brain masks; derived when absent.
         device : str or torch.device
@@ -219,16 +214,16 @@ class Detector(ABC):
         Raises
         ------
         ValueError
-            If there are no scans, or not as many masks.
+            If there are no scans, or the numbers of scans and masks differ.
         """
         check_several(healthy, masks)
         target = resolve_device(device)
-        its_masks: Sequence[Volume | None] = [None] * len(healthy) if masks is None else masks
+        brain_masks: Sequence[Volume | None] = [None] * len(healthy) if masks is None else masks
         stacks = (
-            one
-            if isinstance(one, SliceStack)
-            else prepare(one, self.metadata, mask=mask, normalized=self.normalized, steps=self.preprocess)
-            for one, mask in zip(healthy, its_masks, strict=True)
+            scan
+            if isinstance(scan, SliceStack)
+            else prepare(scan, self.metadata, mask=mask, normalized=self.normalized, steps=self.preprocess)
+            for scan, mask in zip(healthy, brain_masks, strict=True)
         )
         scores, spread_map = self._healthy_scores(
             stacks, target, lambda done: None if progress is None else progress(done, len(healthy))
@@ -238,7 +233,10 @@ class Detector(ABC):
     def _healthy_scores(
         self, stacks: Iterable[SliceStack], device: torch.device, progress: Callable[[int], None]
     ) -> tuple[HealthyScores, SpreadMap | None]:
-        """Scores of healthy people, and the map by which they are divided; called back with those that are done."""
+        """Score healthy scans; return the scores with the spread map, if the detector uses one.
+
+        `progress` is called with the number of scans done, after each.
+        """
         summaries = []
         for done, stack in enumerate(stacks, start=1):
             if isinstance(stack, Scan):
@@ -253,8 +251,10 @@ class Detector(ABC):
     @property
     def calibration(self) -> Calibration | None:
         """The metadata's calibration, if it was made for these settings."""
-        found = self.metadata.calibration
-        return None if found is None else found.for_settings(self.settings(), self.tv_weight, self.smoothing)
+        calibration = self.metadata.calibration
+        if calibration is None:
+            return None
+        return calibration.for_settings(self.settings(), self.tv_weight, self.smoothing)
 
     def mask(
         self,
@@ -265,7 +265,7 @@ class Detector(ABC):
         brain: Volume | None = None,
         affine: np.ndarray | None = None,
     ) -> Any:
-        """Detected lesion at a false-positive-rate limit.
+        """Detect lesions at a false-positive-rate limit.
 
         Parameters
         ----------
@@ -274,24 +274,24 @@ class Detector(ABC):
         fpr : float
             At most this share of the calibration's healthy brain voxels lies above the threshold.
         risk : float, optional
-            Bound people instead: a new healthy person exceeds `fpr` with at most this probability
+            Choose the threshold so that a new healthy person exceeds `fpr` with at most this probability
             (:meth:`lesioncore.calibration.healthy.HealthyScores.threshold`).
         brain : path, nibabel image, ndarray or Tensor, optional
-            Brain mask on the score's grid; nothing beyond it is detected. The detector's `postprocessing`, if there is
-            any, needs it.
+            Brain mask on the score's grid; nothing is detected outside it. Required if `postprocessing` is active.
         affine : ndarray, optional
-            4 x 4 voxel-to-world matrix (mm) of a score that is an array or a tensor, for `postprocessing` as well.
+            4 x 4 voxel-to-world matrix (mm) of a score that is an array or a tensor. Required if `postprocessing` is
+            active.
 
         Returns
         -------
         image, ndarray or Tensor
-            Bool, of the kind of `score`.
+            Bool mask of the kind and shape of `score`.
 
         Raises
         ------
         ValueError
             If the detector has no thresholds for its settings, or `fpr` is out of their range; if `brain` lies on
-            another grid; or if masks are to be cleaned, but the brain or the size of the voxels is not given.
+            another grid; or if `postprocessing` is active, but `brain` or the voxel size is missing.
         """
         if self.calibration is None:
             raise ValueError(
@@ -299,32 +299,26 @@ class Detector(ABC):
                 " detector.metadata = detector.metadata.with_calibration(detector.thresholds(healthy)) on healthy scans"
             )
         threshold = self.calibration.threshold(fpr, risk)
-        if isinstance(score, SpatialImage):
-            found = self._clean(np.asanyarray(score.dataobj) > threshold, brain, score.affine)
-            return make_image(found, score.affine, header=score.header)
-        found = self._clean(to_numpy(score, "score") > threshold, brain, affine)
-        return torch.from_numpy(found).to(score.device) if isinstance(score, Tensor) else found
-
-    def _clean(self, detected: np.ndarray, brain: Volume | None, affine: np.ndarray | None) -> np.ndarray:
-        inside = None if brain is None else read_mask(brain, detected.shape, affine, name="brain")
-        if inside is not None:
-            detected = detected & inside
-        if not self.postprocessing.active:
-            return detected
-        if inside is None:
-            raise ValueError(f"brain: got none, expected the brain mask, which {self.postprocessing} needs")
-        return self.postprocessing.clean(detected, inside, None if affine is None else voxel_sizes(affine))
+        return detection_mask(score, threshold, self.postprocessing, brain, affine)
 
     def score_scans(
         self, scans: Sequence[Scan], *, device: torch.device, progress: Progress | None = None
     ) -> list[ScanScore]:
-        """Scores on prepared scans' own voxels."""
+        """Score prepared scans on their own voxels.
+
+        Parameters
+        ----------
+        scans : sequence of Scan
+            From :func:`lesioncore.restoration.scan.prepare`.
+        device : torch.device
+            Where slices are scored.
+        progress : callable, optional
+            Called as ``progress(done, all)``.
+
+        Returns
+        -------
+        list of ScanScore
+            One for each scan.
+        """
         scores = self.score_stacks(scans, device=device, progress=progress)
         return [ScanScore(scan.residual(score)) for scan, score in zip(scans, scores, strict=True)]
-
-
-def check_sign(sign: Sign) -> Sign:
-    """Return `sign`, or raise ``ValueError`` if it is none of 1, -1 and None."""
-    if sign not in (1, -1, None):
-        raise ValueError(f"sign: got {sign!r}, expected 1 (bright lesions), -1 (dark lesions) or None (either)")
-    return sign

@@ -13,7 +13,8 @@ from lesioncore.calibration.healthy import HealthyScores
 from lesioncore.calibration.measure import healthy_scores
 from lesioncore.data.arrays import ArrayT
 from lesioncore.data.stack import SliceStack
-from lesioncore.detectors.base import Detector, Progress, ScanScore, Sign, check_sign
+from lesioncore.detectors.base import Detector, Progress, ScanScore
+from lesioncore.detectors.sign import Sign, check_sign
 from lesioncore.restoration.scan import Scan
 from lesioncore.scoring.deviation import Deviation, deviation, score_of
 from lesioncore.scoring.options import Scoring
@@ -23,15 +24,15 @@ from lesioncore.scoring.spread_map import SpreadMap
 class DeviationDetector(Detector):
     """Detector whose score is the size of a signed deviation from what is healthy.
 
-    A subclass gives :meth:`deviation_stacks`. The deviation is smoothed, measured by the scan's own spread if wanted
-    and brought to the scan's voxels before its size is taken, so that deviations of either sign cancel where they are
-    averaged.
+    A subclass implements :meth:`deviation_stacks`. The deviation is smoothed, standardized by the scan's own
+    centre and spread if wanted, and resampled to the scan's voxels. All these steps keep its sign, so that opposite
+    deviations cancel where they are averaged. Its size is the score.
 
     Parameters
     ----------
     scoring : Scoring
-        How the deviation is scored. Where it wants a spread map, :meth:`thresholds` finds it and the calibration of the
-        metadata keeps it.
+        How the deviation is scored. A spread map, if wanted, is made by :meth:`thresholds` and stored in the
+        calibration of the metadata.
     """
 
     def __init__(self, scoring: Scoring) -> None:
@@ -47,7 +48,18 @@ class DeviationDetector(Detector):
         device: str | torch.device = "auto",
         progress: Progress | None = None,
     ) -> list[Tensor]:
-        """Signed deviation of slices on the detector's own grid, not smoothed; arguments as for `score_stacks`."""
+        """Compute the signed deviation of slices from what is healthy, not smoothed.
+
+        Parameters
+        ----------
+        stacks, device, progress
+            As for :meth:`score_stacks`.
+
+        Returns
+        -------
+        list of Tensor
+            ``[N, 1, H, W]`` for each stack, on the detector's own grid.
+        """
 
     def score_stacks(
         self,
@@ -56,7 +68,7 @@ class DeviationDetector(Detector):
         device: str | torch.device = "auto",
         progress: Progress | None = None,
     ) -> list[Tensor]:
-        return [self._size(d.values) for d in self._deviations(stacks, device, progress)]
+        return [self._size(signed.values) for signed in self._deviations(stacks, device, progress)]
 
     def settings(self) -> dict[str, Any]:
         standardize = self.scoring.standardize
@@ -67,7 +79,8 @@ class DeviationDetector(Detector):
     ) -> list[ScanScore]:
         deviations = self._deviations(scans, device, progress)
         return [
-            ScanScore(self._size(scan.residual(d.values)), d.spread) for scan, d in zip(scans, deviations, strict=True)
+            ScanScore(self._size(scan.residual(signed.values)), signed.spread)
+            for scan, signed in zip(scans, deviations, strict=True)
         ]
 
     def _healthy_scores(
@@ -75,12 +88,12 @@ class DeviationDetector(Detector):
     ) -> tuple[HealthyScores, SpreadMap | None]:
         if not self.spread_map:
             return super()._healthy_scores(stacks, device, progress)
-        kept, residuals = [], []
+        all_stacks, residuals = [], []
         for done, stack in enumerate(stacks, start=1):
-            kept.append(stack)
+            all_stacks.append(stack)
             residuals += self.deviation_stacks([stack], device=device)
             progress(done)
-        scores, spread_map = healthy_scores(residuals, kept, self.scoring)
+        scores, spread_map = healthy_scores(residuals, all_stacks, self.scoring)
         return scores[self.scoring.sign, self.scoring.asymmetry], spread_map
 
     def _deviations(
@@ -98,13 +111,20 @@ class DeviationDetector(Detector):
 
 
 def scoring_by(sign: Sign, **options: Any) -> Scoring:
-    """Options of scoring as detectors take them, whose sign is None where either is looked for.
+    """Return the options of scoring that a detector's arguments stand for.
+
+    Parameters
+    ----------
+    sign : {1, -1} or None
+        Sign of the lesions; None for lesions of either sign.
+    **options
+        Other fields of :class:`lesioncore.scoring.options.Scoring`.
 
     Raises
     ------
     ValueError
         If an option is out of its range.
     TypeError
-        If there is no such option.
+        If `Scoring` does not have an option.
     """
     return Scoring(sign=check_sign(sign) or 0, **options)

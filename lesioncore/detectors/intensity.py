@@ -1,4 +1,4 @@
-"""Detectors that look at one voxel's intensity alone, without any model of anatomy."""
+"""Detectors that score each voxel by its intensity alone, without a model of anatomy."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ import torch
 from torch import Tensor
 
 from lesioncore.data.stack import SliceStack
-from lesioncore.detectors.base import Detector, Progress, Sign, check_sign
+from lesioncore.detectors.base import Detector, Progress
 from lesioncore.detectors.deviation import DeviationDetector, scoring_by
+from lesioncore.detectors.sign import Sign, check_sign
 from lesioncore.models.prior import PriorMetadata
 
 
 class IntensityThreshold(DeviationDetector):
-    """Z-score of the intensity: of the reference subject's scale, after landmark standardisation.
+    """Z-score of the intensity on the reference subject's scale, after landmark standardisation.
 
     Parameters
     ----------
     metadata : PriorMetadata, optional
-        Its intensity scale makes the z-scores; without one values are taken as they are. Its grid is dropped: voxels
-        are scored where they are.
+        Its intensity scale makes the z-scores; without a scale the scan's values are scored. Its grid is not used, so
+        that scans are scored on their own voxels.
     sign : {1, -1}, optional
         Bright or dark lesions; when absent, the score is the distance to the reference's mean, ``|z|``.
     smoothing, standardize
@@ -55,7 +56,7 @@ class IntensityThreshold(DeviationDetector):
 class EqualizedThreshold(Detector):
     """Histogram-equalised intensity: the rank of a voxel's intensity within the brain of its own scan, in [0, 1].
 
-    The simple threshold that learned detectors of bright lesions have been measured against (Meissen et al., 2021,
+    A simple threshold with which learned detectors of bright lesions have been compared (Meissen et al., 2021,
     "Challenging current semi-supervised anomaly segmentation methods for brain MRI"). Equal intensities share their
     mean rank, so the score is the same after any strictly increasing change of the intensities.
 
@@ -100,8 +101,8 @@ class EqualizedThreshold(Detector):
 
 def mean_ranks(values: Tensor) -> Tensor:
     """Share of values that are smaller, plus half the share of equal ones: ``[n]`` to ``[n]`` float64 in (0, 1)."""
-    _, place, counts = values.unique(return_inverse=True, return_counts=True)
-    return ((counts.cumsum(0) - 0.5 * counts) / len(values))[place]
+    _, inverse, counts = values.unique(return_inverse=True, return_counts=True)
+    return ((counts.cumsum(0) - 0.5 * counts) / len(values))[inverse]
 
 
 def _without_grid(metadata: PriorMetadata | None, name: str) -> PriorMetadata:

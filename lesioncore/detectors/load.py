@@ -28,11 +28,11 @@ METHODS = {
     "intensity": "threshold of the standardised intensity; takes a model's intensity scale alone",
     "equalized": "threshold of the histogram-equalised intensity; takes no model at all",
 }
-"""Names of all methods, and what they are."""
+"""Names of all methods, with a description of each."""
 
 
 def load_detector(name: str | os.PathLike[str], method: str | None = None, **options: Any) -> Detector:
-    """Load a model and detect with it.
+    """Load a model and make a detector of it.
 
     Parameters
     ----------
@@ -42,18 +42,18 @@ def load_detector(name: str | os.PathLike[str], method: str | None = None, **opt
         One of `METHODS` that the model offers; when absent, its first: ``"map"`` for a prior, ``"projection"`` for
         other models that reconstruct, and a U-Net's or a healthy mean's only one.
     **options
-        Of the method's class, such as ``sign=1``, ``config=RestoreConfig(...)`` for ``"map"`` or ``smoothing=4.0`` (mm)
-        for ``"projection"``.
+        Options of the method's class, such as ``sign=1``, ``config=RestoreConfig(...)`` for ``"map"`` or
+        ``smoothing=4.0`` (mm) for ``"projection"``.
 
     Returns
     -------
     Detector
-        With the thresholds that the directory carries, if they are for these settings.
+        Detector, calibrated if the directory holds thresholds for these settings.
 
     Raises
     ------
     FileNotFoundError
-        If there is nothing of that name.
+        If there is no prior or model of that name.
     ValueError
         If the model does not offer the method, a file is damaged, or an option is out of its range.
     TypeError
@@ -63,12 +63,30 @@ def load_detector(name: str | os.PathLike[str], method: str | None = None, **opt
     try:
         model = load_model(name)
     except FileNotFoundError:
-        model = load_prior(name)  # another package's, or an error that lists what there is
+        model = load_prior(name)  # a prior of another package, or an error that lists the priors
     return make_detector(model, method, **options)
 
 
 def make_detector(model: Any, method: str | None = None, **options: Any) -> Detector:
-    """Detect with a model in memory; arguments and errors as for :func:`load_detector`."""
+    """Make a detector of a model in memory.
+
+    Parameters
+    ----------
+    model : object
+        Model or prior.
+    method, **options
+        As for :func:`load_detector`.
+
+    Returns
+    -------
+    Detector
+        Calibrated if the model's metadata holds thresholds for these settings.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As for :func:`load_detector`.
+    """
     offered = _offered(model)
     method = next(iter(offered)) if method is None else method
     if method not in offered:
@@ -76,15 +94,15 @@ def make_detector(model: Any, method: str | None = None, **options: Any) -> Dete
             f"method: got {method!r}, expected one that {type(model).__name__} offers: {', '.join(offered)}"
         )
     check_options(method, options, options_of(offered[method]))
-    what = getattr(model, "metadata", None) if method in ("intensity", "equalized") else model
-    return offered[method](what, **options)
+    argument = getattr(model, "metadata", None) if method in ("intensity", "equalized") else model
+    return offered[method](argument, **options)
 
 
 def options_of(detector: Callable[..., Detector]) -> list[str]:
     """Names of a detector's options, beside its model."""
     parameters = list(inspect.signature(detector).parameters.values())[1:]
     names = [parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
-    if len(names) < len(parameters):  # what is left goes on to a projection's and to its scoring
+    if len(names) < len(parameters):  # **options goes to Scoring, of AnoGANDetector by way of ProjectionDetector
         names += [*options_of(ProjectionDetector)] if detector is AnoGANDetector else []
         names += [field.name for field in fields(Scoring)]
     return list(dict.fromkeys(names))
@@ -98,7 +116,7 @@ def check_options(method: str, options: Iterable[str], allowed: Sequence[str]) -
 
 
 def _offered(model: Any) -> dict[str, Callable[..., Detector]]:
-    """Methods of a model, its default first."""
+    """Return the methods that a model offers, the default first."""
     offered: dict[str, Callable[..., Detector]] = {}
     if isinstance(model, UNet):
         offered["unet"] = UNetDetector

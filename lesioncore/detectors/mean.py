@@ -1,4 +1,4 @@
-"""The detector by the distance to the healthy mean image, place by place, without any learned model."""
+"""Detector by the distance to the mean healthy image at each place, without a learned model."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from torch import Tensor
 from lesioncore.data.grid import SliceGrid
 from lesioncore.data.resample import AxisResampler
 from lesioncore.data.stack import SliceStack
-from lesioncore.detectors.base import Progress, Sign
+from lesioncore.detectors.base import Progress
 from lesioncore.detectors.deviation import DeviationDetector, scoring_by
+from lesioncore.detectors.sign import Sign
 from lesioncore.models.healthy_mean import HealthyMean, HealthyMeanConfig, check_size, spacing_of
 from lesioncore.models.prior import PriorMetadata
 from lesioncore.restoration.scan import prepare
@@ -66,7 +67,7 @@ class MeanDistance(DeviationDetector):
         Parameters
         ----------
         healthy : sequence of volumes or SliceStack
-            Scans of healthy people in template space, or prepared already with the same `metadata`.
+            Scans of healthy people in template space; they may be prepared already, with the same `metadata`.
         metadata : PriorMetadata
             Name, grid and intensities.
         masks : sequence of volumes, optional
@@ -74,20 +75,26 @@ class MeanDistance(DeviationDetector):
         normalize, sign, smoothing, standardize
             As for the class.
 
+        Returns
+        -------
+        MeanDistance
+            Detector without thresholds.
+
         Raises
         ------
         ValueError
-            If there are no scans, `metadata` has no grid, or slices are of another size.
+            If there are no scans, the numbers of scans and masks differ, `metadata` has no grid, a scan has no brain,
+            or slices are of another size.
         """
         check_several(healthy, masks)
         if metadata.grid is None:
             raise ValueError("metadata: has no grid; a mean image needs one, such as SliceGrid(2.0, (100, 100))")
-        total = _Moments(metadata.grid)
-        for i, one in enumerate(healthy):
-            mask = None if masks is None else masks[i]
-            total.add(one if isinstance(one, SliceStack) else prepare(one, metadata, mask=mask))
-        # Thresholds that the metadata may carry are another detector's.
-        model = total.model(replace(metadata, calibration=None, fingerprint=None))
+        moments = _Moments(metadata.grid)
+        for index, scan in enumerate(healthy):
+            mask = None if masks is None else masks[index]
+            moments.add(scan if isinstance(scan, SliceStack) else prepare(scan, metadata, mask=mask))
+        # A calibration of the metadata belongs to another detector.
+        model = moments.model(replace(metadata, calibration=None, fingerprint=None))
         return cls(model, normalize=normalize, sign=sign, smoothing=smoothing, standardize=standardize)
 
     def settings(self) -> dict[str, Any]:
@@ -109,7 +116,7 @@ class MeanDistance(DeviationDetector):
 
 
 class _Moments:
-    """Running sums at each place, aligned at the top of the brain: index 0 is the topmost slice."""
+    """Sums over scans at each place, aligned at the top of the brain; index 0 is the topmost slice."""
 
     def __init__(self, grid: SliceGrid) -> None:
         self.grid = grid
@@ -122,14 +129,14 @@ class _Moments:
             raise ValueError("healthy: a stack has no pixel of brain; check its mask")
         step = self.grid.voxel_size / spacing_of(stack, self.grid.voxel_size)
         count = int((int(rows[-1]) - int(rows[0])) / step + 1e-6) + 1
-        along = AxisResampler.overlap(count, float(rows[-1]) - (count - 1) * step, step, len(stack.slices))
-        weight = along(stack.mask.double(), 0).flip(0)
+        resample = AxisResampler.overlap(count, float(rows[-1]) - (count - 1) * step, step, len(stack.slices))
+        weight = resample(stack.mask.double(), 0).flip(0)
         inside = weight > 0.5
-        values = along(torch.where(stack.mask, stack.slices, 0.0).double(), 0).flip(0) / weight
+        values = resample(torch.where(stack.mask, stack.slices, 0.0).double(), 0).flip(0) / weight
         values = torch.where(inside, values, 0.0)
         if count > self.sums.shape[1]:
-            more = self.sums.new_zeros(3, count - self.sums.shape[1], *self.sums.shape[2:])
-            self.sums = torch.cat([self.sums, more], 1)
+            lower_slices = self.sums.new_zeros(3, count - self.sums.shape[1], *self.sums.shape[2:])
+            self.sums = torch.cat([self.sums, lower_slices], 1)
         self.sums[:, :count] += torch.stack([inside.double(), values, values.square()])
 
     def model(self, metadata: PriorMetadata) -> HealthyMean:
@@ -137,9 +144,9 @@ class _Moments:
         overall = total.sum() / count.sum()
         variance = (squares.sum() / count.sum() - overall.square()).clamp_min(1e-12)
         mean = torch.where(count > 0, total / count.clamp_min(1), overall)
-        # One pseudo-observation of the overall variance: a deviation from few brains must not be near 0 by chance.
-        spread = (squares - count * torch.where(count > 0, mean, 0.0).square()).clamp_min(0)
-        deviation = ((spread + variance) / (count + 1)).sqrt()
+        # One pseudo-observation of the overall variance keeps a deviation of few brains from being near 0 by chance.
+        squared_deviations = (squares - count * torch.where(count > 0, mean, 0.0).square()).clamp_min(0)
+        deviation = ((squared_deviations + variance) / (count + 1)).sqrt()
         model = HealthyMean(HealthyMeanConfig(self.grid.shape, len(mean), self.grid.voxel_size), metadata)
         model.mean.copy_(mean)
         model.deviation.copy_(deviation)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from lesioncore.data.stack import SliceStack
-from lesioncore.detectors.base import Progress, Sign
+from lesioncore.detectors.base import Progress
 from lesioncore.detectors.deviation import DeviationDetector, scoring_by
+from lesioncore.detectors.sign import Sign
 from lesioncore.detectors.slices import map_slices
 from lesioncore.engine.batches import check_batch_size
 from lesioncore.models.anogan import AnoGAN, LatentSearch
@@ -29,10 +30,8 @@ class MAPDetector(DeviationDetector):
     prior : Prior
         From :func:`lesioncore.load_prior`, or any object with ``elbo(x) -> [N]``.
     config : RestoreConfig, optional
-        Solver and objective. With ``latent="sample"`` the samples are those of seed 0.
-        Its `smoothing`, `standardize`, `spread_map`, `asymmetry`, `edge_preserving` and `sign` are those of the score,
-        its `postprocessing` that of the masks. Thresholds that :func:`lesioncore.calibrate` found for it hold here,
-        too.
+        Solver and objective, scoring, and post-processing of masks. With ``latent="sample"`` samples are drawn with
+        seed 0. A calibration by :func:`lesioncore.calibrate` with the same configuration holds for this detector, too.
 
     Raises
     ------
@@ -59,7 +58,7 @@ class MAPDetector(DeviationDetector):
 
     def _options(self) -> dict[str, Any]:
         options = {field.name: (getattr(self.config, field.name), field.default) for field in fields(self.config)}
-        return {name: value for name, (value, usual) in options.items() if value != usual}
+        return {name: value for name, (value, default) in options.items() if value != default}
 
     def deviation_stacks(
         self,
@@ -80,10 +79,10 @@ class ProjectionDetector(DeviationDetector):
     Parameters
     ----------
     model : nn.Module
-        Any with ``reconstruct(x)``, from ``[N, 1, H, W]`` z-scores to the same: VAE, GMVAE, AAE and others. Its
-        ``metadata`` (:class:`lesioncore.PriorMetadata`), if it has any, gives grid and intensities.
+        Any model with ``reconstruct(x)``, from and to ``[N, 1, H, W]`` z-scores: VAE, GMVAE, AAE and others. Its
+        ``metadata`` (:class:`lesioncore.PriorMetadata`), if there is any, gives grid and intensity scale.
     standardize : bool
-        Bring the residual to the scan's own centre and spread.
+        Subtract the centre of the scan's residual, and divide by its spread.
     sign : {1, -1}, optional
         Score ``sign * residual``, for lesions known to be brighter (1) or darker (-1) than healthy tissue; the absolute
         residual when absent.
@@ -130,7 +129,7 @@ class ProjectionDetector(DeviationDetector):
         )
 
     def reconstruct(self, x: Tensor, mask: Tensor) -> Tensor:
-        """What the model makes of slices whose brain is `mask`; each ``[N, 1, H, W]``, on one device."""
+        """Reconstruct slices; `x`, its brain `mask` and the result are ``[N, 1, H, W]`` on the same device."""
         return self.model.reconstruct(x)  # type: ignore[operator]  # checked above
 
     def _residual(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -138,21 +137,21 @@ class ProjectionDetector(DeviationDetector):
 
 
 class AnoGANDetector(ProjectionDetector):
-    """Residual ``Y - G(z)`` of the slice nearest to the observed that an AnoGAN generates.
+    """Residual ``Y - G(z)`` of the slice that an AnoGAN generates nearest to the observed one.
 
     Parameters
     ----------
     model : AnoGAN
         From :func:`lesioncore.load_model`, or trained.
     search : LatentSearch, optional
-        How the latent is found, of a model without an encoder.
+        How the latent is found for a model without an encoder.
     **options
         As for :class:`ProjectionDetector`.
 
     Raises
     ------
     ValueError
-        As for `ProjectionDetector`; or if `search` is given for a model with an encoder, which searches nothing.
+        As for `ProjectionDetector`; or if `search` is given for a model with an encoder, which needs no search.
     """
 
     model: AnoGAN

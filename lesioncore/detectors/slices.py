@@ -1,4 +1,4 @@
-"""Functions of slices over many stacks, in shared batches."""
+"""Application of a function to the slices of many stacks, in batches that the stacks share."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def map_slices(
     Parameters
     ----------
     function : callable
-        From slices and masks, each ``[n, 1, H, W]`` on the device, to ``[n, 1, H, W]``.
+        Maps slices and masks, each ``[n, 1, H, W]`` on the device, to ``[n, 1, H, W]``.
     stacks : sequence of SliceStack
         Prepared scans; their slices share batches.
     model : nn.Module
@@ -49,19 +49,19 @@ def map_slices(
     rows = [stack.brain_rows for stack in stacks]
     slices = torch.cat([stack.slices[keep] for stack, keep in zip(stacks, rows, strict=True)])
     masks = torch.cat([stack.mask[keep] for stack, keep in zip(stacks, rows, strict=True)])
-    found = torch.zeros_like(slices)
+    outputs = torch.zeros_like(slices)
     with computing(target), torch.no_grad():
 
         def run(batch: slice) -> None:
             mask = masks[batch].to(target)
-            found[batch] = torch.where(mask, function(slices[batch].to(target), mask), 0.0).cpu()
+            outputs[batch] = torch.where(mask, function(slices[batch].to(target), mask), 0.0).cpu()
             if progress is not None:
                 progress(batch.stop, len(slices))
 
         in_batches(run, len(slices), batch_size or batch_size_for(slices, target))
     results = []
-    for stack, keep, piece in zip(stacks, rows, found.split([int(keep.sum()) for keep in rows]), strict=True):
+    for stack, keep, output in zip(stacks, rows, outputs.split([int(keep.sum()) for keep in rows]), strict=True):
         result = torch.zeros_like(stack.slices)
-        result[keep] = piece
+        result[keep] = output
         results.append(result)
     return results

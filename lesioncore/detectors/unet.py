@@ -1,4 +1,4 @@
-"""Supervised U-Net: the upper bound that methods without labels are held against (paper Tables 1 and 2)."""
+"""Supervised U-Net: an upper bound with which methods without labels are compared (paper Tables 1 and 2)."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The gradient of a prior's evidence lower bound, fast: batches, number formats, CUDA graphs."""
+"""Fast evaluation of a prior's evidence lower bound and its gradient: batches, number formats, CUDA graphs."""

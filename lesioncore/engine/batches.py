@@ -1,4 +1,4 @@
-"""Batches of slices: how many suit a device, and one loop over batches at a time."""
+"""Batches of slices: their size for a device, and loops over them, of which a device runs one at a time."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from torch import Tensor
 from lesioncore import _C
 
 _CPU_PIXELS = 320_000
-"""Pixels of a batch. The largest feature map of 16 channels then has 20 MB: above 32 MB the C library asks the system
-for fresh pages at each allocation, and far below the deep layers' small maps keep the cores waiting."""
+"""Pixels of a batch on a CPU. The largest feature map, of 16 channels, then has 20 MB. Above 32 MB the C library asks
+the system for fresh pages at each allocation; much smaller batches make the deep layers' maps too small to keep the
+cores busy."""
 
 _CUDA_PIXELS = 10_000_000
-"""Pixels of a batch on a CUDA device, a volume's; fewer by halves where its free memory does not suffice."""
+"""Pixels of a batch on a CUDA device, about those of a whole volume; halved until its free memory suffices."""
 
 _BYTES = 2048
-"""Memory that a pixel may need: the gradient of a network of the paper's size takes 600 bytes on a CPU."""
+"""Memory (bytes) to allow for each pixel of a batch: the gradient of a network of the paper's size takes 600 bytes
+on a CPU."""
 
 
 _loops, _counting = 0, threading.Lock()
@@ -29,9 +31,10 @@ _turns: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
 
 @contextmanager
 def computing(device: torch.device) -> Iterator[None]:
-    """A loop over batches: one at a time on each device, while other threads read and write.
+    """Context of a loop over batches: each device runs one loop at a time, while other threads read and write files.
 
-    Host memory that a batch has freed stays with the process until the last loop ends, where the C library is glibc.
+    With glibc, host memory that a batch frees stays with the process until the last loop ends, so that the next batch
+    need not ask the system for it again.
     """
     with _counting:
         turn = _turns[str(device)]
@@ -56,7 +59,7 @@ def _kept_memory() -> Iterator[None]:
 
 
 def batch_size_for(x: Tensor, device: torch.device) -> int:
-    """How many of the slices ``[N, 1, H, W]`` a batch takes on a device where the caller does not say."""
+    """Default batch size on a device, for slices of the size of `x`, ``[N, 1, H, W]``."""
     pixels = _CPU_PIXELS
     if device.type == "cuda":
         pixels = _CUDA_PIXELS
@@ -66,9 +69,9 @@ def batch_size_for(x: Tensor, device: torch.device) -> int:
 
 
 def _free_bytes(device: torch.device) -> int:
-    """Memory of a CUDA device that nothing uses, that which torch keeps for itself included."""
-    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return int(torch.cuda.mem_get_info(device)[0]) + kept
+    """Unused memory of a CUDA device (bytes), including what torch's allocator has reserved and does not use."""
+    reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0]) + reserved
 
 
 def check_batch_size(batch_size: int | None) -> int | None:
@@ -79,16 +82,17 @@ def check_batch_size(batch_size: int | None) -> int | None:
 
 
 def in_batches(function: Callable[[slice], None], count: int, batch_size: int) -> int:
-    """Call a function with the ranges of all batches; returns the batch size that the device's memory allowed.
+    """Call a function for each batch; return the batch size that the device's memory allowed.
 
     Parameters
     ----------
     function : callable
-        Given a range of slices. Must bear to be called again for a range on which it ran out of memory.
+        Called with the range of a batch's slices. It is called again for a range on which it ran out of memory, so a
+        failed call must leave nothing behind.
     count : int
-        Slices in all.
+        Total number of slices.
     batch_size : int
-        Halved, and the batch tried again, where the device runs out of memory.
+        Slices in a batch. It is halved, and the batch tried again, where the device runs out of memory.
 
     Raises
     ------

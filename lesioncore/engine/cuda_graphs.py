@@ -1,4 +1,4 @@
-"""CUDA graphs of a function of a batch, one for each frequent batch size."""
+"""CUDA graphs of a function of a batch, one for each batch size that recurs."""
 
 from __future__ import annotations
 
@@ -13,28 +13,33 @@ from torch import Tensor
 Function = Callable[..., tuple[Tensor, ...]]
 
 _EAGER_CALLS = 2
-"""Calls of a size before it is captured: they let the libraries choose their kernels and make their workspaces."""
+"""Calls of a batch size before its graph is captured, in which the libraries choose kernels and allocate workspaces."""
 
 _KEPT = 4
-"""Graphs of a function that are kept; each holds the memory of one batch."""
+"""Largest number of graphs of a function; each holds the memory of one batch."""
 
 _ROWS = 8
-"""Batches are filled up to a multiple of this, so that scans of nearly the same number of slices share a graph."""
+"""Batches are padded to a multiple of this many rows, so that scans of similar numbers of slices share a graph."""
 
 
 class CudaGraphs:
-    """A function of tensors that share their first axis, replayed as a CUDA graph from the third call of a size on.
+    """A function of batches that is replayed as a CUDA graph from the third call of a batch size on.
 
     A replay starts all kernels of the function at once, without Python in between. It computes on tensors of its own,
-    into which the arguments are copied; rows beyond theirs hold what was there before. It runs in the caller's current
-    stream, and other threads may go on using the device, also while a graph is captured; but torch refuses to draw from
-    the device's default generator then.
+    into which the arguments are copied; the padding rows beyond them keep their earlier values. It runs in the caller's
+    current stream. Other threads may use the device while a graph is captured, but cannot draw from its default
+    generator, which torch refuses during a capture.
 
     Parameters
     ----------
     function : callable
         From tensors ``[N, ...]`` to a tuple of tensors ``[N, ...]``; a row's results must not depend on other rows. It
-        may not wait for the device.
+        must not wait for the device, such as by reading a value.
+
+    Attributes
+    ----------
+    replays : int
+        Number of calls that a graph computed.
     """
 
     def __init__(self, function: Function) -> None:
@@ -45,20 +50,20 @@ class CudaGraphs:
         self.replays = 0
 
     def __call__(self, *arguments: Tensor) -> tuple[Tensor, ...]:
-        """The function's results; those of a graph are overwritten by the next call."""
+        """Return the function's results; the next call overwrites those of a graph."""
         if not self._usable:
             return self._function(*arguments)
         rows = -(-len(arguments[0]) // _ROWS) * _ROWS
-        key = (rows, *(_kind(argument) for argument in arguments), *_rounding())
+        key = (rows, *(_kind(argument) for argument in arguments), *_rounding_settings())
         graph = self._graphs.get(key) or self._capture(key, rows, arguments)
         if graph is None:
-            return self._eagerly(rows, *arguments)
+            return self._call_padded(rows, *arguments)
         self._graphs.move_to_end(key)
         self.replays += 1
         return graph(*arguments)
 
     def release(self) -> None:
-        """Give the graphs and their memory back."""
+        """Free the graphs and their memory."""
         self._graphs.clear()
         self._calls.clear()
 
@@ -71,7 +76,7 @@ class CudaGraphs:
         try:
             graph = _Replay(self._function, rows, arguments)
         except torch.OutOfMemoryError:
-            self.release()  # the memory suffices for computing, as it did before, but for no graph beside it
+            self.release()  # earlier calls succeeded without a graph, so memory suffices for the function alone
             self._usable = False
             return None
         except RuntimeError as error:
@@ -81,35 +86,42 @@ class CudaGraphs:
         self._graphs[key] = graph
         return graph
 
-    def _eagerly(self, rows: int, *arguments: Tensor) -> tuple[Tensor, ...]:
-        # With as many rows as a graph of this size: the libraries choose the same kernels then, so the same bits.
-        filled = tuple(_filled(argument, rows) for argument in arguments)
+    def _call_padded(self, rows: int, *arguments: Tensor) -> tuple[Tensor, ...]:
+        # With as many rows as a graph has, the libraries choose the same kernels, which give the same bits.
+        padded = tuple(_padded(argument, rows) for argument in arguments)
         count = len(arguments[0])
         try:
-            return tuple(result[:count] for result in self._function(*filled))
+            return tuple(result[:count] for result in self._function(*padded))
         except torch.OutOfMemoryError:
             if not self._graphs:
                 raise
         self.release()
-        return tuple(result[:count] for result in self._function(*filled))
+        return tuple(result[:count] for result in self._function(*padded))
 
 
 class _Replay:
-    """One graph with the tensors that it reads."""
+    """A captured graph and the tensors that it reads its arguments from."""
 
     def __init__(self, function: Function, rows: int, arguments: tuple[Tensor, ...]) -> None:
         self._inputs = [argument.new_zeros((rows, *argument.shape[1:])) for argument in arguments]
-        self._graph = _Graph(lambda: function(*self._inputs), self._inputs[0].device)
+        device = self._inputs[0].device
+        self._graph = GRAPHS[device.type](lambda: function(*self._inputs), device)
 
     def __call__(self, *arguments: Tensor) -> tuple[Tensor, ...]:
-        for kept, argument in zip(self._inputs, arguments, strict=True):
-            kept[: len(argument)].copy_(argument)
+        for own, argument in zip(self._inputs, arguments, strict=True):
+            own[: len(argument)].copy_(argument)
         self._graph.replay()
         return tuple(result[: len(arguments[0])] for result in self._graph.results)
 
 
-class _Graph:
-    """What a function without arguments does on the device."""
+class CapturedGraph:
+    """CUDA graph of a function without arguments.
+
+    Attributes
+    ----------
+    results : tuple of Tensor
+        Tensors that the function returned, which a replay overwrites.
+    """
 
     def __init__(self, function: Callable[[], tuple[Tensor, ...]], device: torch.device) -> None:
         with torch.cuda.device(device):
@@ -120,10 +132,15 @@ class _Graph:
                 self.results = function()
 
     def replay(self) -> None:
+        """Run the function's kernels again, on the same tensors."""
         self._graph.replay()
 
 
-def _filled(argument: Tensor, rows: int) -> Tensor:
+GRAPHS: dict[str, Callable[[Callable[[], tuple[Tensor, ...]], torch.device], Any]] = {"cuda": CapturedGraph}
+"""Class of graph for each type of device; functions on other types are not captured."""
+
+
+def _padded(argument: Tensor, rows: int) -> Tensor:
     if len(argument) == rows:
         return argument
     return torch.cat([argument, argument.new_zeros((rows - len(argument), *argument.shape[1:]))])
@@ -133,7 +150,7 @@ def _kind(argument: Tensor) -> tuple[Any, ...]:
     return (argument.shape[1:], argument.dtype, argument.device)
 
 
-def _rounding() -> tuple[str, str]:
-    """What a capture decides for good about its convolutions and products."""
+def _rounding_settings() -> tuple[str, str]:
+    """Settings of how convolutions and matrix products round, which a graph keeps from its capture on."""
     backends: Any = torch.backends
     return backends.cudnn.conv.fp32_precision, backends.cuda.matmul.fp32_precision

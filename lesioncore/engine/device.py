@@ -1,4 +1,4 @@
-"""The device of a run."""
+"""Choice of the device that a run computes on."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from lesioncore.ops import library
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """``"auto"`` or a device name to a device that the native operations can use.
+    """Return the device that is named, or for ``"auto"`` a CUDA device where lesioncore can use one, else the CPU.
 
     Raises
     ------
     ValueError
-        If a CUDA device is asked for where there is none, or its operations are not loaded.
+        If `device` is no CPU or CUDA device, or a CUDA device that torch does not find or whose operations lesioncore
+        has not loaded.
     """
     if str(device) == "auto":
         return torch.device("cuda" if torch.cuda.is_available() and library.cuda_loaded else "cpu")

@@ -1,4 +1,4 @@
-"""Evaluators of a prior's ELBO and its input gradient for a batch, cached per prior on CUDA devices."""
+"""Evaluators of a prior's ELBO and its input gradient for a batch, cached for each prior on CUDA devices."""
 
 from __future__ import annotations
 
@@ -11,25 +11,27 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from lesioncore.engine.cuda_graphs import CudaGraphs
+from lesioncore.engine.cuda_graphs import GRAPHS, CudaGraphs
 from lesioncore.models.prior import RunsFused, elbo_of_terms
 from lesioncore.models.residual import compute_in
 from lesioncore.ops.random import normal
 
 
 class Evaluator:
-    """Computes the ELBO and its gradient for a batch, ``(x, streams) -> ([N], [N, 1, H, W])``.
+    """Computes the ELBO (nats) of a batch and its gradient, ``(x, streams) -> ([N], [N, 1, H, W])``.
 
-    With `streams` (:mod:`lesioncore.ops.random`) for a sample of the latents, without for their mean.
+    With the random streams of the slices (:mod:`lesioncore.ops.random`) it takes a sample of the latents, without them
+    their mean.
 
     Parameters
     ----------
     prior : Prior
-        The model; one with a method ``for_inference()`` is asked for its faster equivalent.
+        The model. Where it has a method ``for_inference()``, the faster equivalent that this returns is used.
     kl_weight, fix_posterior, dtype
         As for :class:`~lesioncore.engine.gradient.ElboGradient`.
     capture : bool, optional
-        Replay CUDA graphs; when absent, on CUDA devices where the prior is a fused one.
+        Whether to replay CUDA graphs. When absent, they are replayed for priors with a method ``for_inference()`` on
+        CUDA devices.
     """
 
     def __init__(
@@ -47,7 +49,7 @@ class Evaluator:
         if dtype != torch.float32:
             compute_in(self._prior, dtype)
         if capture is None:
-            capture = self.fused and _on_cuda(prior)
+            capture = _can_capture(prior)
         self._kl_weight, self._fix_posterior = kl_weight, fix_posterior
         self._graphs = CudaGraphs(self._differentiated) if capture else None
 
@@ -57,17 +59,17 @@ class Evaluator:
 
     @property
     def replays(self) -> int:
-        """How often a graph has been replayed."""
+        """Number of times that a graph has been replayed."""
         return 0 if self._graphs is None else self._graphs.replays
 
     def release(self) -> None:
-        """Give the graphs and their memory back."""
+        """Free the graphs and their memory."""
         if self._graphs is not None:
             self._graphs.release()
 
     def _differentiated(self, x: Tensor, *streams: Tensor) -> tuple[Tensor, Tensor]:
         leaf = x.detach().requires_grad_(True)
-        noise = [normal(one, self._noise_shape).to(x) for one in streams]
+        noise = [normal(stream, self._noise_shape).to(x) for stream in streams]
         with torch.enable_grad():
             value = self._value(leaf, *noise)
             if value.shape != (len(leaf),):
@@ -86,54 +88,59 @@ class Evaluator:
         return elbo_of_terms(self._prior.elbo_terms(*arguments), self._kl_weight)
 
 
-class _Kept:
-    """The evaluators of one prior, and the weights that they were made from."""
+class _CachedEvaluators:
+    """The evaluators of a prior by their options, and the weights that they were made from."""
 
     def __init__(self, prior: torch.nn.Module) -> None:
         self.kinds, self.bits = _snapshot(prior)
         self.evaluators: dict[Hashable, Evaluator] = {}
 
     def is_current(self, prior: torch.nn.Module) -> bool:
-        """Whether the prior still has these weights. Compared by value: not every change leaves a trace elsewhere."""
+        """Whether the prior still has these weights, by value: changes through ``.data`` leave no other trace."""
         kinds, bits = _snapshot(prior)
         return kinds == self.kinds and torch.equal(bits, self.bits)
 
 
-_kept: WeakKeyDictionary[torch.nn.Module, _Kept] = WeakKeyDictionary()
-_keeping = threading.Lock()
+_cache: WeakKeyDictionary[torch.nn.Module, _CachedEvaluators] = WeakKeyDictionary()
+_cache_lock = threading.Lock()
 
 
 def evaluator_for(prior: Any, kl_weight: float, fix_posterior: bool, dtype: torch.dtype) -> Evaluator:
-    """An evaluator for a prior; one that may hold graphs is the same as long as the prior and its weights are."""
+    """Return an evaluator for a prior.
+
+    An evaluator that may hold graphs is cached, and returned again as long as the prior's weights do not change.
+    """
     options = (kl_weight, fix_posterior, dtype)
-    can_capture = isinstance(prior, RunsFused) and _on_cuda(prior)
-    if not can_capture:
+    if not _can_capture(prior):
         return Evaluator(prior, *options)
-    with _keeping:
-        kept = _kept.get(prior)
-        if kept is None or not kept.is_current(prior):
-            kept = _kept[prior] = _Kept(prior)
-        if options not in kept.evaluators:
-            kept.evaluators[options] = Evaluator(prior, *options)
-        return kept.evaluators[options]
+    with _cache_lock:
+        cached = _cache.get(prior)
+        if cached is None or not cached.is_current(prior):
+            cached = _cache[prior] = _CachedEvaluators(prior)
+        if options not in cached.evaluators:
+            cached.evaluators[options] = Evaluator(prior, *options)
+        return cached.evaluators[options]
 
 
 def release_graphs() -> None:
-    """Give back the GPU memory of all CUDA graphs and weights that restorations have kept for the next scan.
+    """Free the GPU memory of all CUDA graphs and weights that restorations have cached for the next scan.
 
-    They are also given up with the prior. Must not be called while a restoration runs.
+    The memory is also freed with the prior. Must not be called while a restoration runs.
     """
-    with _keeping:
-        for kept in _kept.values():
-            for evaluator in kept.evaluators.values():
+    with _cache_lock:
+        for cached in _cache.values():
+            for evaluator in cached.evaluators.values():
                 evaluator.release()
-        _kept.clear()
+        _cache.clear()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
-def _on_cuda(prior: Any) -> bool:
-    return isinstance(prior, torch.nn.Module) and any(weight.is_cuda for weight in _weights(prior))
+def _can_capture(prior: Any) -> bool:
+    """Whether the prior has fused blocks and weights on a device whose work can be captured."""
+    if not isinstance(prior, RunsFused) or not isinstance(prior, torch.nn.Module):
+        return False
+    return any(weight.device.type in GRAPHS for weight in _weights(prior))
 
 
 def _weights(prior: torch.nn.Module) -> list[Tensor]:
@@ -141,7 +148,7 @@ def _weights(prior: torch.nn.Module) -> list[Tensor]:
 
 
 def _snapshot(prior: torch.nn.Module) -> tuple[Hashable, Tensor]:
-    """Shapes and types of a prior's weights, and their bits in one piece, which takes few launches."""
+    """Shapes and types of a prior's weights, and their bytes joined in one tensor, which is fast to compare."""
     weights = [weight.detach() for weight in _weights(prior)]
     kinds = tuple((weight.shape, weight.dtype, weight.device) for weight in weights)
     return kinds, torch.cat([weight.flatten().view(torch.uint8) for weight in weights])

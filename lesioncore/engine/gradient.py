@@ -15,26 +15,26 @@ from lesioncore.ops.random import streams_of
 
 
 class ElboGradient:
-    """Computes ``ELBO(X)`` and ``dELBO/dX`` for a stack of slices, a batch at a time.
+    """Computes ``ELBO(X)`` (nats) and ``dELBO/dX`` for a stack of slices, a batch at a time.
 
     Parameters
     ----------
     prior : Prior
-        The model; an ``nn.Module`` is put into evaluation mode, so that batch statistics never enter. One with a method
-        ``for_inference()`` is asked for its faster equivalent first.
+        The model. An ``nn.Module`` is put into evaluation mode, so that batch statistics never enter. Where the prior
+        has a method ``for_inference()``, the faster equivalent that this returns is used.
     batch_size : int, optional
-        Slices in one forward and backward pass; bounds the memory, never changes the mathematics. What suits the device
-        when absent. Halved for good where the device runs out of memory.
+        Slices in one forward and backward pass, which bounds the memory and does not change the mathematics. When
+        absent, it suits the device. It is halved, and stays so, where the device runs out of memory.
     noise_seeds : sequence of int, optional
-        One for each slice: each call draws a fresh reparameterised latent sample from that slice's own stream. The
-        latent mean when absent.
+        One seed for each slice: each call draws a new reparameterised sample of the latents from the slice's own
+        stream. When absent, the latents' mean is taken.
     kl_weight : float
         Weight of the ELBO's costs, as for :func:`~lesioncore.models.prior.elbo_of_terms`; 1 is the ELBO.
     fix_posterior : bool
-        Take the gradient with the latents' posterior held, from the prior's ``fixed_posterior_elbo``; no `kl_weight`
-        then.
+        Take the gradient with the latents' posterior held fixed, from the prior's ``fixed_posterior_elbo``; `kl_weight`
+        has no effect then.
     dtype : torch.dtype
-        What the network computes in; sums over pixels and latents keep the input's type.
+        Type that the network computes in; sums over pixels and latents keep the input's type.
 
     Raises
     ------
@@ -68,48 +68,52 @@ class ElboGradient:
         self._streams = None if noise_seeds is None else streams_of(noise_seeds)
 
     def __call__(self, x: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """ELBO and its gradient.
+        """Return the ELBO and its gradient.
 
         Parameters
         ----------
         x : Tensor
             ``[N, 1, H, W]`` z-scores.
         rows : Tensor of int, optional
-            Which slices of the whole stack these are, where some are left out; only their noise streams advance.
+            ``[N]`` indices of these slices in the whole stack, where some are left out; only their noise streams
+            advance.
 
         Returns
         -------
         elbo : Tensor
             ``[N]`` nats, in the dtype of `x`.
         gradient : Tensor
-            ``[N, 1, H, W]``, contiguous.
+            ``[N, 1, H, W]`` nats per z-score, contiguous.
 
         Raises
         ------
         ValueError
-            If the prior does not return one ELBO per slice.
+            If the prior does not return one ELBO for each slice.
         """
         elbo = x.new_empty(len(x))
         gradient = torch.empty_like(x, memory_format=torch.contiguous_format)
-        inputs = (x,) if self._streams is None else (x, self._advanced(rows, x.device))
+        inputs = (x,) if self._streams is None else (x, self._next_streams(rows, x.device))
 
         def run(batch: slice) -> None:
-            elbo[batch], gradient[batch] = self._evaluator(*(one[batch] for one in inputs))
+            elbo[batch], gradient[batch] = self._evaluator(*(tensor[batch] for tensor in inputs))
 
         self.batch_size = in_batches(run, len(x), self.batch_size or batch_size_for(x, x.device))
         return elbo, gradient
 
     @property
     def backend(self) -> str:
-        """What has computed the gradient: ``"fused"`` blocks, ``"captured"`` ones where they were replayed as a CUDA
-        graph, or ``"autograd"`` for a prior without ``for_inference()``.
+        """How the gradient was computed: by ``"fused"`` blocks, by ``"captured"`` ones where they were replayed as a
+        CUDA graph, or by ``"autograd"`` alone for a prior without ``for_inference()``.
         """
         if not self._evaluator.fused:
             return "autograd"
         return "captured" if self._evaluator.replays > self._earlier_replays else "fused"
 
-    def _advanced(self, rows: Tensor | None, device: torch.device) -> Tensor:
-        """The slices' streams for one more call: a sample depends on the slice and its calls, never on the batch."""
+    def _next_streams(self, rows: Tensor | None, device: torch.device) -> Tensor:
+        """Return the slices' streams for this call and advance them.
+
+        A sample depends on the slice and the number of its calls, never on the batch.
+        """
         assert self._streams is not None
         self._streams = self._streams.to(device)
         streams = (self._streams if rows is None else self._streams[rows]).clone()

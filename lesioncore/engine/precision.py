@@ -1,4 +1,4 @@
-"""Number formats of a network's multiplications, and the default per device and prior."""
+"""Number formats of a network's multiplications, and the default of each device and prior."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from lesioncore.models.prior import RunsFused
 
 
 def precision_for(precision: str, device: torch.device, prior: Any) -> str:
-    """The number format that a prior's network multiplies in, where ``"auto"`` leaves it open.
+    """Return the number format that a prior's network multiplies in, and decide it where it is ``"auto"``.
 
     ``"auto"`` is ``"tf32"`` for lesioncore's own kinds of priors on CUDA devices that have it (compute capability 8.0
-    and up), else ``"float32"``. What rounding does to other priors is not known. On simulated patients, with the em
-    solver, neither tf32 (emulated) nor bfloat16 changed the embedded priors' AUC by .0002; but bfloat16 moves a voxel's
-    score by .002 to .004 z-scores, tf32 by less than .001, and thresholds are found in float32. So bfloat16 is left to
-    the caller.
+    and up), else ``"float32"``, since the effect of rounding on other priors is not known. On simulated patients, with
+    the em solver, neither tf32 (emulated) nor bfloat16 changed the embedded priors' AUC by .0002. But bfloat16 moves a
+    voxel's score by .002 to .004 z-scores, tf32 by less than .001, and thresholds are computed in float32. bfloat16 is
+    therefore used only if the caller asks for it.
 
     Parameters
     ----------
@@ -52,41 +52,44 @@ def precision_for(precision: str, device: torch.device, prior: Any) -> str:
     return precision
 
 
-_settled = threading.Condition()
+_changed = threading.Condition()
 _running: dict[str, list[str]] = {}
-"""For each kind of device what its runs let float32 factors be rounded to."""
+"""For each type of device, the setting of each of its present runs; all of a type are equal."""
 _undo: dict[str, ExitStack] = {}
+"""For each type of device with runs, the callbacks that restore the process's own settings."""
 
 
 @contextmanager
 def multiplying_in(precision: str, device: torch.device) -> Iterator[None]:
-    """Let float32 convolutions and matrix products on a kind of device round their factors to TF32, or let them not.
+    """Context in which float32 convolutions and matrix products on a type of device may use TF32, or must not.
 
-    The process's own settings come back with the end of the last run. Runs that want others wait for it.
+    The settings are the whole process's: a run that needs others waits until all runs on that type of device have
+    ended. The end of the last run restores the settings from before the first.
     """
     wanted = "tf32" if precision == "tf32" else "ieee"
-    with _settled:
+    with _changed:
         runs = _running.setdefault(device.type, [])
-        _settled.wait_for(lambda: not runs or runs[0] == wanted)
+        _changed.wait_for(lambda: not runs or runs[0] == wanted)
         if not runs:
             _undo[device.type] = _set(device.type, wanted)
         runs.append(wanted)
     try:
         yield
     finally:
-        with _settled:
+        with _changed:
             runs.pop()
             if not runs:
                 _undo.pop(device.type).close()
-                _settled.notify_all()
+                _changed.notify_all()
 
 
-def _set(kind: str, wanted: str) -> ExitStack:
-    """Change torch's settings for a kind of device where they differ; closing what it returns puts them back."""
+def _set(device_type: str, wanted: str) -> ExitStack:
+    """Change torch's settings for a type of device where they differ; closing the returned stack restores them."""
     backends: Any = torch.backends
-    # What holds for all of CUDA comes first: a setting that follows it must not be written, or it never would again.
+    # The setting of all of CUDA comes first, so that those which inherit from it already agree and are not written:
+    # a setting that was written no longer inherits.
     cuda = [backends.cudnn, backends.cudnn.conv, backends.cuda.matmul]
-    settings = cuda if kind == "cuda" else [backends.mkldnn.conv, backends.mkldnn.matmul]
+    settings = cuda if device_type == "cuda" else [backends.mkldnn.conv, backends.mkldnn.matmul]
     undo = ExitStack()
     if wanted == "ieee" and all(setting.fp32_precision in ("ieee", "none") for setting in settings):
         return undo
@@ -94,11 +97,11 @@ def _set(kind: str, wanted: str) -> ExitStack:
         before = setting.fp32_precision
         if before != wanted:
             setting.fp32_precision = wanted
-            undo.callback(_put_back, setting, before)
+            undo.callback(_restore, setting, before)
     return undo
 
 
-def _put_back(setting: Any, before: str) -> None:
-    setting.fp32_precision = "none"  # follows what is above it, as most settings do
+def _restore(setting: Any, before: str) -> None:
+    setting.fp32_precision = "none"  # makes it inherit again, as most settings do by default
     if setting.fp32_precision != before:
         setting.fp32_precision = before

@@ -1,4 +1,4 @@
-"""Progress bars of long work."""
+"""Progress bars of long computations."""
 
 from __future__ import annotations
 
@@ -7,11 +7,19 @@ from typing import Any
 
 
 class ProgressBar:
-    """Progress as a callable: a bar on a terminal, the caller's own function, or nothing."""
+    """Context manager that gives a callable ``(done, steps)`` to report progress to, or None.
 
-    def __init__(self, progress: Callable[[int, int], None] | bool | None, what: str) -> None:
+    Parameters
+    ----------
+    progress : bool or callable, optional
+        ``True`` shows a bar on a terminal, and a callable is given as it is; otherwise nothing is reported.
+    description : str
+        Text beside the bar.
+    """
+
+    def __init__(self, progress: Callable[[int, int], None] | bool | None, description: str) -> None:
         self._progress = progress
-        self._what = what
+        self._description = description
         self._tqdm: Any = None
 
     def __enter__(self) -> Callable[[int, int], None] | None:
@@ -22,11 +30,11 @@ class ProgressBar:
         return self._advance
 
     def _advance(self, done: int, steps: int) -> None:
-        if self._tqdm is None:  # only now: other threads' loops may have come first
+        if self._tqdm is None:  # made at the first step, since other threads' loops may run first
             from tqdm import tqdm
 
-            # disable=None: silent where stderr is not a terminal.
-            self._tqdm = tqdm(desc=self._what, unit="step", disable=None, leave=False)
+            # disable=None shows no bar where stderr is not a terminal.
+            self._tqdm = tqdm(desc=self._description, unit="step", disable=None, leave=False)
         self._tqdm.total = steps
         self._tqdm.n = done
         self._tqdm.refresh()

@@ -1,4 +1,4 @@
-"""Detectors judged on scans with known lesions and on healthy ones: figures, tables and pictures of them."""
+"""Evaluation of detectors on scans with known lesions and on healthy ones: statistics, tables and pictures."""
 
 from lesioncore.evaluation.case import CaseScore, LimitScore, score_case
 from lesioncore.evaluation.protocol import LIMITS, Evaluation, evaluate, thresholds_from

@@ -1,4 +1,4 @@
-"""Figures of one detector on one scan, which can be kept and pooled."""
+"""Scores of one detector on one scan, which can be stored and pooled."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ from lesioncore.metrics import Confusion, LesionCounts, ScoreHistogram, hausdorf
 from lesioncore.subjects import Loaded
 
 _RANGE, _BINS = 20.0, 20_000
-"""The axis of all histograms: from minus to plus the range, with 0 at the edge of a bin."""
+"""Axis of all histograms: from minus to plus the range, with 0 at the edge of a bin."""
 
-_SMALL = 1e-3
-"""Scores far above are resolved to a 500th of their value, those far below to 2e-6."""
+_LINEAR_WIDTH = 1e-3
+"""Width of the linear part of the axis: scores far above it are resolved to a 500th of their value, those far below to
+2e-6."""
 
-_SURE = 1e-8
-"""Scores from 0 to 1 count as at least this far from both; so do those that rounding has brought to 1."""
+_MARGIN = 1e-8
+"""Bounded scores are clipped to this distance from 0 and 1, where the logit is infinite."""
 
-_MOST_OUTSIDE = 0.1
+_MAX_OUTSIDE = 0.1
+"""Share of a lesion mask that may lie outside the brain without a warning."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,11 @@ class CaseScore:
     Attributes
     ----------
     subject : str
-        The scan's name.
+        Name of the scan.
     person : str
-        Who it is of.
+        Name of the person, of whom there may be several scans.
     lesion_ml, brain_ml : float
-        Volume of the brain, and of the lesion in it.
+        Volumes in ml of the lesion within the brain, and of the brain.
     histogram : ScoreHistogram
         Brain voxels by score and truth, from :func:`score_histogram`.
     at_limit : mapping of float to LimitScore
@@ -68,7 +70,7 @@ class CaseScore:
     seconds : float
         Time from the loaded scan to its score.
     remarks : tuple of str
-        In what the scan is unlike the healthy ones of the detector's calibration, so that thresholds may not hold
+        How the scan differs from the healthy ones of the detector's calibration, so that thresholds may not hold
         (:meth:`lesioncore.Calibration.unusual`).
     """
 
@@ -125,27 +127,33 @@ def score_case(
     person: str | None = None,
     device: str | torch.device = "auto",
 ) -> CaseScore:
-    """Detect in one scan and compare with the truth, on the scan's own voxels.
+    """Score one scan and compare with its lesion mask, on the scan's own voxels.
 
     Parameters
     ----------
     detector : Detector
-        With thresholds for its settings, or without; then there is nothing at the limits. Its `postprocessing` is done.
+        Without thresholds for its settings, `at_limit` of the result is empty. Its `postprocessing` is applied to the
+        detections.
     name : str
-        The scan's.
+        Name of the scan.
     loaded : Loaded
-        Its images; one without a lesion mask counts as healthy. Lesion outside the brain does not count.
+        Images of the scan; without a lesion mask it counts as healthy. Lesion outside the brain does not count.
     limits : sequence of float
         False-positive-rate limits.
     person : str, optional
-        Who the scan is of; `name` when absent.
+        Name of the person; `name` when absent.
     device : str or torch.device
         As for :func:`lesioncore.restore`.
+
+    Returns
+    -------
+    CaseScore
+        Score of the scan.
 
     Raises
     ------
     ValueError, TypeError
-        As :meth:`lesioncore.Detector.detect`; also if a score is NaN.
+        As for :meth:`lesioncore.Detector.detect`; also if a score is NaN.
     """
     start = time.perf_counter()
     scan = loaded.prepare(detector.metadata, normalized=detector.normalized, steps=detector.preprocess)
@@ -154,48 +162,54 @@ def score_case(
     score, brain = scored.values, scan.brain()
     truth = np.zeros_like(brain) if loaded.lesion is None else loaded.lesion & brain
     if loaded.lesion is not None:
-        _warn_of_lost(name, int(loaded.lesion.sum()), int(truth.sum()))
-    size = voxel_sizes(scan.affine)
+        _warn_of_outside(name, int(loaded.lesion.sum()), int(truth.sum()))
+    voxel_size = voxel_sizes(scan.affine)
     histogram = score_histogram(score, truth, brain, bounded=detector.bounded)
     at_limit, remarks = {}, []
     if detector.calibration is not None:
         remarks = detector.calibration.unusual(score[brain], scan.bend, scan.extent, scored.spread)
         for limit in limits:
             above = (score > detector.calibration.threshold(limit)) & brain
-            detected = detector.postprocessing.clean(above, brain, size)
-            distance = hausdorff(detected, truth, size) if detected.any() and truth.any() else None
+            detected = detector.postprocessing.clean(above, brain, voxel_size)
+            distance = hausdorff(detected, truth, voxel_size) if detected.any() and truth.any() else None
             at_limit[limit] = LimitScore(Confusion.of(detected, truth, brain), lesion_counts(detected, truth), distance)
-    ml = float(np.prod(size)) / 1000
-    volumes = ml * int(truth.sum()), ml * int(brain.sum())
+    voxel_ml = float(np.prod(voxel_size)) / 1000
+    volumes = voxel_ml * int(truth.sum()), voxel_ml * int(brain.sum())
     return CaseScore(name, person or name, *volumes, histogram, at_limit, seconds, tuple(remarks))
 
 
 def score_histogram(score: Array, truth: Array, mask: Array, *, bounded: bool = False) -> ScoreHistogram:
     """Count voxels by score and truth on an axis that resolves scores of any unit.
 
-    The axis is the score's inverse hyperbolic sine, near 0 a line and beyond a logarithm. What follows from the order
-    of the scores alone, such as the AUC, is the same on any increasing axis.
+    The axis is the inverse hyperbolic sine of the score, which is linear near 0 and logarithmic beyond. Statistics that
+    depend on the order of the scores alone, such as the AUC, are the same on any increasing axis.
 
     Parameters
     ----------
     score, truth, mask : numpy.ndarray or torch.Tensor
         As for :meth:`lesioncore.metrics.ScoreHistogram.add`.
     bounded : bool
-        The scores are probabilities or ranks, from 0 to 1: they crowd at both ends, so the axis is their logit.
+        The scores are probabilities or ranks, from 0 to 1. The axis is then their logit, since they crowd at both ends.
+
+    Returns
+    -------
+    ScoreHistogram
+        Counts of lesion and healthy voxels within the mask.
     """
     values = to_numpy(score, "score").astype(np.float64)
     if bounded:
-        values = np.clip(values, _SURE, 1 - _SURE)
+        values = np.clip(values, _MARGIN, 1 - _MARGIN)
         values = np.log(values) - np.log1p(-values)
     else:
-        values = np.arcsinh(values / _SMALL)
+        values = np.arcsinh(values / _LINEAR_WIDTH)
     histogram = ScoreHistogram(-_RANGE, _RANGE, _BINS)
     histogram.add(values, truth, mask)
     return histogram
 
 
-def _warn_of_lost(name: str, lesion: int, inside: int) -> None:
-    if lesion - inside > _MOST_OUTSIDE * lesion:
+def _warn_of_outside(name: str, lesion: int, inside: int) -> None:
+    """Warn if much of a lesion mask lies outside the brain; `lesion` and `inside` are numbers of voxels."""
+    if lesion - inside > _MAX_OUTSIDE * lesion:
         warnings.warn(
             f"{name}: {100 * (1 - inside / lesion):.0f} % of its lesion mask lies outside the brain and does not count;"
             " check that brain and lesion mask belong together",

@@ -20,7 +20,7 @@ from lesioncore.restoration.config import RestoreConfig
 from lesioncore.restoration.run import Run
 from lesioncore.restoration.search import evenly_spaced
 from lesioncore.restoration.solve import solve_stacks
-from lesioncore.scoring.deviation import deviation
+from lesioncore.scoring.deviation import deviation, score_of
 from lesioncore.solvers import Solution
 from lesioncore.subjects import Subject
 
@@ -28,28 +28,28 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WEIGHTS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0)
-"""Weights lambda of a curve."""
+"""Data-consistency weights (lambda) of a curve."""
 
 STEPS = {"em": (0, 1, 2, 3, 5, 10, 20), "prox": (0, 1, 2, 3, 5, 10, 20, 40), "paper": (0, 10, 30, 100, 200, 500)}
-"""Numbers of steps of a curve, for each solver; others take those of prox."""
-
+"""Numbers of steps of a curve, for each solver; solvers without an entry take those of prox."""
 
 _SLAB = 48.0
-"""Height, mm, of the slab of neighbouring slices that each scan gives."""
+"""Height, mm, of the slab of neighbouring slices that is restored of each scan."""
 
 
 class Curves:
-    """Restores the same slices again and again with other settings.
+    """Restores the same slices with different weights and numbers of steps.
 
-    A scan gives a slab of 48 mm, around the largest cross-section of its lesion or, without one, of its brain. The
-    score is that of ``restore`` on the prior's slices, its spread that of the slab alone.
+    Of each scan a slab of 48 mm is restored, around the largest cross-section of its lesion or, without one, of its
+    brain. Slices are scored as by ``restore``, but on the prior's grid, with the spread of the slab alone, and without
+    spread map and asymmetry, which need the place in the template.
 
     Parameters
     ----------
     prior : Prior
         The prior.
     patients, healthy : sequence of Subject
-        Scans with lesion masks, and healthy ones, which only the change of healthy images takes.
+        Scans with lesion masks, and healthy ones, which serve for the change of healthy images alone.
     config : RestoreConfig, optional
         Solver and objective.
     scans : int
@@ -62,7 +62,7 @@ class Curves:
     Raises
     ------
     ValueError
-        If there are no patients, one has no lesion mask, or a healthy scan a lesion.
+        If there are no patients, a patient has no lesion mask, or a healthy scan has a lesion.
     """
 
     def __init__(
@@ -84,35 +84,55 @@ class Curves:
 
     @property
     def weight(self) -> float:
-        """The configured or calibrated weight; ``ValueError`` without either."""
+        """The configured weight, or else the calibrated one.
+
+        Raises
+        ------
+        ValueError
+            If there is neither.
+        """
         return Run.of(self.prior, self.run.config, self.run.device).tv_weight
 
     def weights(self, weights: Sequence[float] = WEIGHTS) -> list[dict[str, float]]:
-        """For each weight the AUC, and the mean change of healthy pixels (the paper's epsilon) where there are any."""
+        """Compute a row for each weight.
+
+        Returns
+        -------
+        list of dict
+            ``tv_weight``, ``auc`` and, if there are healthy scans, ``change``: the mean absolute change of healthy
+            pixels in z-scores (the paper's epsilon).
+        """
         rows = []
         for weight in weights:
             run = replace(self.run, tv_weight=weight)
             row = {"tv_weight": float(weight), "auc": self._auc(self._solve(self._patients, run))}
             if self._healthy:
-                found = self._solve(self._healthy, run)
+                solutions = self._solve(self._healthy, run)
                 changes = [
                     (stack.slices - solution.restored)[stack.mask].abs()
-                    for (stack, _), solution in zip(self._healthy, found, strict=True)
+                    for (stack, _), solution in zip(self._healthy, solutions, strict=True)
                 ]
                 row["change"] = float(torch.cat(changes).double().mean())
             rows.append(row)
         return rows
 
     def steps(self, steps: Sequence[int] | None = None) -> list[dict[str, float]]:
-        """For each number of steps the AUC and the objective per slice, at the weight in use."""
+        """Compute a row for each number of solver steps, at the weight in use.
+
+        Returns
+        -------
+        list of dict
+            ``steps``, ``auc`` and ``objective``, in nats per slice with brain.
+        """
         rows, config = [], self.run.config
         for count in STEPS.get(config.solver_name, STEPS["prox"]) if steps is None else steps:
             solver = replace(config.decided_solver, steps=count)
             run = replace(self.run, config=replace(config, solver=solver), tv_weight=self.weight)
-            found = self._solve(self._patients, run)
-            slices = sum(int(stack.brain_rows.sum()) for stack, _ in self._patients)
-            objective = float(torch.cat([solution.objective[-1] for solution in found]).double().sum()) / slices
-            rows.append({"steps": count, "auc": self._auc(found), "objective": objective})
+            solutions = self._solve(self._patients, run)
+            slice_count = sum(int(stack.brain_rows.sum()) for stack, _ in self._patients)
+            objective = torch.cat([solution.objective[-1] for solution in solutions]).double().sum()
+            row = {"steps": count, "auc": self._auc(solutions), "objective": float(objective) / slice_count}
+            rows.append(row)
         return rows
 
     def _slab(self, subject: Subject, voxel_size: float, *, ill: bool) -> tuple[SliceStack, torch.Tensor]:
@@ -125,7 +145,7 @@ class Curves:
         middle = int((truth if truth.any() else scan.mask).flatten(1).sum(1).argmax())
         half = 0 if scan.voxel_size is None else round(_SLAB / scan.voxel_size[2] / 2)
         keep = slice(max(0, middle - half), middle + half + 1)
-        # Copies, so that nothing else of the scan stays in memory.
+        # Views instead of copies would keep the whole scan in memory.
         return SliceStack(scan.slices[keep].clone(), scan.mask[keep].clone(), scan.voxel_size), truth[keep].clone()
 
     def _solve(self, pairs: Sequence[tuple[SliceStack, torch.Tensor]], run: Run) -> list[Solution]:
@@ -133,25 +153,39 @@ class Curves:
         return solve_stacks([stack for stack, _ in pairs], self.prior, run, seed=seed)
 
     def _auc(self, solutions: Sequence[Solution]) -> float:
-        # A slab has no place in the template, whatever the scan has.
+        # Spread map and asymmetry need the place in the template, which a slab does not keep.
         scoring = replace(self.run.scoring, spread_map=False, asymmetry=0.0)
         histograms = []
         for (stack, truth), solution in zip(self._patients, solutions, strict=True):
             scored = deviation(stack.slices - solution.restored, stack, scoring)
-            histograms.append(score_histogram(scored.values.abs(), truth, stack.mask))
+            score = score_of(scored.values, scoring.sign)
+            histograms.append(score_histogram(score, truth, stack.mask))
         return reduce(add, histograms).auc()
 
 
 def write_curves(curves: Curves, folder: Path) -> dict[str, Path]:
-    """Compute the curves and write them to a folder as ``curves.json`` and ``curves.png``; the files by name."""
+    """Compute the curves and write them as numbers and as a picture.
+
+    Parameters
+    ----------
+    curves : Curves
+        What is restored and scored.
+    folder : Path
+        Existing folder, which receives ``curves.json`` and ``curves.png``.
+
+    Returns
+    -------
+    dict of str to Path
+        The files by name.
+    """
     from lesioncore.restoration.figure import save_figure
 
     weights, steps = curves.weights(), curves.steps()
-    written = {name: folder / name for name in ("curves.json", "curves.png")}
-    with replace_atomically(written["curves.json"]) as temporary:
+    files = {name: folder / name for name in ("curves.json", "curves.png")}
+    with replace_atomically(files["curves.json"]) as temporary:
         temporary.write_text(json.dumps({"weights": weights, "steps": steps}, indent=1, allow_nan=False) + "\n")
-    save_figure(curves_figure(weights, steps, curves.weight), written["curves.png"])
-    return written
+    save_figure(curves_figure(weights, steps, curves.weight), files["curves.png"])
+    return files
 
 
 def curves_figure(weights: Sequence[dict[str, float]], steps: Sequence[dict[str, float]], chosen: float) -> Figure:
@@ -162,7 +196,7 @@ def curves_figure(weights: Sequence[dict[str, float]], steps: Sequence[dict[str,
     weights, steps : sequence of dict
         From :meth:`Curves.weights` and :meth:`Curves.steps`.
     chosen : float
-        The weight in use, which is marked.
+        The weight in use, which the picture marks.
 
     Returns
     -------
@@ -175,22 +209,22 @@ def curves_figure(weights: Sequence[dict[str, float]], steps: Sequence[dict[str,
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 3.4), dpi=150, layout="constrained")
-    shown = {"change": "mean change of healthy pixels", "auc": "AUC"}
-    if "change" not in weights[0]:  # there were no healthy scans
-        del shown["change"]
-    *panels, last = figure.subplots(1, len(shown) + 1)
-    lam = [row["tv_weight"] for row in weights]
-    for axes, (key, label) in zip(panels, shown.items(), strict=True):
-        axes.plot(lam, [row[key] for row in weights], "o-", color="#0072b2", markersize=4)
+    labels = {"change": "mean change of healthy pixels", "auc": "AUC"}
+    if "change" not in weights[0]:  # no healthy scans were given
+        del labels["change"]
+    *weight_axes, steps_axes = figure.subplots(1, len(labels) + 1)
+    lambdas = [row["tv_weight"] for row in weights]
+    for axes, (key, label) in zip(weight_axes, labels.items(), strict=True):
+        axes.plot(lambdas, [row[key] for row in weights], "o-", color="#0072b2", markersize=4)
         axes.axvline(chosen, color="#d55e00", linewidth=0.8, label="λ in use")
         axes.set(xlabel="data-consistency weight λ", ylabel=label)
-    count = [row["steps"] for row in steps]
-    last.plot(count, [row["auc"] for row in steps], "o-", color="#0072b2", markersize=4)
-    last.set(xlabel="steps", ylabel="AUC")
-    panels[0].legend(fontsize=8)
-    last.set_xscale("symlog")
-    last.set_xticks(count, [str(number) for number in count])
-    other = last.twinx()
-    other.plot(count, [row["objective"] for row in steps], "s--", color="#009e73", markersize=3)
-    other.set_ylabel("objective per slice, nats (dashed)")
+    counts = [row["steps"] for row in steps]
+    steps_axes.plot(counts, [row["auc"] for row in steps], "o-", color="#0072b2", markersize=4)
+    steps_axes.set(xlabel="steps", ylabel="AUC")
+    weight_axes[0].legend(fontsize=8)
+    steps_axes.set_xscale("symlog")
+    steps_axes.set_xticks(counts, [str(count) for count in counts])
+    objective_axes = steps_axes.twinx()
+    objective_axes.plot(counts, [row["objective"] for row in steps], "s--", color="#009e73", markersize=3)
+    objective_axes.set_ylabel("objective per slice, nats (dashed)")
     return figure

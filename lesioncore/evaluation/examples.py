@@ -1,4 +1,4 @@
-"""Pictures of single scans: the worst, the middle and the best detected (paper Fig. 5, 6 and 9)."""
+"""Pictures of single scans, chosen from the worst to the best detected (paper Fig. 5, 6 and 9)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lesioncore.subjects import Subject
 
 
 def choose_examples(cases: Sequence[CaseScore], limit: float, count: int) -> list[str]:
-    """Names of scans evenly spread from the lowest to the highest Dice at a limit."""
+    """Return the names of `count` scans, evenly spaced by rank from the lowest to the highest Dice at a limit."""
     order = sorted(cases, key=lambda case: case.at_limit[limit].confusion.dice)
     return [case.subject for case in evenly_spaced(order, count)]
 
@@ -38,7 +38,7 @@ def draw_examples(
     Parameters
     ----------
     detector : MAPDetector
-        Whose restoration is drawn, with its thresholds and post-processing.
+        Its restorations are drawn, with its thresholds and post-processing.
     subjects : sequence of Subject
         Scans with lesion masks.
     folder : Path
@@ -48,6 +48,11 @@ def draw_examples(
     device : str or torch.device
         As for :func:`lesioncore.restore`.
 
+    Returns
+    -------
+    list of Path
+        The pictures.
+
     Raises
     ------
     ValueError
@@ -56,10 +61,10 @@ def draw_examples(
         If matplotlib, the extra `figures`, is missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    prior = copy(detector.prior)  # its weights are shared
-    prior.metadata = detector.metadata  # the thresholds that were tried, which need not be the prior's own
+    prior = copy(detector.prior)  # a shallow copy, which shares the weights
+    prior.metadata = detector.metadata  # with the evaluated thresholds, which may differ from the prior's own
     config = replace(detector.config, postprocessing=detector.postprocessing)
-    written = []
+    paths = []
     for subject in subjects:
         loaded = load(subject, voxel_size, ill=True)
         result = restore(
@@ -77,5 +82,5 @@ def draw_examples(
                 result, loaded.lesion, slices=columns, consecutive=consecutive, title=subject.id
             )
             save_figure(figure, path)
-            written.append(path)
-    return written
+            paths.append(path)
+    return paths

@@ -1,4 +1,4 @@
-"""An evaluation as pictures: ROC curves, and detection against the lesion's size (paper Fig. 4, 7 and 8)."""
+"""Pictures of an evaluation: ROC curves, and detection against the lesion's size (paper Fig. 4, 7 and 8)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from lesioncore.evaluation.case import CaseScore
 from lesioncore.evaluation.protocol import Evaluation
-from lesioncore.evaluation.summary import defined, pooled
+from lesioncore.evaluation.summary import pooled, value_or_none
 from lesioncore.evaluation.tables import percent
 from lesioncore.restoration.figure import require_matplotlib
 
@@ -23,7 +23,7 @@ _SIZE = (5.6, 4.4)
 
 
 def roc_figure(evaluation: Evaluation) -> Figure:
-    """ROC curves of all methods, voxels of all scans together (paper Fig. 4); false positives up to a half.
+    """ROC curves of all methods, over the voxels of all scans (paper Fig. 4), up to a false-positive rate of 0.5.
 
     Returns
     -------
@@ -50,8 +50,8 @@ def roc_figure(evaluation: Evaluation) -> Figure:
         colour, style = _COLOURS[index % len(_COLOURS)], ("-", "--", ":")[index // len(_COLOURS) % 3]
         axes.plot(curve.fpr, curve.tpr, style, color=colour, label=f"{name} ({histogram.auc():.3f})")
         for limit in cases[0].at_limit:
-            whole = [case.at_limit[limit].confusion for case in cases]
-            total = sum(whole[1:], whole[0])
+            confusions = [case.at_limit[limit].confusion for case in cases]
+            total = sum(confusions[1:], confusions[0])
             axes.plot(total.fpr, total.sensitivity, markers[limit], color=colour, markersize=5)
     for limit, marker in markers.items():
         axes.plot([], [], marker, color="0.4", markersize=5, label=f"threshold at {percent(limit)}")
@@ -65,7 +65,7 @@ def roc_figure(evaluation: Evaluation) -> Figure:
 def size_figure(method: str, cases: Sequence[CaseScore], limit: float) -> Figure:
     """Dice and false-positive rate of each scan against its lesion's volume (paper Fig. 7 and 8).
 
-    A scan without lesion voxels has no place on the logarithmic axis.
+    A scan without lesion voxels is not shown, since the axis of volumes is logarithmic.
 
     Parameters
     ----------
@@ -80,6 +80,11 @@ def size_figure(method: str, cases: Sequence[CaseScore], limit: float) -> Figure
     -------
     matplotlib.figure.Figure
         As for :func:`roc_figure`.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib, the extra `figures`, is missing.
     """
     require_matplotlib()
     from matplotlib.figure import Figure
@@ -91,10 +96,10 @@ def size_figure(method: str, cases: Sequence[CaseScore], limit: float) -> Figure
     panels[1].axhline(limit, color=_COLOURS[1], linewidth=0.8, label="limit")
     panels[1].legend(fontsize=8)
     for axes, statistic, label in zip(panels, ("dice", "fpr"), ("Dice", "false-positive rate"), strict=True):
-        values = [defined(getattr, case.at_limit[limit].confusion, statistic) for case in cases]
+        values = [value_or_none(getattr, case.at_limit[limit].confusion, statistic) for case in cases]
         axes.plot(volumes, np.array(values, float), "o", color=_COLOURS[0], alpha=0.7)
         axes.set(xscale="log", xlabel="lesion volume, ml", ylabel=label, ylim=(0, 1 if statistic == "dice" else None))
-        axes.xaxis.set_major_formatter(LogFormatter())  # plain numbers
+        axes.xaxis.set_major_formatter(LogFormatter())  # plain numbers, no powers of ten
         axes.xaxis.set_minor_formatter(LogFormatter())
     figure.suptitle(f"{method}, threshold at {percent(limit)}", fontsize=10)
     return figure

@@ -1,4 +1,4 @@
-"""The evaluation of detectors on scans with known lesions and on healthy ones, kept on disk as it goes."""
+"""Evaluation of detectors on scans with known lesions and on healthy ones, with each score stored once computed."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Evaluation:
     Attributes
     ----------
     patients, healthy : mapping of str to list of CaseScore
-        For each method, its scores of the scans with lesion masks and of the healthy ones, in the same order for all.
+        For each method, the scores of the scans with lesion masks and of the healthy ones, in the same order for all.
     detectors : mapping of str to dict
-        What each method is: model, fingerprint, settings, precision, thresholds, post-processing (JSON-able).
+        Description of each method: model, fingerprint, settings, precision, thresholds, post-processing (JSON-able).
     """
 
     patients: Mapping[str, list[CaseScore]]
@@ -40,11 +40,18 @@ class Evaluation:
     detectors: Mapping[str, dict[str, Any]]
 
     def summary(self) -> dict[str, Any]:
-        """Figures of each method, and of the first against each other one (JSON-able).
+        """Summarise each method, and compare the first with each other one.
 
-        ``subjects``, of which ``without_lesion`` have none in the brain, and ``healthy_subjects`` count the scans,
-        ``people`` and ``healthy_people`` whom they are of; ``methods`` holds for each what :func:`summarise` gives and,
-        as ``detector``, what it is; ``differences`` the rows of :func:`compare`, of no patient none.
+        Returns
+        -------
+        dict
+            JSON-able.
+
+            - ``subjects`` and ``healthy_subjects``, the numbers of scans; ``without_lesion``, the number of `subjects`
+              without a lesion voxel in the brain;
+            - ``people`` and ``healthy_people``, the numbers of people who were scanned;
+            - ``methods``, for each the result of :func:`summarise` and, as ``detector``, its description;
+            - ``differences``, the rows of :func:`compare`; empty without patients.
         """
         return self._summary
 
@@ -59,8 +66,8 @@ class Evaluation:
             "healthy_subjects": len(self.healthy[first]),
             "healthy_people": len({case.person for case in self.healthy[first]}),
             "methods": {
-                name: {"detector": what, **summarise(self.patients[name], self.healthy[name])}
-                for name, what in self.detectors.items()
+                name: {"detector": description, **summarise(self.patients[name], self.healthy[name])}
+                for name, description in self.detectors.items()
             },
             "differences": [
                 {"method": first, "versus": other, **compare(patients, self.patients[other])}
@@ -81,35 +88,40 @@ def evaluate(
     device: str | torch.device = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Score scans with every detector and compare with the truth (method: paper section 3.2).
+    """Score scans with every detector and compare with the lesion masks (method: paper section 3.2).
 
     Parameters
     ----------
     detectors : mapping of str to Detector
-        By the name that tables give them. The first is compared with the others.
+        Detectors by their names in tables. The first is compared with the others.
     patients : sequence of Subject
         From :func:`lesioncore.subjects.find_subjects`; each with a lesion mask, which may be empty.
     healthy : sequence of Subject
         Scans of healthy people that no calibration has seen, for the false-positive rate alone.
     limits : sequence of float
-        False-positive-rate limits at which a detector that has thresholds is judged.
+        False-positive-rate limits at which detectors with thresholds are evaluated.
     voxel_size : float
         Of simulated subjects, mm. Files keep their own.
     store : Path, optional
-        Folder that keeps each score: a run that was stopped goes on, and one with more scans or detectors computes what
-        is new alone. A score is taken from there if scan, detector, thresholds, limits, post-processing, kind of
-        device, precision and code are the same. Nothing is kept of a detector whose weights nothing identifies
-        (``metadata.fingerprint`` is None).
+        Folder in which scores are stored, so that a stopped run can continue and a run with more scans or detectors
+        computes the new scores alone. A stored score is used if scan, detector, thresholds, limits, post-processing,
+        kind of device, precision and code are the same. Scores of a detector without a fingerprint of its weights
+        (``metadata.fingerprint`` is None) are not stored.
     device : str or torch.device
         As for :func:`lesioncore.restore`.
     progress : callable, optional
         Called as ``progress(scans done, all)``.
 
+    Returns
+    -------
+    Evaluation
+        Scores of all detectors.
+
     Raises
     ------
     ValueError
-        If there is no detector or no scan, one is named twice, a patient has no lesion mask or a healthy scan a lesion,
-        or a scan cannot be used.
+        If there is no detector or no scan, two scans have the same name, a patient has no lesion mask, a healthy scan
+        has a lesion, or a scan cannot be used.
     """
     if not detectors:
         raise ValueError("detectors: got none, expected at least one")
@@ -118,20 +130,21 @@ def evaluate(
     check_patients(patients)
     check_names("healthy", healthy)
     target = resolve_device(device)
-    kept = Store(store)
+    score_store = Store(store)
     facts = {name: _describe(detector, limits, target) for name, detector in detectors.items()}
-    compared = {name: _calibrated(detector) for name, detector in detectors.items()}
+    calibration_keys = {name: _calibration_key(detector) for name, detector in detectors.items()}
     scores: dict[bool, dict[str, list[CaseScore]]] = {ill: {name: [] for name in detectors} for ill in (True, False)}
-    everyone = [(True, subject) for subject in patients] + [(False, subject) for subject in healthy]
-    for done, (ill, subject) in enumerate(everyone, start=1):
-        images = cache(partial(_images, subject, voxel_size, ill))  # when first wanted, and once for all detectors
-        scan = ["score", ill, subject.id, subject.person, None if store is None else subject.key(), voxel_size]
+    labelled_subjects = [(True, subject) for subject in patients] + [(False, subject) for subject in healthy]
+    for done, (ill, subject) in enumerate(labelled_subjects, start=1):
+        # Images are loaded only if a score is not stored, and once for all detectors with the same preprocessing.
+        images = cache(partial(_images, subject, voxel_size, ill))
+        scan_key = ["score", ill, subject.id, subject.person, None if store is None else subject.key(), voxel_size]
         for name, detector in detectors.items():
             make = partial(_score, detector, subject, images, limits, target)
-            follows = [*scan, compared[name], facts[name]["thresholds"], facts[name]["postprocessing"]]
-            scores[ill][name].append(kept.get(detector, follows, target, make, CaseScore.from_dict))
+            key = [*scan_key, calibration_keys[name], facts[name]["thresholds"], facts[name]["postprocessing"]]
+            scores[ill][name].append(score_store.get(detector, key, target, make, CaseScore.from_dict))
         if progress is not None:
-            progress(done, len(everyone))
+            progress(done, len(labelled_subjects))
     return Evaluation(scores[True], scores[False], facts)
 
 
@@ -144,9 +157,9 @@ def thresholds_from(
     device: str | torch.device = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> Calibration:
-    """Thresholds of a detector on healthy subjects (:meth:`lesioncore.Detector.thresholds`).
+    """Find a detector's thresholds on healthy subjects (:meth:`lesioncore.Detector.thresholds`).
 
-    One is in memory at a time, or all where each is scored by a map of the others' spread.
+    One scan is in memory at a time; all are if the detector uses a spread map, to which all people contribute.
 
     Parameters
     ----------
@@ -155,7 +168,7 @@ def thresholds_from(
     healthy : sequence of Subject
         Scans of healthy people that the detector was not trained on.
     voxel_size, store, device, progress
-        As for :func:`evaluate`; the store keeps what each scan says.
+        As for :func:`evaluate`; the calibration of each scan is stored.
 
     Returns
     -------
@@ -165,22 +178,23 @@ def thresholds_from(
     Raises
     ------
     ValueError
-        If there are no subjects, one is named twice or has a lesion, or a scan cannot be used.
+        If there are no subjects, two have the same name, one has a lesion, or a scan cannot be used.
     """
     if not healthy:
         raise ValueError("healthy: got no scans, expected at least one")
     check_names("healthy", healthy)
-    target, kept = resolve_device(device), Store(store)
-    found: list[Calibration] = []
+    target, calibration_store = resolve_device(device), Store(store)
+    calibrations: list[Calibration] = []
     done = 0
-    for together in [healthy] if detector.spread_map else [[subject] for subject in healthy]:
-        keys = None if store is None else [subject.key() for subject in together]
-        make = partial(_thresholds, detector, together, voxel_size, target)
-        found.append(kept.get(detector, ["thresholds", keys, voxel_size], target, make, Calibration.from_dict))
-        done += len(together)
+    for group in [healthy] if detector.spread_map else [[subject] for subject in healthy]:
+        keys = None if store is None else [subject.key() for subject in group]
+        make = partial(_thresholds, detector, group, voxel_size, target)
+        facts = ["thresholds", keys, voxel_size]
+        calibrations.append(calibration_store.get(detector, facts, target, make, Calibration.from_dict))
+        done += len(group)
         if progress is not None:
             progress(done, len(healthy))
-    return reduce(Calibration.merge, found)
+    return reduce(Calibration.merge, calibrations)
 
 
 def _images(subject: Subject, voxel_size: float, ill: bool, steps: tuple[Step, ...]) -> Loaded:
@@ -209,8 +223,8 @@ def _thresholds(
     return detector.thresholds(scans, device=device)
 
 
-def _calibrated(detector: Detector) -> list[Any]:
-    """What scores and remarks on unusual scans follow from of a calibration, beside its thresholds."""
+def _calibration_key(detector: Detector) -> list[Any]:
+    """Parts of a calibration, beside its thresholds, that scores and remarks on unusual scans depend on."""
     calibration = detector.calibration
     if calibration is None:
         return []
@@ -219,7 +233,7 @@ def _calibrated(detector: Detector) -> list[Any]:
 
 
 def _describe(detector: Detector, limits: Sequence[float], device: torch.device) -> dict[str, Any]:
-    """What a detector is; a threshold that is infinite, since healthy scores are, becomes None."""
+    """Describe a detector (JSON-able). An infinite threshold, which follows from infinite scores, becomes None."""
     metadata, calibration = detector.metadata, detector.calibration
     thresholds = [] if calibration is None else [(limit, calibration.threshold(limit)) for limit in limits]
     return {

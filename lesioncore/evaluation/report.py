@@ -1,4 +1,4 @@
-"""The files of an evaluation."""
+"""Files of an evaluation: JSON, tables and pictures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def write_report(evaluation: Evaluation, folder: Path, *, figures: bool = True) -> dict[str, Path]:
-    """Write ``metrics.json``, ``subjects.csv``, ``tables.md`` and, with matplotlib, the figures.
+    """Write ``metrics.json``, ``subjects.csv``, ``tables.md`` and, if wanted, the figures.
 
     Parameters
     ----------
@@ -25,13 +25,13 @@ def write_report(evaluation: Evaluation, folder: Path, *, figures: bool = True) 
     folder : Path
         Created when absent; files of the same names are replaced, each by one rename.
     figures : bool
-        ROC curves (``roc.png``), and for the first method that has thresholds Dice and false-positive rate against
-        lesion volume at each limit (``size_fpr05.png``). Without lesions there is nothing to draw.
+        Draw ROC curves (``roc.png``) and, for the first method that has thresholds, Dice and false-positive rate
+        against lesion volume at each limit (such as ``size_fpr05.png``). Nothing is drawn if no scan has a lesion.
 
     Returns
     -------
     dict of str to Path
-        What was written, by name.
+        The files by name.
 
     Raises
     ------
@@ -45,25 +45,25 @@ def write_report(evaluation: Evaluation, folder: Path, *, figures: bool = True) 
         "subjects.csv": subjects_csv(evaluation),
         "tables.md": markdown(summary),
     }
-    written = {}
+    files = {}
     for name, text in texts.items():
-        written[name] = folder / name
-        with replace_atomically(written[name]) as temporary:
+        files[name] = folder / name
+        with replace_atomically(files[name]) as temporary:
             temporary.write_text(text, encoding="utf-8")
     if figures and summary["subjects"] > summary["without_lesion"]:
-        written |= _figures(evaluation, folder)
-    return written
+        files |= _figures(evaluation, folder)
+    return files
 
 
 def _figures(evaluation: Evaluation, folder: Path) -> dict[str, Path]:
     from lesioncore.evaluation.figures import roc_figure, size_figure
     from lesioncore.restoration.figure import save_figure
 
-    drawn: dict[str, Figure] = {"roc.png": roc_figure(evaluation)}
+    pictures: dict[str, Figure] = {"roc.png": roc_figure(evaluation)}
     name = next((name for name, cases in evaluation.patients.items() if cases[0].at_limit), None)
     if name is not None:
         cases = evaluation.patients[name]
-        drawn |= {f"size_fpr{100 * limit:02g}.png": size_figure(name, cases, limit) for limit in cases[0].at_limit}
-    for file, figure in drawn.items():
+        pictures |= {f"size_fpr{100 * limit:02g}.png": size_figure(name, cases, limit) for limit in cases[0].at_limit}
+    for file, figure in pictures.items():
         save_figure(figure, folder / file)
-    return {file: folder / file for file in drawn}
+    return {file: folder / file for file in pictures}

@@ -1,4 +1,4 @@
-"""The scans of an evaluation: each once, patients with a lesion mask, healthy people without."""
+"""Loading and checking of an evaluation's scans: patients need a lesion mask, healthy people must have no lesion."""
 
 from __future__ import annotations
 
@@ -16,11 +16,16 @@ def load(subject: Subject, voxel_size: float, *, ill: bool) -> Loaded:
     Parameters
     ----------
     subject : Subject
-        The scan.
+        Where the scan comes from.
     voxel_size : float
         Of simulated subjects, mm. Files keep their own.
     ill : bool
-        It is a patient's.
+        The scan is a patient's, not a healthy person's.
+
+    Returns
+    -------
+    Loaded
+        Images of the scan.
 
     Raises
     ------
@@ -29,7 +34,7 @@ def load(subject: Subject, voxel_size: float, *, ill: bool) -> Loaded:
     """
     loaded = subject.load(SliceGrid(voxel_size, (200, 200)))
     if ill and loaded.lesion is None:
-        raise _no_mask([subject.id])
+        raise _missing_mask([subject.id])
     if not ill and loaded.lesion is not None and loaded.lesion.any():
         raise ValueError(
             f"{subject.id}: is given as healthy, but its lesion mask is not empty; give it as a patient, or in a table"
@@ -39,15 +44,19 @@ def load(subject: Subject, voxel_size: float, *, ill: bool) -> Loaded:
 
 
 def check_patients(patients: Sequence[Subject]) -> None:
-    """Raise ``ValueError`` if a scan is named twice, or where it can be told without loading, has no lesion mask."""
+    """Raise ``ValueError`` if two scans have the same name, or one is known without loading to have no lesion mask."""
     check_names("patients", patients)
-    without = [s.id for s in patients if isinstance(s, FileSubject | PhantomSubject) and s.lesion is None]
-    if without:
-        raise _no_mask(without)
+    unlabelled = [
+        subject.id
+        for subject in patients
+        if isinstance(subject, FileSubject | PhantomSubject) and subject.lesion is None
+    ]
+    if unlabelled:
+        raise _missing_mask(unlabelled)
 
 
 def check_names(argument: str, subjects: Sequence[Subject]) -> None:
-    """Raise ``ValueError`` if a scan is named twice."""
+    """Raise ``ValueError`` if two scans have the same name."""
     for name, count in Counter(subject.id for subject in subjects).items():
         if count > 1:
             raise ValueError(f"{argument}: {name} is named {count} times, expected each scan once; leave one out")
@@ -55,7 +64,7 @@ def check_names(argument: str, subjects: Sequence[Subject]) -> None:
 
 @contextmanager
 def about(subject: Subject) -> Iterator[None]:
-    """Name the scan in errors that do not."""
+    """Put the scan's name before the message of a ``ValueError`` that does not contain it."""
     try:
         yield
     except ValueError as error:
@@ -64,7 +73,7 @@ def about(subject: Subject) -> Iterator[None]:
         raise ValueError(f"{subject.id}: {error}") from error
 
 
-def _no_mask(names: Sequence[str]) -> ValueError:
+def _missing_mask(names: Sequence[str]) -> ValueError:
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ValueError(
         f"patients: {', '.join(names[:3])}{more}: no lesion mask to compare with; name one (a file"

@@ -1,4 +1,4 @@
-"""A cache of results in files, each keyed by all that it follows from."""
+"""A cache of results in files, each keyed by everything that the result depends on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SCORING = (
     *("calibration", "data", "detectors", "engine", "metrics", "models", "ops", "preprocess", "restoration", "scoring"),
     *("solvers", "subjects"),
 )
-"""Parts of the package that scores follow from: where one changes, scores are computed anew."""
+"""Parts of the package that scores depend on: if one changes, stored scores are computed again."""
 
 NOT_SCORING = (
     *(
@@ -37,7 +37,8 @@ NOT_SCORING = (
     ),
     "training",
 )
-"""All other parts, of which `case.py` alone counts, too; simulated scans have a hash of their code."""
+"""All other parts. Of these, scores depend on `evaluation/case.py`, which is hashed too, and simulated scans on
+`phantom`, which is hashed in the key of their subjects."""
 
 
 class _Storable(Protocol):
@@ -48,14 +49,14 @@ ResultT = TypeVar("ResultT", bound=_Storable)
 
 
 class Store:
-    """A folder of results, each in a file whose name is the hash of all that it follows from.
+    """A folder of results, each in a file whose name is the hash of everything that the result depends on.
 
     Files that are no longer used are not removed; the folder can be deleted at any time.
 
     Parameters
     ----------
     folder : Path or None
-        Created when absent; None keeps nothing.
+        Created when absent; with None nothing is stored.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -71,28 +72,33 @@ class Store:
         make: Callable[[], ResultT],
         read: Callable[[dict[str, Any]], ResultT],
     ) -> ResultT:
-        """Read a result, or make and keep it.
+        """Read a result, or compute and store it.
 
         Parameters
         ----------
         detector : Detector
-            Nothing is kept of one without a fingerprint, whose weights nothing identifies.
+            Without a fingerprint, which identifies its weights, nothing is stored.
         facts : list
-            What else the result follows from, such as the scan (JSON-able).
+            What the result depends on beside detector, device and code, such as the scan (JSON-able).
         device : torch.device
-            Where it is computed; what another kind of device has made is not taken, since its times are not this one's.
+            Where the result is computed. Results of another kind of device are not used, since they hold other times.
         make : callable
             Computes the result.
         read : callable
-            From the result's ``to_dict()`` to the result.
+            Makes the result from its ``to_dict()``.
+
+        Returns
+        -------
+        result
+            As `make` returns it.
         """
         if self._folder is None or detector.metadata.fingerprint is None:
             return make()
-        everything = [
+        dependencies = [
             *(facts, detector.metadata.fingerprint, detector.settings(), detector.tv_weight, detector.smoothing),
             *(detector.normalized, device.type, detector.precision_on(device), _code()),
         ]
-        key = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
+        key = hashlib.sha256(json.dumps(dependencies, sort_keys=True).encode()).hexdigest()
         path = self._folder / f"{key}.json"
         if path.exists():
             try:
@@ -106,6 +112,6 @@ class Store:
 
 
 def _code() -> str:
-    """Hash of the code that scores follow from."""
+    """Hash of the code that scores depend on."""
     package = Path(lesioncore.__file__).parent
     return source_hash(*(package / part for part in SCORING), package / "evaluation" / "case.py")

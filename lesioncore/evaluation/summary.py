@@ -1,4 +1,4 @@
-"""Figures of one method over all scans, and of two methods against each other."""
+"""Statistics of one method over all scans, and differences of two methods."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def summarise(patients: Sequence[CaseScore], healthy: Sequence[CaseScore]) -> dict[str, Any]:
-    """Figures of one method.
+    """Summarise the scores of one method.
 
     Parameters
     ----------
@@ -28,31 +28,32 @@ def summarise(patients: Sequence[CaseScore], healthy: Sequence[CaseScore]) -> di
     Returns
     -------
     dict
-        JSON-able; None stands for what has no value, such as an AUC of scans without lesions.
+        JSON-able; None stands for undefined values, such as the AUC of scans without lesions.
 
         - ``auc`` and ``average_precision`` of the pooled voxels, with 95 % bootstrap intervals over people
-          (``auc_interval``), which two people or more have;
+          (``auc_interval``; None for a single person);
         - ``best_dice``, the largest pooled Dice, and ``dice_at_youden``, the scans' Dice at the threshold that
-          maximises TPR - FPR (the paper's DSC_AUC): both use the labels and are no result of a method without them;
-        - ``at_limit``, a row for each limit: means and deviations over scans, pooled lesion-wise figures, and the
-          healthy people's rates;
+          maximises TPR - FPR (the paper's DSC_AUC): both choose the threshold with the labels, so they are no results
+          of an unsupervised method;
+        - ``at_limit``, a row for each limit: means and standard deviations over scans, pooled lesion-wise statistics,
+          and the false-positive rates of healthy people;
         - ``unusual``, a row with the remarks on each scan that is unlike the healthy ones of the method's calibration;
         - ``seconds``, the median time for a scan.
 
-        Without patients, their figures are left out; so are those of healthy people.
+        Statistics of patients are left out without patients, and those of healthy people without healthy people.
     """
-    found: dict[str, Any] = {}
+    summary: dict[str, Any] = {}
     if patients:
-        whole, histograms = pooled(patients), [case.histogram for case in patients]
+        total, histograms = pooled(patients), [case.histogram for case in patients]
         for statistic in (ScoreHistogram.auc, ScoreHistogram.average_precision):
-            found[statistic.__name__] = defined(statistic, whole)
-            found[f"{statistic.__name__}_interval"] = _interval(bootstrap_interval, patients, histograms, statistic)
-        best, youden = defined(whole.best_dice), defined(whole.youden_threshold)
-        found["best_dice"] = None if best is None else best[0]
-        found["dice_at_youden"] = (
-            None if youden is None else _mean_and_sd([each.confusion(youden).dice for each in histograms])
+            summary[statistic.__name__] = value_or_none(statistic, total)
+            summary[f"{statistic.__name__}_interval"] = _interval(bootstrap_interval, patients, histograms, statistic)
+        best, youden = value_or_none(total.best_dice), value_or_none(total.youden_threshold)
+        summary["best_dice"] = None if best is None else best[0]
+        summary["dice_at_youden"] = (
+            None if youden is None else _mean_and_sd([histogram.confusion(youden).dice for histogram in histograms])
         )
-    found["at_limit"] = [
+    summary["at_limit"] = [
         {
             "limit": limit,
             **(_patients_at(limit, patients) if patients else {}),
@@ -60,22 +61,27 @@ def summarise(patients: Sequence[CaseScore], healthy: Sequence[CaseScore]) -> di
         }
         for limit in [*patients, *healthy][0].at_limit
     ]
-    found["unusual"] = [
+    summary["unusual"] = [
         {"subject": case.subject, "remarks": list(case.remarks)} for case in [*patients, *healthy] if case.remarks
     ]
-    found["seconds"] = float(np.median([case.seconds for case in [*patients, *healthy]]))
-    return found
+    summary["seconds"] = float(np.median([case.seconds for case in [*patients, *healthy]]))
+    return summary
 
 
 def compare(first: Sequence[CaseScore], second: Sequence[CaseScore]) -> dict[str, Any]:
-    """Paired differences of two methods on the same scans with lesion masks, `first` minus `second`.
+    """Compute paired differences of two methods on the same scans with lesion masks, `first` minus `second`.
+
+    Parameters
+    ----------
+    first, second : sequence of CaseScore
+        Scores of the two methods, with the scans in the same order.
 
     Returns
     -------
     dict
         JSON-able: ``auc`` of the pooled voxels, and in ``at_limit`` a row with the mean ``dice`` for each limit that
-        both have. ``auc_interval`` and ``dice_interval`` are 95 % bootstrap intervals over people, with the same ones
-        drawn for both methods. None stands for what has no value.
+        both have. ``auc_interval`` and ``dice_interval`` are 95 % bootstrap intervals over people, with the same
+        people drawn for both methods. None stands for undefined values.
 
     Raises
     ------
@@ -85,8 +91,8 @@ def compare(first: Sequence[CaseScore], second: Sequence[CaseScore]) -> dict[str
     if [case.subject for case in first] != [case.subject for case in second]:
         raise ValueError("second: expected the scans of first, in the same order")
     histograms = [[case.histogram for case in cases] for cases in (first, second)]
-    aucs = [defined(pooled(cases).auc) for cases in (first, second)]
-    found: dict[str, Any] = {
+    aucs = [value_or_none(pooled(cases).auc) for cases in (first, second)]
+    differences: dict[str, Any] = {
         "auc": None if aucs[0] is None or aucs[1] is None else aucs[0] - aucs[1],
         "auc_interval": _interval(bootstrap_interval, first, histograms[0], versus=histograms[1]),
         "at_limit": [],
@@ -96,17 +102,17 @@ def compare(first: Sequence[CaseScore], second: Sequence[CaseScore]) -> dict[str
             dices = [[case.at_limit[limit].confusion.dice for case in cases] for cases in (first, second)]
             row = {"limit": limit, "dice": float(np.mean(dices[0]) - np.mean(dices[1]))}
             interval = _interval(bootstrap_mean, first, dices[0], versus=dices[1])
-            found["at_limit"].append({**row, "dice_interval": interval})
-    return found
+            differences["at_limit"].append({**row, "dice_interval": interval})
+    return differences
 
 
 def pooled(cases: Sequence[CaseScore]) -> ScoreHistogram:
-    """All voxels of all scans."""
+    """Sum the histograms of all scans."""
     return reduce(add, (case.histogram for case in cases))
 
 
-def defined(metric: Callable[..., T], *arguments: Any, **options: Any) -> T | None:
-    """What a metric gives; None where it has no value."""
+def value_or_none(metric: Callable[..., T], *arguments: Any, **options: Any) -> T | None:
+    """Compute a metric, or return None where it is undefined."""
     try:
         return metric(*arguments, **options)
     except UndefinedMetricError:
@@ -120,9 +126,9 @@ def _patients_at(limit: float, cases: Sequence[CaseScore]) -> dict[str, Any]:
     distances = [score.hausdorff for score in scores if score.hausdorff is not None]
     row: dict[str, Any] = {"dice": _mean_and_sd(dices), "dice_interval": _interval(bootstrap_mean, cases, dices)}
     for name in ("sensitivity", "precision", "fpr"):
-        row[name] = _mean_and_sd([defined(getattr, score.confusion, name) for score in scores])
+        row[name] = _mean_and_sd([value_or_none(getattr, score.confusion, name) for score in scores])
     for name in ("recall", "precision", "f1"):
-        row[f"lesion_{name}"] = defined(getattr, lesions, name)
+        row[f"lesion_{name}"] = value_or_none(getattr, lesions, name)
     row["hausdorff_mm"] = float(np.median(distances)) if distances else None
     row["hausdorff_scans"] = len(distances)
     return row
@@ -139,15 +145,15 @@ def _healthy_at(limit: float, scores: Sequence[LimitScore]) -> dict[str, Any]:
 
 
 def _mean_and_sd(values: Sequence[float | None]) -> dict[str, float] | None:
-    """Mean and population deviation over the scans that have a value."""
-    known = [value for value in values if value is not None]
-    return {"mean": float(np.mean(known)), "sd": float(np.std(known))} if known else None
+    """Mean and population standard deviation of the values that are defined; None if none is."""
+    defined = [value for value in values if value is not None]
+    return {"mean": float(np.mean(defined)), "sd": float(np.std(defined))} if defined else None
 
 
 def _interval(
     bootstrap: Callable[..., tuple[float, float]], cases: Sequence[CaseScore], *arguments: Any, **options: Any
 ) -> list[float] | None:
-    """A bootstrap interval; None of one person alone, or of people too few of whom have a lesion."""
+    """Compute a bootstrap interval over people; None for a single person, or if too few people have a lesion."""
     people = [case.person for case in cases]
-    found = defined(bootstrap, *arguments, people=people, **options) if len(set(people)) > 1 else None
-    return None if found is None else list(found)
+    interval = value_or_none(bootstrap, *arguments, people=people, **options) if len(set(people)) > 1 else None
+    return None if interval is None else list(interval)

@@ -1,1 +1,1 @@
-"""Restoration of scans to healthy images, scores and masks; and calibration, which restores healthy scans."""
+"""Restoration of scans to healthy images, scores and masks, and its calibration on healthy scans."""

@@ -1,4 +1,4 @@
-"""Options of restoration: solver, objective, and what they run on."""
+"""Options of restoration: solver, objective, scoring, computation and preprocessing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
         "sign": 0,
     }
 }
-"""Options that belong together (the paper's: its sections 2.2 and 3.2)."""
+"""Options of each protocol; ``"paper"`` follows sections 2.2 and 3.2 of the paper."""
 
 
 @dataclass(frozen=True)
@@ -44,70 +44,71 @@ class RestoreConfig:
     Parameters
     ----------
     solver : {"auto", "em", "prox", "paper"} or Solver
-        A solver by name with its defaults, or an instance such as ``PaperSolver(steps=100)``. ``"auto"`` is the one
-        that the prior was calibrated with; without a calibration ``"em"`` for priors that can hold their latents'
-        posterior (VAE, GMVAE), else ``"prox"``.
+        A solver by name with its defaults, or an instance such as ``PaperSolver(steps=100)``. ``"auto"`` is the solver
+        that the prior was calibrated with; without a calibration it is ``"em"`` for priors that can hold their latents'
+        posterior fixed (VAE, GMVAE), else ``"prox"``.
     tv_weight : float, optional
-        Data-consistency weight lambda of the objective (paper Eq. 6): larger changes less. The prior's calibrated one
-        when absent.
+        Data-consistency weight lambda of the objective (paper Eq. 6): a larger weight changes the scan less. When
+        absent, it is the prior's calibrated weight.
     smoothing : float, optional
         Standard deviation, mm, of a three-dimensional Gaussian that smooths the residual before it is scored; 0 scores
-        ``|D|`` itself, as the paper does. The prior's calibrated one when absent.
+        ``|D|`` itself, as the paper does. When absent, it is the prior's calibrated smoothing.
     standardize : bool, optional
         Score the residual about the scan's own centre, in units of its own spread (:mod:`lesioncore.scoring.spread`),
-        so that thresholds hold on other scanners; False scores z-scores, as the paper does. As the prior was calibrated
-        when absent, else True.
+        so that thresholds hold on other scanners; False scores z-scores, as the paper does. When absent, it is as the
+        prior was calibrated, else True.
     spread_map : bool, optional
         Divide the residual of a registered scan by the healthy people's relative spread at its place in the template
         (:class:`lesioncore.scoring.spread_map.SpreadMap`), so that a threshold is as strict where people differ as
-        where they do not. As the prior was calibrated when absent, else False.
+        where they do not. When absent, it is as the prior was calibrated, else False.
     asymmetry : float, optional
-        Share in [0, 1] of what both sides of a registered brain have in common that is taken off the residual
+        Share in [0, 1] of the deviation common to both sides of a registered brain that is taken off the residual
         (:func:`lesioncore.scoring.asymmetry.lower_symmetric`), for lesions on one side, such as tumours and strokes; 0
-        for diseases of both sides, such as multiple sclerosis. As the prior was calibrated when absent, else 0.
+        for diseases of both sides, such as multiple sclerosis. When absent, it is as the prior was calibrated, else 0.
     edge_preserving : bool, optional
-        Bound the smoothed residual by each voxel's own, each in units of its own spread
+        Bound the smoothed residual at each voxel by the unsmoothed one, each in units of its own spread
         (:func:`lesioncore.scoring.smoothing.keep_edges`), so that smoothing carries no deviation beyond a lesion's
-        border. As the prior was calibrated when absent, else False.
+        border. When absent, it is as the prior was calibrated, else False.
     sign : {1, -1, 0}, optional
-        1 scores what is brighter than the prior expects (hyperintense lesions), -1 what is darker (hypointense ones),
-        0 either by the size ``|D|``, as the paper does. As the prior was calibrated when absent, else 0.
+        1 scores voxels that are brighter than the prior expects (hyperintense lesions), -1 darker ones (hypointense
+        lesions), 0 both by the size ``|D|``, as the paper does. When absent, it is as the prior was calibrated, else 0.
     tv : {"anisotropic", "isotropic"}
         Form of the total variation.
     tv_eps : float
         Smoothing of the isotropic form in the paper solver, z-scores.
     tv_dimensions : {2, 3}, optional
-        3 couples neighbouring slices, weighted by in-plane over through-plane voxel size; 2, the paper's, restores each
-        slice for itself, as those without geometry always are. As the prior was calibrated when absent, else 3.
+        3 couples neighbouring slices, weighted by in-plane over through-plane voxel size. 2, as in the paper, restores
+        each slice independently; slices without geometry always are. When absent, it is as the prior was calibrated,
+        else 3.
     latent : {"mean", "sample"}
-        The ELBO's expectation: at the mean of ``Q(z|X)``, or from a fresh seeded sample in each step.
+        Latents at which the ELBO is evaluated: the mean of ``Q(z|X)``, or a new seeded sample in each step.
     kl_weight : float
         Weight of the ELBO's costs (KL divergences) against its log-likelihood. 1 is the ELBO; 0 leaves the likelihood
-        of the prior's reconstruction alone. Not for the em solver, whose steps it would not change.
+        of the prior's reconstruction alone. It is not for the em solver, whose steps it would not change.
     batch_size : int, optional
-        Slices in one pass through the network; bounds memory. What suits the device when absent.
+        Slices in one pass through the network, which bounds memory. When absent, it suits the device.
     precision : {"auto", "float32", "tf32", "bfloat16"}
-        What the prior's network multiplies in. ``"auto"`` is TF32 for lesioncore's own kinds of priors on CUDA devices
-        that have it, else float32; bfloat16 is for lesioncore's own kinds alone. Solvers and total variation are
-        float32 always. A calibration holds for all of them, though bfloat16 moves scores a little: those of the
-        embedded priors by .002 to .004 z-scores (root mean square).
+        Number format that the prior's network multiplies in. ``"auto"`` is TF32 for lesioncore's own kinds of priors on
+        CUDA devices that have it, else float32; bfloat16 is for lesioncore's own kinds alone. Solvers and total
+        variation are always in float32. A calibration holds for all formats, though bfloat16 changes scores slightly:
+        those of the embedded priors by .002 to .004 z-scores (root mean square).
     normalized : bool
-        The values are the prior's z-scores already.
+        Whether the scan's values are the prior's z-scores already.
     preprocess : sequence of {"extract", "register", "bias"}, optional
-        How scans are preprocessed (:func:`lesioncore.preprocess.pipeline.preprocess`); () for not at all. As the prior
-        was calibrated when absent, else as it was trained.
+        Steps of preprocessing (:func:`lesioncore.preprocess.pipeline.preprocess`); () does none. When absent, they are
+        as the prior was calibrated, else as it was trained.
     postprocessing : PostProcessing
-        How detected masks are cleaned, by default not at all. Scores and thresholds do not depend on it.
+        Cleaning of detected masks; by default nothing is done. Scores and thresholds do not depend on it.
     protocol : {"paper"}, optional
-        ``"paper"`` restores as the paper does: where they are open it gives `solver` (``"paper"``), `tv_dimensions`
-        (2), `smoothing` (0), `standardize` (False), `spread_map` (False), `asymmetry` (0), `edge_preserving` (False)
-        and `sign` (0), and is nothing beyond these eight.
+        ``"paper"`` restores as the paper does. It sets those of these eight options that are not given, and no others:
+        `solver` (``"paper"``), `tv_dimensions` (2), `smoothing` (0), `standardize` (False), `spread_map` (False),
+        `asymmetry` (0), `edge_preserving` (False) and `sign` (0).
 
     Raises
     ------
     ValueError
-        If an option is not one of those listed, contradicts the `protocol`, or a number is out of range; or a
-        `kl_weight` is given to the em solver, whose steps it would not change.
+        If an option is not one of those listed, contradicts the `protocol`, or a number is out of range; or if another
+        `kl_weight` than 1 is given to the em solver.
     """
 
     solver: Solver | str = "auto"
@@ -163,30 +164,32 @@ class RestoreConfig:
             raise ValueError(f"kl_weight: got {self.kl_weight}, which solver 'em' does not know; use 'prox' or 'paper'")
 
     def _follow(self, protocol: str) -> None:
-        """Give the options that are open the protocol's values; ``ValueError`` if another one is given."""
+        """Set the options that are not given to the protocol's values; ``ValueError`` if one is given another value."""
         if protocol not in PROTOCOLS:
             raise ValueError(f"protocol: got {protocol!r}, expected one of {[*PROTOCOLS]} or None")
         for name, value in PROTOCOLS[protocol].items():
             given = getattr(self, name)
             if given not in (None, "auto", value):
-                mine, its = _told_apart(given, value)
+                given_text, protocol_text = _difference(given, value)
                 raise ValueError(
-                    f"{name}: {mine} contradicts protocol {protocol!r}, which has {its}; leave one of them out"
+                    f"{name}: {given_text} contradicts protocol {protocol!r}, which has {protocol_text}; leave one of"
+                    " them out"
                 )
             object.__setattr__(self, name, value)
 
     def for_prior(self, prior: Any) -> RestoreConfig:
-        """The same options with those decided for a prior that are open.
+        """The same options, with those that are not given decided for a prior.
 
-        `preprocess` stays None where it is as the prior was trained.
+        Weight and smoothing are left to :class:`lesioncore.restoration.run.Run`. `preprocess` is None in the result
+        where it is as the prior was trained.
         """
         metadata = metadata_of(prior)
         calibration = metadata.calibration
         calibrated = {} if calibration is None else calibration.settings
         solver = self.solver
         if isinstance(solver, str):  # "auto"
-            usual = {"name": "em" if isinstance(prior, FixesPosterior) else "prox"}
-            options = dict(calibrated.get("solver", usual))
+            default = {"name": "em" if isinstance(prior, FixesPosterior) else "prox"}
+            options = dict(calibrated.get("solver", default))
             solver = SOLVERS[options.pop("name")](**options)
             if solver.fixes_posterior and self.kl_weight != 1.0:
                 solver = SOLVERS["prox"]()
@@ -211,7 +214,7 @@ class RestoreConfig:
         )
 
     def scoring(self, smoothing: float) -> Scoring:
-        """How residuals are scored, what is undecided taken as off, with a smoothing (mm) that may be the prior's."""
+        """How residuals are scored, with a given smoothing (mm); options that are not decided are off."""
         return Scoring(
             smoothing=smoothing,
             standardize=bool(self.standardize),
@@ -234,31 +237,31 @@ class RestoreConfig:
         return self.solver
 
     def total_variation(self, voxel_size: tuple[float, float, float] | None) -> TotalVariation:
-        """The data term for slices of a given voxel size (mm); of each slice alone when it is unknown."""
+        """The data term for slices of a given voxel size (mm); slices are not coupled where it is unknown."""
         depth_weight = 0.0
         if self.tv_dimensions == 3 and voxel_size is not None:
             depth_weight = voxel_size[0] / voxel_size[2]
         return TotalVariation(self.tv == "isotropic", self.tv_eps, depth_weight)
 
     def settings(self) -> dict[str, Any]:
-        """What a calibration belongs to: all that changes a score, but for weight and smoothing (JSON-able)."""
-        # An option that is off is left out, so that calibrations from before there was such an option hold.
-        options = {name: value for name, value in asdict(self.decided_solver).items() if value is not None}
-        later = {
+        """All options that change a score, except weight and smoothing, to compare with a calibration's (JSON-able)."""
+        # Options that are off are left out, so that calibrations from before an option existed still match.
+        solver_options = {name: value for name, value in asdict(self.decided_solver).items() if value is not None}
+        newer = {
             "spread_map": self.spread_map,
             "asymmetry": self.asymmetry,
             "edge_preserving": self.edge_preserving,
             "sign": self.sign,
         }
         return {
-            "solver": {"name": self.solver_name, **options},
+            "solver": {"name": self.solver_name, **solver_options},
             "tv": self.tv,
             "tv_eps": self.tv_eps,
             "tv_dimensions": self.tv_dimensions,
             "latent": self.latent,
             "kl_weight": self.kl_weight,
             "standardize": self.standardize,
-            **{name: value for name, value in later.items() if value},
+            **{name: value for name, value in newer.items() if value},
             "preprocess": None if self.preprocess is None else list(self.preprocess),
         }
 
@@ -267,13 +270,13 @@ def _name_of(solver: Solver) -> str:
     return next(name for name, kind in SOLVERS.items() if isinstance(solver, kind))
 
 
-def _told_apart(given: Any, value: Any) -> tuple[str, str]:
-    """Two different values of an option for people: solvers by their names, or by the options that differ."""
+def _difference(given: Any, value: Any) -> tuple[str, str]:
+    """Texts of two different values of an option: of solvers their names, or those of their options that differ."""
     if type(given) not in SOLVERS.values():
         return repr(given), repr(value)
     if type(given) is not type(value):
         return repr(_name_of(given)), repr(_name_of(value))
     names = [option.name for option in fields(value)]
     differing = [name for name in names if getattr(given, name) != getattr(value, name)]
-    mine, its = (", ".join(f"{name}={getattr(one, name)!r}" for name in differing) for one in (given, value))
-    return mine, its
+    first, second = (", ".join(f"{name}={getattr(solver, name)!r}" for name in differing) for solver in (given, value))
+    return first, second

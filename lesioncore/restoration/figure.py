@@ -26,24 +26,28 @@ if TYPE_CHECKING:
 
 _BACKGROUND, _TEXT, _MUTED = "#000000", "#f2f2f2", "#a8a8a8"
 _TRUTH = "#3ddc97"
-# A stricter limit's mask lies inside a laxer one's.
+# Colours of the masks by limit; the mask of a stricter limit lies inside that of a laxer one.
 _DETECTED = {0.10: "#7a4fd0", 0.05: "#ee4b7f", 0.01: "#ffd166"}
-# Dark where nothing changed, so that the eye goes to what did: darker than healthy is blue, brighter is orange.
+# The middle is dark, so that changes stand out: darker than healthy is blue, brighter is orange.
 _RESIDUAL = ("#d9f6ff", "#6cc8fa", "#2b86e0", "#1a4690", "#17171b", "#8a2410", "#dc4f14", "#ffa447", "#fff2c2")
 
 _PANEL = 1.75
 """Width of one panel, inches."""
 
 _LEFT, _RIGHT, _TOP, _BOTTOM, _GAP = 1.05, 1.5, 0.72, 0.42, 0.04
-"""Margins for row labels, scales, titles and the footer, and the gap between panels, inches."""
+"""Margins for row labels, colour scales, titles and the footer, and the gap between panels, inches."""
 
 _DRAWING = threading.Lock()
-"""matplotlib's caches of fonts are not made for several threads, and scans are saved by several."""
+"""Held while a figure is written: scans are saved by several threads, and matplotlib's font caches are not
+thread-safe."""
 
 
 @dataclass(frozen=True)
 class _Volumes:
-    """What the panels show, `[X, Y, Z]` in RAS+ order, cropped to the brain in the transversal plane."""
+    """Volumes that the panels show, `[X, Y, Z]` in RAS+ order, cropped to the brain in the transversal plane.
+
+    `masks` are those of each limit; `heights` are the z coordinates of the slices' centres, mm.
+    """
 
     scan: npt.NDArray[np.float32]
     restored: npt.NDArray[np.float32]
@@ -73,31 +77,32 @@ def restoration_figure(
 ) -> Figure:
     """Draw a restoration: one row each for input, restored image, signed residual, detections and truth.
 
-    Transversal slices in the neurological convention: the patient's left is on the left. They are spread evenly over
-    the brain; with a truth, the one nearest to its largest cross-section moves there.
+    The slices are transversal, in the neurological convention: the patient's left is on the left. They are spread
+    evenly over the brain; with a truth, the slice nearest to its largest cross-section moves there.
 
     Parameters
     ----------
     result : Restoration
-        Of a volume; the detections are drawn where it is calibrated.
+        Restoration of a volume; detections are drawn if it has a calibration.
     truth : ndarray, Tensor or path, optional
         True lesion on the input's grid and in its storage order, nonzero inside.
     slices : int
         Number of columns.
     consecutive : bool
-        Neighbouring slices instead (paper Fig. 9): around the truth's largest cross-section, or the brain's.
+        Draw neighbouring slices instead (paper Fig. 9), around the largest cross-section of the truth, or of the brain
+        without any.
     title : str, optional
-        Name of the scan; its file's when absent.
+        Name of the scan; when absent, that of its file.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Not tied to pyplot or to a display; write it with :func:`save_figure`.
+        A figure that needs neither pyplot nor a display; write it with :func:`save_figure`.
 
     Raises
     ------
     ValueError
-        If the result is of slices without geometry, `truth` has another shape, or `slices` is not positive.
+        If the result is of slices without geometry, `truth` has another shape than the input, or `slices` is below 1.
     ImportError
         If matplotlib, the extra `figures`, is missing.
     """
@@ -120,14 +125,14 @@ def restoration_figure(
     )
     figure = Figure(figsize=total, dpi=150, facecolor=_BACKGROUND)
 
-    def place(left: float, top: float, width: float, tall: float) -> Axes:
-        return figure.add_axes((left / total[0], 1 - (top + tall) / total[1], width / total[0], tall / total[1]))
+    def add_axes(left: float, top: float, width: float, height: float) -> Axes:
+        return figure.add_axes((left / total[0], 1 - (top + height) / total[1], width / total[0], height / total[1]))
 
     scales = _Scales.of(volumes)
     for i, row in enumerate(rows):
         top = _TOP + i * (height + _GAP)
         for j, z in enumerate(columns):
-            axes = place(_LEFT + j * (_PANEL + _GAP), top, _PANEL, height)
+            axes = add_axes(_LEFT + j * (_PANEL + _GAP), top, _PANEL, height)
             axes.set_axis_off()
             picture = _draw(axes, row, volumes, z, scales)
             if i == 0:
@@ -142,15 +147,15 @@ def restoration_figure(
         figure.text((_LEFT - 0.14) / total[0], middle, row, color=_TEXT, fontsize=11, ha="right", va="center")
         right = _LEFT + len(columns) * (_PANEL + _GAP) + 0.12
         if row == "residual":
-            _colourbar(figure, place(right, top + 0.12 * height, 0.1, 0.76 * height), picture)
+            _colourbar(figure, add_axes(right, top + 0.12 * height, 0.1, 0.76 * height), picture)
         elif row == "detected":
-            _legend(place(right, top, _RIGHT - 0.2, height), volumes)
+            _legend(add_axes(right, top, _RIGHT - 0.2, height), volumes)
     _write_texts(figure, result, total, title)
     return figure
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write a figure, whole or not at all; the suffix (.png, .pdf, .svg) decides the format.
+    """Write a figure atomically; the suffix (.png, .pdf, .svg) decides the format.
 
     Raises
     ------
@@ -165,7 +170,7 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
 
 @dataclass(frozen=True)
 class _Scales:
-    """Ranges of grey values and residual, shared by all panels of a row so that they compare."""
+    """Ranges of grey values (the scan's units) and residual (z-scores), shared by all panels of a row."""
 
     dark: float
     bright: float
@@ -174,7 +179,7 @@ class _Scales:
     @classmethod
     def of(cls, volumes: _Volumes) -> _Scales:
         dark, bright = np.percentile(volumes.scan[volumes.brain], [0.5, 98.5])
-        # The percentile keeps a few extreme voxels from dimming the rest; the floor keeps noise from looking like much.
+        # The percentile keeps a few extreme voxels from dimming the rest; the floor keeps noise from being amplified.
         largest = max(1.0, float(np.percentile(np.abs(volumes.residual[volumes.brain]), 99.5)))
         return cls(float(dark), float(max(bright, dark + 1e-6)), largest)
 
@@ -188,7 +193,7 @@ def _volumes(result: Restoration, truth: Array | str | os.PathLike[str] | None) 
     orientation = Orientation.from_affine(scan.affine, observed.shape)
     brain = orientation.to_ras(scan.brain())
     lesion = None if truth is None else orientation.to_ras(_labels(truth, observed.shape))
-    # A margin of 4 mm around the brain; every slice stays.
+    # The window has a margin of 4 mm around the brain, and all slices.
     crop = []
     for axis in (0, 1):
         inside = np.flatnonzero(brain.any(axis=(1 - axis, 2)))
@@ -199,7 +204,7 @@ def _volumes(result: Restoration, truth: Array | str | os.PathLike[str] | None) 
     masks = {}
     if result.record.calibration is not None:
         masks = {f: orientation.to_ras(_voxels(result.mask(f)) != 0) for f in LIMITS}
-    # The centre of a slice: for an oblique scan its height varies over the slice.
+    # Heights are taken at the slices' centres, since in an oblique scan they vary over a slice.
     centre = [(length - 1) / 2 for length in orientation.ras_shape[:2]]
     heights = [(orientation.ras_affine @ [*centre, z, 1.0])[2] for z in range(orientation.ras_shape[2])]
     return _Volumes(
@@ -228,7 +233,10 @@ def _labels(truth: Array | str | os.PathLike[str], shape: tuple[int, ...]) -> np
 
 
 def _choose(volumes: _Volumes, count: int) -> list[int]:
-    """Slices spread evenly where the brain is at least a quarter of its largest cross-section; one at the truth's."""
+    """Indices of slices spread evenly over the brain, of which the nearest moves to the truth's largest cross-section.
+
+    Slices with less than a quarter of the brain's largest cross-section are left out.
+    """
     area = volumes.brain.sum(axis=(0, 1))
     large = np.flatnonzero(area >= 0.25 * area.max())
     count = min(count, len(large))
@@ -241,7 +249,7 @@ def _choose(volumes: _Volumes, count: int) -> list[int]:
 
 
 def _neighbours(volumes: _Volumes, count: int) -> list[int]:
-    """Neighbouring slices around the largest cross-section of the truth, or of the brain without any."""
+    """Indices of neighbouring slices around the largest cross-section of the truth, or of the brain without any."""
     shown = volumes.brain if volumes.truth is None or not volumes.truth.any() else volumes.truth
     depth = volumes.brain.shape[2]
     count = min(count, depth)
@@ -264,7 +272,7 @@ def _draw(axes: Axes, row: str, volumes: _Volumes, z: int, scales: _Scales) -> A
         values = np.where(inside, volumes.residual[:, :, z], np.nan)
         return show(values, cmap=colours, vmin=-scales.residual, vmax=scales.residual, interpolation="nearest")
     image = volumes.restored if row == "restored" else volumes.scan
-    # Under colours the scan is darker, so that the colours carry.
+    # Behind the detections the scan is darker, so that their colours stand out.
     bright = scales.dark + (scales.bright - scales.dark) * (1.6 if row == "detected" else 1.0)
     grey = np.where(inside, image[:, :, z], scales.dark)
     picture = show(grey, cmap="gray", vmin=scales.dark, vmax=bright, interpolation="bilinear")
@@ -287,7 +295,7 @@ def _paint(show: Any, mask: npt.NDArray[np.bool_], colour: str, opacity: float) 
     from matplotlib.colors import to_rgb
 
     red, green, blue = to_rgb(colour)
-    # Channels first: `show` transposes, and matplotlib wants them last.
+    # The channels come first, since `show` transposes the array and matplotlib expects them last.
     show(np.stack([red * mask, green * mask, blue * mask, opacity * mask]), interpolation="nearest")
 
 
@@ -307,8 +315,10 @@ def _legend(axes: Axes, volumes: _Volumes) -> None:
     axes.set_axis_off()
     handles: list[Any] = []
     for fpr in sorted(volumes.masks):
-        found = "" if volumes.truth is None else f": Dice {dice(volumes.masks[fpr], volumes.truth, volumes.brain):.2f}"
-        handles.append(Patch(facecolor=_DETECTED[fpr], label=f"{100 * fpr:g} %{found}"))
+        label = f"{100 * fpr:g} %"
+        if volumes.truth is not None:
+            label += f": Dice {dice(volumes.masks[fpr], volumes.truth, volumes.brain):.2f}"
+        handles.append(Patch(facecolor=_DETECTED[fpr], label=label))
     if volumes.truth is not None:
         handles.append(Line2D([], [], color=_TRUTH, linewidth=1.5, label="true lesion"))
     legend = axes.legend(

@@ -1,4 +1,4 @@
-"""Random anomalies implanted into healthy slices, to judge a detector without any patient."""
+"""Random anomalies implanted into healthy slices, to evaluate a detector without scans of patients."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch.nn import functional as F
 from torch.quasirandom import SobolEngine
 
 RADIUS = (0.03, 0.12)
-"""Range of an anomaly's mean radius, as a share of the slice's longer side; drawn log-uniformly."""
+"""Range of an anomaly's mean radius, as a share of the slice's longer side, from which it is drawn log-uniformly."""
 
 SHIFT = (0.5, 3.0)
-"""Range of the absolute intensity shift in z-scores, drawn uniformly; its sign is a coin's."""
+"""Range of the size of the intensity shift, z-scores, from which it is drawn uniformly; both signs are as likely."""
 
 
 def implant_anomalies(
@@ -27,28 +27,29 @@ def implant_anomalies(
 ) -> tuple[Tensor, Tensor]:
     """Add random anomalies: blobs of random size, shape, texture and sign of intensity shift.
 
-    The draws are broad and know no disease, so that what is tuned on them is tuned on healthy images alone. Mildly
-    textured smooth-edged ellipses, their outline perturbed by smooth noise, centred on a random brain pixel. A volume
-    has few of them, as patients have: one for each diameter of the largest along its brain's height. Many would touch
-    each other, and where signs alternate, smoothing would look worse than it is. Sizes and shifts are no independent
-    draws but a scrambled Sobol sequence, which covers their ranges evenly from few anomalies on.
+    The distributions are broad and specific to no disease, so that options tuned on the anomalies are tuned on healthy
+    images alone. An anomaly is an ellipsoid with a smooth edge, a mild texture and an outline perturbed by smooth
+    noise, centred on a random brain pixel. The number of anomalies in a volume is the height of its brain over the
+    diameter of the largest anomaly. More of them would touch each other, and where their signs alternate, smoothing
+    would appear worse than it is. Sizes and shifts are not drawn independently but follow a scrambled Sobol sequence,
+    which covers their ranges evenly even with few anomalies.
 
     Parameters
     ----------
     slices, mask : Tensor
         ``[N, 1, H, W]`` z-scores and brain (bool).
     seed : int
-        Every draw follows from it and the anomaly's index.
+        Every draw follows from the seed and the anomaly's index.
     first : int
-        Index of the first anomaly here: volumes that share a seed go on where the last one stopped.
+        Index of the first anomaly. Volumes that share a seed take consecutive indices.
     voxel_size : tuple of float, optional
-        Pixel size along H and W and the distance of the slices, mm: they are neighbours in one volume, and anomalies
-        are three-dimensional. Without it each slice has an anomaly of its own.
+        Pixel size along H and W and the distance of the slices, mm, for slices that are neighbours in one volume, whose
+        anomalies are three-dimensional. When absent, each slice has an anomaly of its own.
 
     Returns
     -------
     changed, truth : Tensor
-        Slices with their anomalies, and where these are (bool; membership above 1/2, inside the brain).
+        Slices with anomalies, and the mask of these (bool; membership above 1/2, inside the brain), ``[N, 1, H, W]``.
 
     Raises
     ------
@@ -77,24 +78,24 @@ def implant_anomalies(
 
 
 def anomalies_in(mask: Tensor, voxel_size: tuple[float, float, float] | None) -> int:
-    """How many anomalies :func:`implant_anomalies` draws for the brain `mask`."""
+    """Number of anomalies that :func:`implant_anomalies` draws for the brain `mask`."""
     if voxel_size is None:
         return len(mask)
-    largest = 2.0 * RADIUS[1] * max(mask.shape[2:]) * _depth_ratio(voxel_size)
-    return max(1, round(int(mask.flatten(1).any(1).sum()) / largest))
+    largest_diameter = 2.0 * RADIUS[1] * max(mask.shape[2:]) * _depth_ratio(voxel_size)
+    return max(1, round(int(mask.flatten(1).any(1).sum()) / largest_diameter))
 
 
 def _depth_ratio(voxel_size: tuple[float, float, float] | None) -> float:
-    """Size of the pixels over the distance of the slices."""
+    """In-plane over through-plane voxel size."""
     return 1.0 if voxel_size is None else voxel_size[0] / voxel_size[2]
 
 
 def _blob(
     centre: Tensor, shape: tuple[int, ...], depth_ratio: float, draw: Sequence[float], rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Membership in [0, 1] and textured intensity shift of one anomaly, each of `shape` [S, H, W].
+    """Membership in [0, 1] and textured intensity shift (z-scores) of one anomaly, each of `shape` [S, H, W].
 
-    `draw` gives its size and signed shift, as quantiles.
+    `draw` holds the quantiles of its radius and of its signed shift.
     """
     radius = RADIUS[0] * (RADIUS[1] / RADIUS[0]) ** draw[0] * max(shape[1:])
     radii = radius * np.exp(rng.normal(0.0, 0.25, 3)) * np.array([1.0, 1.0, depth_ratio])
@@ -115,7 +116,7 @@ def _blob(
 
 
 def _smooth_noise(shape: tuple[int, ...], scale: float, rng: np.random.Generator) -> Tensor:
-    """Noise of unit variance at its knots, interpolated linearly over about `scale` pixels."""
+    """White noise of unit variance on knots about `scale` pixels apart, interpolated linearly to `shape`."""
     knots = tuple(max(2, round(size / max(scale, 1.0)) + 1) if size > 1 else 1 for size in shape)
     noise = torch.from_numpy(rng.standard_normal(knots).astype(np.float32))
     return F.interpolate(noise[None, None], size=shape, mode="trilinear", align_corners=True)[0, 0]

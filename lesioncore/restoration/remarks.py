@@ -1,4 +1,4 @@
-"""Warnings that a scan is unlike those that its thresholds were made from."""
+"""Warnings that a scan differs from those that its thresholds were computed from."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lesioncore.restoration.scan import Scan
 
 
 def warn_unusual(remarks: Sequence[str], scan: Scan, metadata: PriorMetadata, *, stacklevel: int) -> None:
-    """Warn that a scan is unlike the healthy ones of the calibration, if there is anything to remark."""
+    """Warn that a scan differs from the prior's contrast or the calibration's healthy scans, if there are remarks."""
     if remarks:
         warnings.warn(
             f"{'scan' if scan.path is None else scan.path}: {'; '.join(remarks)}. Thresholds may not hold: check"
@@ -21,7 +21,7 @@ def warn_unusual(remarks: Sequence[str], scan: Scan, metadata: PriorMetadata, *,
 
 
 def warn_of_slices(scan: Scan, calibration: Calibration, *, stacklevel: int) -> bool:
-    """Warn, and return True, if a scan is slices without geometry and the thresholds are those of whole volumes."""
+    """Warn and return True if a scan consists of slices without geometry, but the thresholds are for whole volumes."""
     if scan.voxel_size is not None or not calibration.of_volumes:
         return False
     warnings.warn(

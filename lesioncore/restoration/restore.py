@@ -43,12 +43,12 @@ def restore(
         ``[X, Y, Z]`` in RAS+ order at the prior's voxel size unless `affine` is given, or slices ``[N, 1, H, W]`` on
         the prior's grid. The slices of a list share batches; the result of each scan is the same as alone.
     prior : Prior or str
-        From :func:`lesioncore.load_prior`, or any object with ``elbo(x) -> [N]``; or the name of one that can be
-        loaded. ``"auto"`` is the embedded one of the scans' contrast (:func:`lesioncore.choose_prior`).
+        From :func:`lesioncore.load_prior`, or any object with ``elbo(x) -> [N]``; or the name of a prior that can be
+        loaded. ``"auto"`` is the embedded prior of the scans' contrast (:func:`lesioncore.choose_prior`).
     mask : as `volume`, optional
         Brain masks on the scans' grids; or an installed tool that makes them, ``"hd-bet"``, ``"synthstrip"`` or
-        ``"deepbet"`` (:mod:`lesioncore.preprocess.external`). When absent, the brain is what the constant background
-        leaves, or extracted where there is a skull.
+        ``"deepbet"`` (:mod:`lesioncore.preprocess.external`). When absent, the brain is extracted where there is a
+        skull, else it is all but the constant background.
     affine : ndarray, optional
         4 x 4 voxel-to-world matrix (mm) for arrays and tensors.
     config : RestoreConfig, optional
@@ -58,12 +58,13 @@ def restore(
     progress : bool or callable, optional
         ``True`` shows a bar on a terminal; a callable is called as ``progress(steps_done, steps)``.
     generator : torch.Generator, optional
-        Seeds the latent samples of ``latent="sample"``; seed 0 when absent, so that a run repeats.
+        Its initial seed is that of the latent samples of ``latent="sample"``. When absent, the seed is 0, so that a run
+        is reproducible.
 
     Returns
     -------
     Restoration or list of Restoration
-        One for each scan, a list when a list came in.
+        The result; a list with one for each scan if `volume` is a list.
 
     Raises
     ------
@@ -91,17 +92,17 @@ def restore_scans(
     generator: torch.Generator | None = None,
     stacklevel: int = 2,
 ) -> Any:
-    """Restore scans as it is decided in a run; arguments and errors as for :func:`restore`.
+    """Restore scans with the decided options of a run; other arguments and errors as for :func:`restore`.
 
     Parameters
     ----------
     run : Run
-        Made for `prior`.
+        The run; it must have been made for `prior`.
     stacklevel : int
-        Whose line warnings name, as for :func:`warnings.warn`.
+        Stack level of warnings, as for :func:`warnings.warn`.
     """
     config = run.config
-    _ = run.spread_map  # where there is none, the error comes before the work
+    _ = run.spread_map  # raises before the computation where a map is needed and missing
     run.warn_of_settings(stacklevel=stacklevel)
     with ProgressBar(progress is True, "preprocessing") as report:
         scans, several = prepare_all(

@@ -28,7 +28,9 @@ from lesioncore.solvers import Solution
 
 
 class Restoration:
-    """A restored scan, on the grid, affine and storage order of its input and of the input's kind.
+    """A restored scan, with images on the grid, affine and storage order of its input.
+
+    Images are of the input's kind: nibabel images for paths and images, arrays or tensors for arrays and tensors.
 
     Attributes
     ----------
@@ -39,7 +41,7 @@ class Restoration:
     score
         The detection map: ``|D|``, with ``D`` smoothed in three dimensions and divided by healthy spread
         (:func:`lesioncore.scoring.deviation.deviation`) if the configuration or the calibration says so; ``D`` or
-        ``-D`` where only what is brighter or darker is looked for (:class:`lesioncore.RestoreConfig`).
+        ``-D`` where only bright or only dark lesions are sought (:class:`lesioncore.RestoreConfig`).
     spread : float
         Spread of the smoothed residual over the brain, z-scores.
     brain_mask
@@ -47,18 +49,20 @@ class Restoration:
     objective : list of float
         Mean of the objective over the slices with brain, in nats, at the observation and after each step.
     remarks : list of str
-        In what the scan is unlike the prior's contrast or the calibration's healthy ones, as whole sentences.
+        Differences of the scan from the prior's contrast or from the calibration's healthy scans, a phrase for each.
     solution : Solution
-        Restored slices on the prior's grid, and the objective of each.
+        Restored slices on the prior's grid, and the objective of each problem.
     scan : Scan
         The prepared scan.
+    record : RunRecord
+        The options of the run, and its backend, seed and time.
     """
 
     def __init__(self, scan: Scan, solution: Solution, record: RunRecord) -> None:
         self.scan = scan
         self.solution = solution
         self.record = record
-        self._masks: dict[float, np.ndarray] = {}  # cleaned, by threshold: that takes longer than all else
+        self._masks: dict[float, np.ndarray] = {}  # cleaned masks by threshold, since cleaning is slow
         slices = max(1, int(scan.brain_rows.sum()))
         self.objective = (solution.objective.double().sum(1) / slices).tolist()
 
@@ -109,21 +113,21 @@ class Restoration:
     def mask(self, fpr: float = 0.05, *, risk: float | None = None) -> Any:
         """Detected lesion at a false-positive-rate limit, by the prior's calibrated threshold (paper section 2.2.3).
 
-        Cleaned if the configuration says so (:class:`lesioncore.PostProcessing`).
+        The mask is cleaned if the configuration says so (:class:`lesioncore.PostProcessing`).
 
         Parameters
         ----------
         fpr : float
-            At most this fraction of the calibration's healthy brain pixels lies above the threshold.
+            Largest fraction of the calibration's healthy brain pixels that may lie above the threshold.
         risk : float, optional
-            Bound people instead: a new healthy person exceeds `fpr` with at most this probability
-            (:meth:`lesioncore.calibration.healthy.HealthyScores.threshold`).
+            Bound each person's rate instead of the pooled one: that of a new healthy person exceeds `fpr` with at most
+            this probability (:meth:`lesioncore.calibration.healthy.HealthyScores.threshold`).
 
         Raises
         ------
         ValueError
-            If the prior has no calibration that holds for this run and this kind of input, or `fpr` is out of its
-            range.
+            If the prior has no calibration that holds for this run and this kind of input, `fpr` or `risk` is out of
+            range, or the calibration has too few people for `risk`.
         """
         return self.scan.like_input(self._mask(self._calibration().threshold(fpr, risk)))
 
@@ -138,34 +142,42 @@ class Restoration:
 
     @cached_property
     def remarks(self) -> list[str]:
-        found = [] if (other := doubt(self.scan, self.record.metadata.modality)) is None else [other]
+        mismatch = doubt(self.scan, self.record.metadata.modality)
+        remarks = [] if mismatch is None else [mismatch]
         if self.record.calibration is None:
-            return found
+            return remarks
         scores = self._score[self.scan.brain()]
-        return found + self.record.calibration.unusual(scores, self.scan.bend, self.scan.extent, self.spread)
+        return remarks + self.record.calibration.unusual(scores, self.scan.bend, self.scan.extent, self.spread)
 
     def rank(self) -> Any:
-        """Fraction of the calibration's healthy brain pixels that score lower, in [0, 1]; needs a calibration."""
+        """Fraction of the calibration's healthy brain pixels that score lower, in [0, 1], for each voxel.
+
+        Raises
+        ------
+        ValueError
+            If the prior has no calibration that holds for this run and this kind of input.
+        """
         return self.scan.like_input(self._calibration().rank(self._score))
 
     def _calibration(self) -> Calibration:
         record = self.record
         if record.calibration is None:
-            found = record.metadata.calibration
+            calibration = record.metadata.calibration
             weight, smoothing = record.tv_weight, record.scoring.smoothing
-            if found is not None and found.for_settings(record.config.settings(), weight, smoothing):
+            if calibration is not None and calibration.for_settings(record.config.settings(), weight, smoothing):
                 raise ValueError(
-                    f"mask: the thresholds of prior {record.metadata.name!r} are those of whole volumes and do not hold"
-                    " for slices without geometry; give restore a volume, or run lesioncore.calibrate on such slices"
+                    f"calibration: the thresholds of prior {record.metadata.name!r} are those of whole volumes and do"
+                    " not hold for slices without geometry; give restore a volume, or run lesioncore.calibrate on such"
+                    " slices"
                 )
             raise ValueError(
-                f"mask: prior {record.metadata.name!r} has no calibration for these settings; use the calibrated"
+                f"calibration: prior {record.metadata.name!r} has no calibration for these settings; use the calibrated"
                 " ones or run lesioncore.calibrate on healthy scans"
             )
         return record.calibration
 
     def sidecar(self) -> dict[str, Any]:
-        """What produced the result (JSON-able)."""
+        """Description of the result and of how it was computed (JSON-able)."""
         from lesioncore import __version__
 
         record = self.record
@@ -199,25 +211,25 @@ class Restoration:
         Parameters
         ----------
         directory : path
-            Created when absent. Files of the same names are replaced, each by one rename; masks and the figure that an
-            earlier restoration left under these names are removed where this one has none.
+            Folder, which is created where it is missing. Files of the same names are replaced, each atomically. Masks
+            and the figure of an earlier restoration of these names are removed where this one has none.
         name : str, optional
-            Base name such as ``sub-01_T2w``; that of the input file when absent.
+            Base name such as ``sub-01_T2w``; when absent, that of the input file.
         figure : bool
-            Draw a picture, too (:func:`lesioncore.restoration.figure.restoration_figure`).
+            Draw a figure, too (:func:`lesioncore.restoration.figure.restoration_figure`).
 
         Returns
         -------
         dict
-            What was written: ``restored``, ``residual``, ``score``, ``brain``, ``sidecar``; when calibrated also
-            ``probability``, ``fpr01``, ``fpr05``, ``fpr10``, and ``figure`` if it was wanted.
+            Paths of the written files by name: ``restored``, ``residual``, ``score``, ``brain``, ``sidecar``; with a
+            calibration also ``probability``, ``fpr01``, ``fpr05``, ``fpr10``, and with `figure` also ``figure``.
 
         Raises
         ------
         ValueError
             If the input was slices, which have no geometry to save, or no `name` can be derived.
         ImportError
-            If a figure is wanted and matplotlib, the extra `figures`, is missing.
+            If `figure` is set and matplotlib, the extra `figures`, is missing.
         """
         from lesioncore.restoration.figure import require_matplotlib, restoration_figure, save_figure
 
@@ -246,7 +258,7 @@ class Restoration:
             images["probability"] = (labels["probability"], calibration.rank(self._score))
             images |= {key: (labels[key], self._mask(calibration.threshold(fpr))) for key, fpr in limits.items()}
         written = {key: folder / f"{base}.nii.gz" for key, (base, _) in images.items()}
-        with ThreadPoolExecutor(_WRITERS) as executor:  # most of it is compressing, which lets other threads run
+        with ThreadPoolExecutor(_WRITERS) as executor:  # most time is spent compressing, which releases the GIL
             saves = [
                 executor.submit(save_image, data, self.scan.affine, written[key], header=header)
                 for key, (_, data) in images.items()
@@ -266,17 +278,18 @@ class Restoration:
 
 
 _WRITERS = 4
-"""Files of a scan that are written side by side; each takes memory for its bytes."""
+"""Number of a scan's files that are written concurrently; each needs memory for its bytes."""
 
 
 def base_name(path: Path | None) -> str:
+    """Name of a scan's file without its suffixes; ``ValueError`` without a file."""
     if path is None:
         raise ValueError("name: the input was no file, so give save(..., name='sub-01_T2w')")
     return re.sub(r"\.(nii|img|hdr|mgz|mgh)(\.gz)?$", "", path.name)
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """``sub-01_T2w`` to ``("sub-01", "T2w")``; a name without a BIDS suffix keeps all of itself."""
+    """Split ``sub-01_T2w`` into ``("sub-01", "T2w")``; a name without a BIDS suffix gets ``"image"`` for one."""
     if not name or "/" in name:
         raise ValueError(f"name: got {name!r}, expected a base name such as 'sub-01_T2w'")
     stem, separator, suffix = name.rpartition("_")

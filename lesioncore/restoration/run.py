@@ -1,4 +1,4 @@
-"""A run of restoration: everything that is decided once, before any scan is read."""
+"""Runs of restoration: all that is decided once, before any scan is read."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from lesioncore.scoring.spread_map import SpreadMap
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A configuration as it is for one prior: what solves, what scores, and which thresholds hold.
+    """A configuration with all options decided for one prior and device, and the calibration that holds for it.
 
-    Made by :meth:`of` at the door, and handed down from there: nothing below asks the prior or its calibration again.
+    Public functions make it by :meth:`of` and pass it on, so that the functions below them do not decide options again.
 
     Attributes
     ----------
     metadata : PriorMetadata
-        The prior's.
+        The prior's metadata.
     config : RestoreConfig
-        With all options decided.
+        The configuration with all options decided.
     tv_weight : float
         Data-consistency weight lambda (paper Eq. 6): the configuration's, else the calibration's.
     scoring : Scoring
@@ -37,9 +37,9 @@ class Run:
     calibration : Calibration or None
         The prior's calibration if it was made for these settings.
     device : torch.device
-        Where the prior computes.
+        Device on which the prior computes.
     precision : str
-        What its network multiplies in there.
+        Number format that the prior's network multiplies in.
     """
 
     metadata: PriorMetadata
@@ -59,7 +59,7 @@ class Run:
         *,
         tv_weight: float | None = None,
     ) -> Run:
-        """Decide what is open in a configuration for a prior on a device.
+        """Decide the options that a configuration does not give, for a prior on a device.
 
         Parameters
         ----------
@@ -70,19 +70,19 @@ class Run:
         device : str or torch.device
             ``"auto"`` takes a CUDA device where there is one, else the CPU.
         tv_weight : float, optional
-            Weight to take where `config` gives none, in place of the prior's calibrated one.
+            Weight to take where `config` gives none, instead of the prior's calibrated weight.
 
         Raises
         ------
         ValueError
-            If there is no weight, no such device, or the device or prior has no such precision.
+            If there is no weight, the device does not exist, or it or the prior does not have the precision.
         TypeError
             If `prior` has no ``elbo``.
         """
         config = (config or RestoreConfig()).for_prior(prior)
         metadata, target = metadata_of(prior), resolve_device(device)
         calibration = metadata.calibration
-        if calibration is not None and calibration.tv_weight is None:  # another detector's
+        if calibration is not None and calibration.tv_weight is None:  # it is another detector's
             calibration = None
         weight = config.tv_weight if config.tv_weight is not None else tv_weight
         if weight is None and calibration is not None:
@@ -106,12 +106,12 @@ class Run:
         )
 
     def on(self, device: str | torch.device, prior: Any) -> Run:
-        """The same run on a device.
+        """The same run on another device; `prior` is the run's.
 
         Raises
         ------
         ValueError
-            If there is no such device, or it or the prior has no such precision.
+            If the device does not exist, or it or the prior does not have the precision.
         """
         target = resolve_device(device)
         return replace(self, device=target, precision=precision_for(self.config.precision, target, prior))
@@ -123,12 +123,12 @@ class Run:
         Raises
         ------
         ValueError
-            If they are to be, and there is none.
+            If scores are to be divided by a map, and there is none.
         """
         return self.metadata.spread_map(self.scoring.spread_map)
 
     def decided(self, seed: int | None) -> dict[str, Any]:
-        """What decides the result of a scan, as the sidecar has it (JSON-able)."""
+        """All options that decide the result of a scan, in the form of the sidecar (JSON-able)."""
         thresholds = self.calibration and {f"{limit:g}": self.calibration.threshold(limit) for limit in LIMITS}
         return {
             "Prior": self.metadata.name,
@@ -143,44 +143,45 @@ class Run:
         }
 
     def warn_of_settings(self, *, stacklevel: int) -> None:
-        """Warn of a calibration that does not hold, if there is one."""
+        """Warn if the prior has a calibration, but it does not hold for this run."""
         calibration = self.metadata.calibration
         if self.calibration is not None or calibration is None or calibration.tv_weight is None:
             return
         calibrated = {
-            **_in_one_level(calibration.settings),
+            **_flattened(calibration.settings),
             "tv_weight": calibration.tv_weight,
             "smoothing": calibration.smoothing,
         }
         given = {
-            **_in_one_level(self.config.settings()),
+            **_flattened(self.config.settings()),
             "tv_weight": self.tv_weight,
             "smoothing": self.scoring.smoothing,
         }
-        if given["solver"] != calibrated["solver"]:  # then all else differs too
+        if given["solver"] != calibrated["solver"]:  # the other options depend on the solver
             given, calibrated = {"solver": given["solver"]}, {"solver": calibrated["solver"]}
-        other = []
+        differences = []
         for name in dict.fromkeys([*given, *calibrated]):
             ours, theirs = (repr(values[name]) if name in values else "off" for values in (given, calibrated))
             if ours != theirs:
-                other.append(f"{name} {ours}, not {theirs}")
+                differences.append(f"{name} {ours}, not {theirs}")
         warnings.warn(
-            f"prior {self.metadata.name!r} was calibrated with other settings ({'; '.join(other)}): its thresholds do"
-            " not hold, so the result has no masks. lesioncore.calibrate makes thresholds for these settings.",
+            f"prior {self.metadata.name!r} was calibrated with other settings ({'; '.join(differences)}): its"
+            " thresholds do not hold, so the result has no masks. lesioncore.calibrate makes thresholds for these"
+            " settings.",
             stacklevel=stacklevel + 1,
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord(Run):
-    """A run that has been: goes into the saved sidecar.
+    """A finished run, for the saved sidecar.
 
     Attributes
     ----------
     backend : str or None
-        What computed the prior's gradient.
+        How the prior's gradient was computed (:attr:`lesioncore.engine.gradient.ElboGradient.backend`).
     seed : int or None
-        Of the latent samples, if there were any.
+        Seed of the latent samples; None where the latents' mean was taken.
     seconds : float
         Wall-clock time for each scan.
     """
@@ -191,15 +192,15 @@ class RunRecord(Run):
 
     @classmethod
     def after(cls, run: Run, **facts: Any) -> RunRecord:
-        """The record of a run, with what it alone could tell."""
+        """The record of a run, with the facts that are known after it: backend, seed and seconds."""
         return cls(**{field.name: getattr(run, field.name) for field in fields(Run)}, **facts)
 
     def without_thresholds(self) -> RunRecord:
-        """The same for a scan for which the thresholds do not hold."""
+        """The same record without a calibration, for a scan for which the thresholds do not hold."""
         return replace(self, calibration=None)
 
 
-def _in_one_level(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings in one level, the solver's name as ``solver``."""
+def _flattened(settings: dict[str, Any]) -> dict[str, Any]:
+    """Flatten settings: the solver's options beside the others, and its name as ``solver``."""
     solver = dict(settings["solver"])
     return {**settings, "solver": solver.pop("name"), **solver}

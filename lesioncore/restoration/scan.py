@@ -1,4 +1,4 @@
-"""A scan brought to a prior's slices and back: geometry, mask and intensities."""
+"""Transformation of a scan to a prior's slices and back: geometry, mask and intensities."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ BACKGROUND = -3.5
 
 @dataclass(kw_only=True)
 class Scan(SliceStack):
-    """A scan prepared for a prior, with its way back; made by :func:`prepare`.
+    """A scan prepared for a prior, with the transformation back to its input; made by :func:`prepare`.
 
     Attributes
     ----------
     source : image, ndarray or Tensor
-        What it was prepared from.
+        Image or array that it was prepared from.
     path : Path or None
-        The file, if it was one.
+        File of the source, if it was read from one.
     affine : ndarray or None
         4 x 4 voxel-to-world matrix (mm) of the source; None for slices without geometry.
     steps : tuple of StepRecord
-        What preprocessing did.
+        Record of each step of the preprocessing.
     sources : dict
-        Names and hashes of the files (JSON-able).
+        Names and hashes of the files of scan and mask (JSON-able).
     """
 
     source: Any
@@ -77,11 +77,11 @@ class Scan(SliceStack):
         return self._grid_plan.grid_to_template @ np.linalg.inv(grid_to_world)
 
     def in_brain(self, slices: Tensor) -> np.ndarray:
-        """The brain's values of a residual ``[N, 1, H, W]``, flat: those of the input's own voxels."""
+        """Values of a residual ``[N, 1, H, W]`` at the brain's voxels on the input's grid, flat."""
         return self.residual(slices)[self.brain()]
 
     def tissues(self) -> tuple[Tensor, np.ndarray]:
-        """The brain's values on the prior's grid and their regions in the template, as ``TissueScale`` takes them.
+        """Intensities (z-scores) of the brain on the prior's grid and their regions, for ``TissueScale.likelihood``.
 
         Raises
         ------
@@ -97,7 +97,7 @@ class Scan(SliceStack):
         return self._store(self._on_input_grid(slices))
 
     def restored(self, residual: np.ndarray) -> np.ndarray:
-        """Input minus a residual that is on its grid, in the input's own intensity units.
+        """Input minus a residual (z-scores) on the input's grid, in the input's own intensity units.
 
         Where the residual is 0 the input is kept to the bit, so that resampling never blurs healthy tissue.
         """
@@ -109,7 +109,7 @@ class Scan(SliceStack):
         return values
 
     def label_on_slices(self, label: np.ndarray) -> Tensor:
-        """Bring a bool label on the input's grid to the prior's: ``[N, 1, H, W]``, pixels more than half in it."""
+        """Resample a bool label from the input's grid to the prior's, ``[N, 1, H, W]``: pixels more than half in it."""
         if self._orientation is None:
             return torch.from_numpy(label)
         volume = torch.from_numpy(self._orientation.to_ras(label))
@@ -122,7 +122,7 @@ class Scan(SliceStack):
         return self._store(self._brain)
 
     def like_input(self, array: np.ndarray) -> Any:
-        """Give `array` the input's own kind: an image for paths and images, an array or a tensor otherwise."""
+        """Convert `array` to the input's kind: an image for paths and images, otherwise an array or a tensor."""
         if isinstance(self.source, SpatialImage):
             return make_image(array, self.source.affine, header=self.source.header)
         if isinstance(self.source, Tensor):
@@ -161,23 +161,29 @@ def prepare(
         A 3-D scan, with its skull or without; an array or a tensor is ``[X, Y, Z]`` in RAS+ order at the prior's voxel
         size unless `affine` says otherwise. Or slices ``[N, 1, H, W]`` that are on the prior's grid already.
     metadata : PriorMetadata
-        The prior's grid and intensity scale; what it lacks is left as it is.
+        The prior's grid and intensity scale. Without a grid the scan is not resampled, without a scale its intensities
+        are not changed.
     mask : same kinds, optional
-        Brain mask on the grid of `volume`; nonzero is brain. Or a tool that is installed and makes one, ``"hd-bet"``,
-        ``"synthstrip"`` or ``"deepbet"`` (:mod:`lesioncore.preprocess.external`). Derived from the background when
-        absent, or where there is a skull by extraction.
+        Brain mask on the grid of `volume`; nonzero is brain. Or an installed tool that makes one, ``"hd-bet"``,
+        ``"synthstrip"`` or ``"deepbet"`` (:mod:`lesioncore.preprocess.external`). When absent, the brain is extracted
+        where there is a skull, else it is all but the constant background.
     affine : ndarray, optional
         4 x 4 voxel-to-world matrix (mm) of a `volume` that is an array or a tensor.
     normalized : bool
-        The values are the prior's z-scores already.
+        Whether the values are the prior's z-scores already.
     steps : sequence of {"extract", "register", "bias"}, optional
-        How a volume is preprocessed (:func:`lesioncore.preprocess.pipeline.preprocess`); as the prior was trained when
-        absent.
+        Steps of preprocessing of a volume (:func:`lesioncore.preprocess.pipeline.preprocess`); when absent, those of
+        the prior's training.
     to_template : ndarray, optional
-        4 x 4 from the scan's world to the template's (mm): the scan was preprocessed already, and none of the steps is
-        done.
+        4 x 4 matrix from the scan's world to the template's (mm), for a scan that was preprocessed already; none of the
+        steps is done then.
     progress : callable, optional
         Called as ``progress(done, all)`` after each step.
+
+    Returns
+    -------
+    Scan
+        Slices on the prior's grid, with the transformation back.
 
     Raises
     ------
@@ -228,7 +234,8 @@ def prepare(
         grid_to_template = voxel_to_template
         voxel_size = orientation.voxel_size
     else:
-        # Standardised at the prior's own resolution: a finer scan's percentiles differ, since fewer voxels mix tissues.
+        # Intensities are matched at the prior's resolution: a finer scan's percentiles differ, since fewer of its
+        # voxels mix tissues.
         on_grid, coarse = plan.mask_to_grid(brain), plan.to_grid(ras, 0.0, mask=brain)
         grid_to_template = plan.grid_to_template if isinstance(plan, AffineGridPlan) else None
         voxel_size = (plan.grid.voxel_size, plan.grid.voxel_size, plan.slice_spacing)
@@ -259,7 +266,7 @@ def prepare(
 
 
 def _warn_of_extraction(name: str, wanted: Sequence[Step], preprocessed: PreprocessedScan) -> None:
-    """Say that an extracted brain is of no brain's size, or was extracted though no step asks for it."""
+    """Warn if the extracted brain has an implausible volume, or was extracted though no step asks for it."""
     if not preprocessed.steps or preprocessed.steps[0].name != "extract":
         return
     facts = preprocessed.steps[0].figures
@@ -280,7 +287,7 @@ def _warn_of_extraction(name: str, wanted: Sequence[Step], preprocessed: Preproc
 def _grid_plan(
     grid: SliceGrid | None, orientation: Orientation, brain: Tensor, voxel_to_template: np.ndarray | None
 ) -> GridPlan | AffineGridPlan | None:
-    """The way to the prior's slices: of the template where the scan is registered, along its own axes otherwise."""
+    """Resampling to the prior's slices: the template's for a registered scan, else along the scan's own axes."""
     if grid is None:
         return None
     if voxel_to_template is None:
@@ -298,12 +305,19 @@ def prepare_all(
     steps: Sequence[Step] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[list[Scan], bool]:
-    """Prepare one scan or each of a list, with its mask; also tells whether a list came in.
+    """Prepare one scan or each scan of a list, with its mask; parameters are as for :func:`prepare`.
+
+    Returns
+    -------
+    scans : list of Scan
+        The prepared scans.
+    several : bool
+        Whether `volume` is a list.
 
     Raises
     ------
     ValueError, TypeError
-        As :func:`prepare`; also for an empty list, and for masks that are not one for each scan.
+        As for :func:`prepare`; also for an empty list, or where the number of masks is not that of the scans.
     """
     several = isinstance(volume, (list, tuple))
     volumes: list[Any] = list(volume) if isinstance(volume, (list, tuple)) else [volume]
@@ -348,7 +362,7 @@ def _prepare_slices(
         brain = tensor != fill
     else:
         brain = brain_mask(tensor[:, 0]).unsqueeze(1)
-    if not brain.numpy().any():  # as for brain_rows
+    if not brain.numpy().any():  # NumPy stops at the first brain voxel, torch reads all
         raise ValueError("mask: no voxel is brain; check that it belongs to this scan")
     mapping = None
     if not normalized and metadata.intensity is not None:

@@ -20,19 +20,19 @@ from lesioncore.solvers import Solution
 T = TypeVar("T")
 
 SMOOTHINGS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
-"""Smoothing tried, mm."""
+"""Smoothing that is tried by default, mm."""
 
 Criterion = Literal["implant", "change"]
-"""How a weight is chosen: see :func:`lesioncore.calibrate`."""
+"""Criteria by which a weight is chosen (:func:`lesioncore.calibrate`)."""
 
 _CHANGE_SLICES = 64
-"""Slices for the criterion "change", whose solver takes hundreds of steps for each."""
+"""Number of slices for the criterion "change", which is used with a solver of hundreds of steps."""
 
-_PLAIN = Scoring()
+_DEFAULT_SCORING = Scoring()
 
 
 class Solve(Protocol):
-    """Restores stacks with a weight: ``lesioncore.restoration.solve.solve_stacks`` with its other arguments given."""
+    """Restores stacks with a weight: ``lesioncore.restoration.solve.solve_stacks`` with its other arguments bound."""
 
     def __call__(self, stacks: Sequence[SliceStack], *, tv_weight: float) -> list[Solution]: ...
 
@@ -44,12 +44,12 @@ def search(
     *,
     criterion: Criterion,
     coupled: bool,
-    scoring: Scoring = _PLAIN,
+    scoring: Scoring = _DEFAULT_SCORING,
     smoothings: Sequence[float] | None = None,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> list[dict[str, float]]:
-    """Try each weight on healthy scans: one row for each, and with ``"implant"`` for each smoothing.
+    """Try each weight, and with ``"implant"`` each smoothing, on healthy scans.
 
     Parameters
     ----------
@@ -60,36 +60,48 @@ def search(
     tv_weights : sequence of float
         Weights to try.
     criterion : {"implant", "change"}
-        What is measured: the AUC of implanted anomalies, or the mean change of the images as they are.
+        Measure of a weight: the AUC of implanted anomalies, or the mean change of the images without anomalies.
     coupled : bool
-        The solver couples neighbouring slices. ``"change"`` takes single slices of all scans where it does not.
+        Whether the solver couples neighbouring slices. If it does not, ``"change"`` takes single slices of all scans.
     scoring : Scoring
-        How residuals are scored, but for smoothing and asymmetry: implants lie on one side, whatever is looked for.
+        How residuals are scored. Its smoothing has no effect, nor has its asymmetry: implants lie on one side in any
+        case.
     smoothings : sequence of float, optional
-        Smoothing (mm) to try; all of `SMOOTHINGS` for ``"implant"`` and none for ``"change"`` when absent.
+        Smoothing (mm) to try with ``"implant"``; when absent, all of `SMOOTHINGS`. With ``"change"``, which does not
+        depend on it, the one to record; when absent, 0.
     seed : int
-        Of the anomalies.
+        Seed of the anomalies.
     progress : callable, optional
         Called as ``progress(weights_done)``.
+
+    Returns
+    -------
+    list of dict
+        A row for each weight and smoothing: ``tv_weight``, ``smoothing``, and ``implant_auc`` or ``change`` (z-scores).
     """
-    examine: _Changes | _Implants
+    measure: _Changes | _Implants
     if criterion == "change":
-        examine = _Changes(scans if coupled else evenly_spaced_slices(scans, _CHANGE_SLICES), smoothings or (0.0,))
+        measure = _Changes(scans if coupled else evenly_spaced_slices(scans, _CHANGE_SLICES), smoothings or (0.0,))
     else:
-        examine = _Implants(scans, smoothings or SMOOTHINGS, scoring, seed)
+        measure = _Implants(scans, smoothings or SMOOTHINGS, scoring, seed)
     curve = []
     for done, weight in enumerate(tv_weights, start=1):
-        curve += examine(weight, solve(examine.stacks, tv_weight=weight))
+        curve += measure(weight, solve(measure.stacks, tv_weight=weight))
         if progress is not None:
             progress(done)
     return curve
 
 
 def choose(curve: Sequence[dict[str, float]], criterion: str) -> dict[str, float]:
-    """Pick the row of a search; warns when its weight lies on the edge of what was tried.
+    """Choose the best row of a search.
 
-    ``"change"``: the smallest weight whose mean change of healthy images is within 1 % of the least (paper Eq. 7).
-    ``"implant"``: the largest AUC of implanted anomalies.
+    With ``"change"`` it is the smallest weight whose mean change of healthy images is within 1 % of the least (paper
+    Eq. 7), with ``"implant"`` the row with the largest AUC of implanted anomalies.
+
+    Warns
+    -----
+    UserWarning
+        If the weight is the smallest or largest of several that were tried.
     """
     if criterion == "change":
         least = min(row["change"] for row in curve)
@@ -112,7 +124,7 @@ def evenly_spaced(items: Sequence[T], count: int) -> list[T]:
 
 
 def evenly_spaced_slices(scans: Sequence[SliceStack], count: int) -> list[SliceStack]:
-    """At most `count` slices with brain, evenly spaced over the scans and their heights, as single slices."""
+    """At most `count` slices with brain, evenly spaced over the slices of all scans, as a stack without geometry."""
     places = [(scan, int(row)) for scan in scans for row in scan.brain_rows.nonzero()[:, 0]]
     chosen = evenly_spaced(places, count)
     return [
@@ -125,19 +137,22 @@ def evenly_spaced_slices(scans: Sequence[SliceStack], count: int) -> list[SliceS
 
 
 class _Changes:
-    """The paper's epsilon: how much healthy images change."""
+    """Mean absolute change of healthy images by restoration, the paper's epsilon (Eq. 7), z-scores."""
 
     def __init__(self, healthy: Sequence[SliceStack], smoothings: Sequence[float]) -> None:
         self.stacks = healthy
-        (self.smoothing,) = smoothings  # which it does not depend on
+        (self.smoothing,) = smoothings  # only recorded, since the change does not depend on it
 
-    def __call__(self, weight: float, found: Sequence[Solution]) -> list[dict[str, float]]:
-        changes = [(s.slices - f.restored)[s.mask].abs() for s, f in zip(self.stacks, found, strict=True)]
+    def __call__(self, weight: float, solutions: Sequence[Solution]) -> list[dict[str, float]]:
+        changes = [
+            (stack.slices - solution.restored)[stack.mask].abs()
+            for stack, solution in zip(self.stacks, solutions, strict=True)
+        ]
         return [{"tv_weight": weight, "smoothing": self.smoothing, "change": float(torch.cat(changes).double().mean())}]
 
 
 class _Implants:
-    """How well implanted anomalies are found, with each smoothing or the one that is given."""
+    """AUC of implanted anomalies for each smoothing."""
 
     def __init__(
         self,
@@ -158,17 +173,17 @@ class _Implants:
             self.stacks.append(replace(stack, slices=slices))
             self.truths.append(truth)
 
-    def __call__(self, weight: float, found: Sequence[Solution]) -> list[dict[str, float]]:
+    def __call__(self, weight: float, solutions: Sequence[Solution]) -> list[dict[str, float]]:
         return [
-            {"tv_weight": weight, "smoothing": smoothing, "implant_auc": self._auc(found, smoothing)}
+            {"tv_weight": weight, "smoothing": smoothing, "implant_auc": self._auc(solutions, smoothing)}
             for smoothing in self.smoothings
         ]
 
-    def _auc(self, found: Sequence[Solution], smoothing: float) -> float:
-        # Deviations beyond ten z-scores, or a hundred times a scan's spread, count as that.
+    def _auc(self, solutions: Sequence[Solution], smoothing: float) -> float:
+        # Larger deviations than ten z-scores, or a hundred times a scan's spread, are clipped to these bounds.
         histogram = ScoreHistogram(0.0, 100.0 if self.scoring.standardize else 10.0)
         scoring = replace(self.scoring, smoothing=smoothing)
-        for stack, truth, solution in zip(self.stacks, self.truths, found, strict=True):
+        for stack, truth, solution in zip(self.stacks, self.truths, solutions, strict=True):
             residual = stack.slices - solution.restored
             scored = deviation(residual, stack, scoring)
             histogram.add(scored.values.abs(), truth, stack.mask)

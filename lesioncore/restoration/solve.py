@@ -1,4 +1,4 @@
-"""Solutions of stacks of slices, side by side in shared batches."""
+"""Restoration of stacks of slices in shared batches."""
 
 from __future__ import annotations
 
@@ -25,32 +25,50 @@ def solve_stacks(
     seed: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Solution]:
-    """Solve the slices of prepared stacks in shared batches; a :class:`Solution` for each stack, on the CPU.
+    """Restore prepared stacks in shared batches.
 
     Slices without brain are not computed. With ``tv_dimensions=3`` each stack with a voxel size is one coupled problem;
-    as many as it takes to fill a batch, with voxels of one shape, are solved side by side.
+    stacks whose voxels have the same shape are solved together until they fill a batch.
+
+    Parameters
+    ----------
+    stacks : sequence of SliceStack
+        Slices to restore.
+    prior : Prior
+        The prior of the run; a module is moved to the run's device.
+    run : Run
+        Decided options.
+    seed : int, optional
+        Seed of the latent samples; when absent, the latents' mean is taken.
+    progress : callable, optional
+        Called as ``progress(done, steps)`` after each step of each group of stacks.
+
+    Returns
+    -------
+    list of Solution
+        The solution of each stack, on the CPU.
     """
     if isinstance(prior, torch.nn.Module):
         prior.to(run.device)
     solutions: dict[int, Solution] = {}
-    with computing(run.device):  # still in turn when results are copied: a graph's memory is the next loop's
-        for term, together in _groups(stacks, run):
-            found = _solve_together([stacks[i] for i in together], prior, run, term, seed=seed, progress=progress)
-            solutions.update(zip(together, found, strict=True))
+    with computing(run.device):  # also while results are copied, since the next loop reuses a graph's memory
+        for tv, indices in _groups(stacks, run):
+            solved = _solve_together([stacks[i] for i in indices], prior, run, tv, seed=seed, progress=progress)
+            solutions.update(zip(indices, solved, strict=True))
     return [solutions[i] for i in range(len(stacks))]
 
 
 def _groups(stacks: Sequence[SliceStack], run: Run) -> list[tuple[TotalVariation, list[int]]]:
-    """Which stacks are solved side by side: those of one data term, coupled ones until they fill a batch."""
-    of_term: dict[TotalVariation, list[list[int]]] = {}
+    """Indices of the stacks that are solved together: those of one data term, coupled ones until they fill a batch."""
+    groups_of: dict[TotalVariation, list[list[int]]] = {}
     for i, stack in enumerate(stacks):
-        term = run.config.total_variation(stack.voxel_size)
-        groups = of_term.setdefault(term, [[]])
+        tv = run.config.total_variation(stack.voxel_size)
+        groups = groups_of.setdefault(tv, [[]])
         fills = run.config.batch_size or batch_size_for(stack.slices, run.device)
-        if term.depth_weight > 0 and sum(len(stacks[j].slices) for j in groups[-1]) >= fills:
+        if tv.depth_weight > 0 and sum(len(stacks[j].slices) for j in groups[-1]) >= fills:
             groups.append([])
         groups[-1].append(i)
-    return [(term, group) for term, groups in of_term.items() for group in groups]
+    return [(tv, group) for tv, groups in groups_of.items() for group in groups]
 
 
 def _solve_together(
@@ -68,13 +86,13 @@ def _solve_together(
     keep = [stack.brain_rows for stack in stacks]
     if tv.depth_weight > 0:
         for rows in keep:
-            # The brain's slices with one on either side, whose residual is 0: what lies beyond changes nothing.
+            # A slice on either side of the brain is kept for its residual of 0; slices beyond it change nothing.
             brain = rows.nonzero()[:, 0]
             if len(brain):
                 rows[max(0, int(brain[0]) - 1) : int(brain[-1]) + 2] = True
     y = _joined([stack.slices for stack in stacks], keep).to(device)
     mask = _joined([stack.mask for stack in stacks], keep).to(device)
-    # A slice's noise follows from its place in its own scan, so that it is the same alone and in a list.
+    # A slice's seed follows from its index in its own scan, so that a scan has the same result alone and in a list.
     noise_seeds = None if seed is None else [seed * 1_000_003 + int(i) for rows in keep for i in rows.nonzero()]
     solver = config.decided_solver
     elbo = ElboGradient(
@@ -88,24 +106,24 @@ def _solve_together(
     counts = [int(rows.sum()) for rows in keep]
     objective = Objective(elbo, run.tv_weight, tv, counts)
     with multiplying_in(run.precision, device):
-        found = solver.solve(y, mask, objective, progress)
-        restored, curve = found.restored.cpu(), found.objective.cpu()
+        joint = solver.solve(y, mask, objective, progress)
+        restored, values = joint.restored.cpu(), joint.objective.cpu()
     seconds = (time.perf_counter() - start) / len(stacks)
     solutions = []
-    pieces = restored.split(counts)
-    curves = curve.split(1 if tv.depth_weight > 0 else counts, dim=1)
-    for stack, rows, piece, of_stack in zip(stacks, keep, pieces, curves, strict=True):
+    parts = restored.split(counts)
+    curves = values.split(1 if tv.depth_weight > 0 else counts, dim=1)
+    for stack, rows, part, curve in zip(stacks, keep, parts, curves, strict=True):
         if not rows.all():
             whole = stack.slices.clone()
-            whole[rows] = piece
-            piece = whole
+            whole[rows] = part
+            part = whole
         elif len(stacks) > 1:
-            piece = piece.clone()  # or each would keep the memory of all
-        solutions.append(Solution(piece, of_stack, elbo.backend, seconds))
+            part = part.clone()  # a view would keep the memory of all stacks
+        solutions.append(Solution(part, curve, elbo.backend, seconds))
     return solutions
 
 
 def _joined(wholes: list[Tensor], keep: list[Tensor]) -> Tensor:
-    """The slices to be kept of several stacks, without a copy where that is all of one."""
+    """Concatenate the slices to keep of several stacks, without a copy for a single stack of which all are kept."""
     parts = [whole if rows.all() else whole[rows] for whole, rows in zip(wholes, keep, strict=True)]
     return parts[0] if len(parts) == 1 else torch.cat(parts)

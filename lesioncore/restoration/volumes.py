@@ -23,12 +23,21 @@ Volume = str | os.PathLike[str] | SpatialImage | np.ndarray | Tensor
 
 
 def read_volume(volume: Volume, name: str = "volume") -> tuple[np.ndarray, np.ndarray | None]:
-    """Float32 voxels as stored, and the affine of an image.
+    """Read the float32 voxels of a volume in storage order, and the affine (mm) if it is an image.
+
+    Parameters
+    ----------
+    volume : path, nibabel image, ndarray or Tensor
+        The volume.
+    name : str
+        Name of the volume in errors.
 
     Raises
     ------
-    ValueError, TypeError
-        As :func:`prepare`; `name` is what errors call the volume.
+    ValueError
+        If the image cannot be used, or an array has no voxels, or some that are NaN or infinite.
+    TypeError
+        If `volume` is of a kind not listed.
     """
     volume = load_image(volume) if isinstance(volume, (str, os.PathLike)) else volume
     if isinstance(volume, SpatialImage):
@@ -48,9 +57,10 @@ def read_volume(volume: Volume, name: str = "volume") -> tuple[np.ndarray, np.nd
 
 
 def brain_of(mask: Volume, values: np.ndarray, world: np.ndarray, affine: np.ndarray | None) -> npt.NDArray[np.bool_]:
-    """The brain of a volume by a mask or a tool (:func:`read_mask`, :func:`lesioncore.preprocess.external.tool_mask`).
+    """Brain of a volume by a mask (:func:`read_mask`) or a tool (:func:`lesioncore.preprocess.external.tool_mask`).
 
-    `world` is the volume's voxel-to-world matrix (mm), `affine` the same where it is an image.
+    `values` are the volume's voxels, `world` is its voxel-to-world matrix (mm), and `affine` the same matrix if the
+    volume is an image.
     """
     return tool_mask(mask, values, world) if is_tool(mask) else read_mask(mask, values.shape, affine)
 
@@ -58,18 +68,18 @@ def brain_of(mask: Volume, values: np.ndarray, world: np.ndarray, affine: np.nda
 def read_mask(
     mask: Volume, shape: tuple[int, ...], affine: np.ndarray | None, *, name: str = "mask"
 ) -> npt.NDArray[np.bool_]:
-    """Read a mask that belongs to a volume; nonzero is in it.
+    """Read the mask of a volume; voxels that are not 0 are in it.
 
     Parameters
     ----------
     mask : path, nibabel image, ndarray or Tensor
-        The mask; fractional values are warned of.
+        The mask.
     shape : tuple of int
         Shape of the volume.
     affine : ndarray or None
         The volume's 4 x 4 voxel-to-world matrix (mm), if it is an image.
     name : str
-        What errors call the mask.
+        Name of the mask in errors.
 
     Raises
     ------
@@ -77,6 +87,11 @@ def read_mask(
         If it lies on another grid than the volume.
     TypeError
         If `mask` is of a kind not listed.
+
+    Warns
+    -----
+    UserWarning
+        If the mask has values that are not whole numbers.
     """
     mask = load_image(mask) if isinstance(mask, (str, os.PathLike)) else mask
     if isinstance(mask, (np.ndarray, Tensor)) and mask.dtype in (np.bool_, torch.bool):
@@ -85,10 +100,11 @@ def read_mask(
         voxels, mask_affine = read_volume(mask, name)
     if voxels.shape != shape:
         raise ValueError(f"{name}: got shape {voxels.shape}, expected that of the volume, {shape}")
-    # A tenth of a millimetre is far below any voxel and far above what headers lose to rounding.
+    # A tenth of a millimetre is far less than a voxel, and far more than the rounding errors of headers.
     if affine is not None and mask_affine is not None and not np.allclose(affine, mask_affine, atol=0.1):
         raise ValueError(f"{name}: its affine differs from the volume's; resample it to the volume's grid first")
-    if voxels.dtype != np.bool_ and (np.abs(voxels - np.rint(voxels)) > 0.01).any():  # scaled integers are rounded
+    # The tolerance allows for the rounding of scaled integers.
+    if voxels.dtype != np.bool_ and (np.abs(voxels - np.rint(voxels)) > 0.01).any():
         warnings.warn(
             f"{name}: has values that are no whole numbers, and every nonzero voxel counts as in it; threshold a map of"
             " probabilities first",
@@ -98,7 +114,7 @@ def read_mask(
 
 
 def check_several(healthy: Sequence[Any], masks: Sequence[Any] | None) -> None:
-    """Raise ``ValueError`` unless `healthy` is a list of scans, with a mask for each if there are any."""
+    """Raise ``ValueError`` unless `healthy` is a list of scans, and `masks` None or a list of as many masks."""
     if isinstance(healthy, (str, os.PathLike)):
         raise ValueError(
             f"healthy: got {str(healthy)!r} alone, expected a list of scans, such as sorted(folder.glob(...))"
@@ -112,11 +128,11 @@ def check_several(healthy: Sequence[Any], masks: Sequence[Any] | None) -> None:
 
 
 def sources_of(scan: Path | None, mask: str | os.PathLike[str] | None) -> dict[str, Any]:
-    """What a scan is read from (JSON-able): names of files and hashes of what they hold, or the mask's tool."""
+    """Names and SHA-256 hashes of a scan's and its mask's files, or the name of the mask's tool (JSON-able)."""
     facts: dict[str, Any] = {}
-    for what, source in (("Source", scan), ("Mask", mask)):
+    for role, source in (("Source", scan), ("Mask", mask)):
         path = None if source is None or is_tool(source) else Path(source)
-        facts |= {what: source, f"{what}SHA256": None}
+        facts |= {role: source, f"{role}SHA256": None}
         if path is not None:
-            facts |= {what: path.name, f"{what}SHA256": file_digest(path).hex()}
+            facts |= {role: path.name, f"{role}SHA256": file_digest(path).hex()}
     return facts

@@ -1,1 +1,1 @@
-"""From a residual to a detection map: smoothing, the scan's own spread, healthy spread by place, cleaned masks."""
+"""Detection maps from residuals: smoothing, standardization, spread maps, asymmetry, and cleaning of masks."""

@@ -1,4 +1,4 @@
-"""Cleaning of detected masks: the erosion, median filter and small-component removal that are usual in the field."""
+"""Cleaning of detected masks by the usual erosion, median filter and removal of small components."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ def clean_mask(
     if not cleaned.any():
         return cleaned
     (box,) = require_scipy("ndimage").find_objects(brain.astype(np.uint8))
-    inside, kept = brain[box], cleaned[box]
+    inside, mask = brain[box], cleaned[box]
     if erosion > 0:
         ball = _ball(erosion, voxel_size, inside.shape)
         inside = _count(inside, ball) == np.count_nonzero(ball)
-        kept = kept & inside
+        mask = mask & inside
     if median > 0:
         ball = _ball(median, voxel_size, inside.shape)
-        kept = inside & (2 * _count(kept, ball) > _count(inside, ball))
+        mask = inside & (2 * _count(mask, ball) > _count(inside, ball))
     if min_volume > 0:
-        # Rounded, since a header's voxel size is not exact.
+        # The ratio is rounded, since a header's voxel size is not exact.
         voxels = math.ceil(round(min_volume / math.prod(voxel_size), 6))
-        kept = number_components(kept, voxels, connectivity=3) > 0
-    cleaned[box] = kept
+        mask = number_components(mask, voxels, connectivity=3) > 0
+    cleaned[box] = mask
     return cleaned
 
 
 def _ball(radius: float, voxel_size: Sequence[float], shape: Sequence[int]) -> Bools:
-    """Voxels at most `radius` (mm) from the middle one, which are that one alone if they are larger.
+    """Structuring element of the voxels at most `radius` (mm) from the middle one.
 
-    No more than those from which a volume of `shape` can be reached.
+    It extends no further along an axis than the length of `shape`, beyond which it would meet no voxel of the volume.
     """
-    reach = radius * (1 + 1e-6)  # a header's voxel size is not exact
+    reach = radius * (1 + 1e-6)  # tolerates a header's inexact voxel size
     counts = [min(int(reach / size), length) for size, length in zip(voxel_size, shape, strict=True)]
     steps = [np.arange(-count, count + 1) * size for count, size in zip(counts, voxel_size, strict=True)]
     return sum(axis**2 for axis in np.meshgrid(*steps, indexing="ij", sparse=True)) <= reach**2
@@ -48,5 +48,5 @@ def _ball(radius: float, voxel_size: Sequence[float], shape: Sequence[int]) -> B
 
 def _count(region: Bools, ball: Bools) -> Counts:
     """Number of the region's voxels in the ball around each voxel."""
-    found = require_scipy("signal").fftconvolve(region.astype(np.float64), ball.astype(np.float64), mode="same")
-    return np.rint(found).astype(np.int64)
+    counts = require_scipy("signal").fftconvolve(region.astype(np.float64), ball.astype(np.float64), mode="same")
+    return np.rint(counts).astype(np.int64)

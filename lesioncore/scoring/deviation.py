@@ -1,4 +1,4 @@
-"""From a residual to the deviation that is scored: smoothed in space, in units of healthy spread."""
+"""Deviations that are scored, from residuals: smoothed in space, and in units of healthy spread."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Deviation:
     Attributes
     ----------
     values : Tensor
-        ``[N, 1, H, W]``, signed: z-scores, or multiples of their own spread about the scan's own centre where these are
-        the unit.
+        ``[N, 1, H, W]``, signed: z-scores or, where residuals are standardized, multiples of their own spread about
+        their own centre.
     spread : float
-        Spread (z-scores) of the smoothed residual over the brain (:func:`lesioncore.scoring.spread.robust_spread`),
-        divided by the spread map if there is one, before `asymmetry` lowers it.
+        Spread (z-scores) over the brain (:func:`lesioncore.scoring.spread.robust_spread`) of the smoothed residual,
+        after its division by the spread map and before the reduction by `asymmetry`.
     """
 
     values: Tensor
@@ -35,23 +35,33 @@ class Deviation:
 
 
 def deviation(residual: Tensor, stack: SliceStack, scoring: Scoring, spread_map: SpreadMap | None = None) -> Deviation:
-    """Smooth a scan's residual and, if wanted, bring it to the scan's own centre and spread and to that of each place.
+    """Smooth a scan's residual and, where `scoring` says so, standardize it by the scan's own centre and spread.
 
-    How much of a healthy brain a prior leaves unexplained differs between scanners, resolutions and ways to cut out the
-    brain, and so does how far the brain as a whole is brighter or darker than the prior expects: the thresholds of one
-    scanner do not hold for the next. Most of any brain is healthy: centre and spread of its residual are the scan's own
-    measure of both.
+    How much of a healthy brain a prior leaves unexplained differs between scanners, resolutions and methods of brain
+    extraction, and so does how far the brain as a whole is brighter or darker than the prior expects. Thresholds of one
+    scanner therefore do not hold for another. Since most of any brain is healthy, the centre and spread of its residual
+    measure both for each scan.
+
+    The steps are, in this order: smoothing, subtraction of the centre, division by the spread map, reduction of what
+    both sides share (`asymmetry`), division by the spread, and the bound by the unsmoothed deviation
+    (`edge_preserving`).
 
     Parameters
     ----------
     residual : Tensor
         ``[N, 1, H, W]``, signed, z-scores.
     stack : SliceStack
-        The scan that it belongs to.
+        The scan that the residual belongs to.
     scoring : Scoring
-        How; the sign is left to :func:`score_of`.
+        Options; the sign has no effect here, but in :func:`score_of`.
     spread_map : SpreadMap, optional
-        Divide by its relative spread, if the scan is registered. Given where `scoring` wants one.
+        Map whose relative spread the residual of a registered scan is divided by; needed where `scoring` has
+        `spread_map` set.
+
+    Returns
+    -------
+    Deviation
+        Signed deviations, and their spread.
     """
     values = smooth(residual, stack.mask, stack.voxel_size, scoring.smoothing)
     standardize = scoring.standardize and stack.voxel_size is not None
@@ -61,25 +71,25 @@ def deviation(residual: Tensor, stack: SliceStack, scoring: Scoring, spread_map:
         values = values / spread_map.relative(values.shape)
     spread = unit = robust_spread(values[stack.mask])
     if scoring.asymmetry and stack.registered:
-        assert stack.voxel_size is not None  # of registered scans
+        assert stack.voxel_size is not None  # registered scans have one
         values = lower_symmetric(values, stack.mask, stack.voxel_size, spread, scoring.asymmetry)
         unit = robust_spread(values[stack.mask])
     if standardize and unit > 0:
         values = values / unit
     if scoring.edge_preserving:
-        own = residual
+        unsmoothed = residual
         if standardize:
-            own = _centred(own, stack.mask)
-            own = own / (robust_spread(own[stack.mask]) or 1.0)
-        values = keep_edges(values, own)
+            unsmoothed = _centred(unsmoothed, stack.mask)
+            unsmoothed = unsmoothed / (robust_spread(unsmoothed[stack.mask]) or 1.0)
+        values = keep_edges(values, unsmoothed)
     return Deviation(values, spread)
 
 
 def _centred(values: Tensor, mask: Tensor) -> Tensor:
-    """The brain's values about their centre, 0 elsewhere."""
+    """Subtract the robust centre from the brain's values; the others are 0."""
     return torch.where(mask, values - robust_centre(values[mask]), 0.0)
 
 
 def score_of(values: ArrayT, sign: int) -> ArrayT:
-    """Scores of signed deviations: themselves for bright lesions (1), negated for dark (-1), their size (0)."""
+    """Scores of signed deviations: their value for bright lesions (1), its negative for dark (-1), their size (0)."""
     return abs(values) if sign == 0 else sign * values

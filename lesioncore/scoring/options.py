@@ -19,20 +19,21 @@ class Scoring:
     smoothing : float
         Standard deviation, mm, of a Gaussian in three dimensions (:func:`lesioncore.scoring.smoothing.smooth`).
     standardize : bool
-        Bring the residual to the scan's own centre and spread (:mod:`lesioncore.scoring.spread`), so that thresholds
-        hold on other scanners. Slices without geometry are left as they are: they may be anyone's.
+        Standardize the residual by the scan's own centre and spread (:mod:`lesioncore.scoring.spread`), so that
+        thresholds hold on other scanners. Slices without geometry are left as they are, since they may come from
+        different scans.
     spread_map : bool
         Divide the residual of a registered scan by healthy people's spread at each place
         (:class:`lesioncore.scoring.spread_map.SpreadMap`).
     asymmetry : float
-        Share in [0, 1] of what both sides of a registered brain have in common that is taken off
+        Share in [0, 1] of the deviation common to both sides of a registered brain that is taken off
         (:func:`lesioncore.scoring.asymmetry.lower_symmetric`).
     edge_preserving : bool
-        Bound the smoothed residual by each place's own (:func:`lesioncore.scoring.smoothing.keep_edges`), so that
-        smoothing carries none beyond a lesion's border. For residuals with little noise, such as those of MAP
-        restoration.
+        Bound the smoothed residual at each pixel by the unsmoothed one
+        (:func:`lesioncore.scoring.smoothing.keep_edges`), so that smoothing carries no deviation beyond a lesion's
+        border. This suits residuals with little noise, such as those of MAP restoration.
     sign : {1, -1, 0}
-        1 scores what is brighter than expected, -1 what is darker, 0 either.
+        1 scores pixels that are brighter than expected, -1 darker ones, 0 both.
 
     Raises
     ------
@@ -58,7 +59,8 @@ class Scoring:
     def added(self) -> dict[str, Any]:
         """The options beyond smoothing and standardization that are on (JSON-able).
 
-        What is off is left out of a calibration's settings, so that one from before there was such an option holds.
+        Options that are off are left out of a calibration's settings, so that calibrations from before an option
+        existed still match.
         """
         options = {name: getattr(self, name) for name in ("spread_map", "asymmetry", "edge_preserving")}
         return {name: value for name, value in options.items() if value}

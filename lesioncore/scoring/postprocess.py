@@ -52,7 +52,7 @@ class PostProcessing:
         return self != PostProcessing()
 
     def check_size(self, voxel_size: Sequence[float] | None) -> Sequence[float]:
-        """Return the voxels' size (mm), or raise ``ValueError`` if it is unknown."""
+        """Return the voxel size (mm), or raise ``ValueError`` if it is unknown."""
         if voxel_size is None:
             raise ValueError(
                 "postprocessing: its millimetres need the voxels' size, which slices [N, 1, H, W] and arrays without an"
@@ -84,7 +84,7 @@ class PostProcessing:
         """
         if not self.active:
             return detected
-        # Imported here, so that these options do not load what cleaning needs.
+        # Imported here, so that the options alone do not load the modules that cleaning needs.
         from lesioncore.scoring.cleaning import clean_mask
 
         return clean_mask(detected, brain, self.check_size(voxel_size), **asdict(self))

@@ -1,4 +1,4 @@
-"""Centre and spread of a scan's healthy deviations, whatever lesions add to them."""
+"""Robust centre and spread of a scan's healthy deviations, which lesions hardly affect."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import numpy as np
 from torch import Tensor
 
 _QUANTILE = 0.7
-_OUTLIER = 4.0
-_ROUNDS = 20
+_OUTLIER = 4.0  # spreads
+_ROUNDS = 20  # at most
 
 
 def robust_centre(values: Tensor) -> float:
-    """Median of the values that are no outliers: within four times their spread about 0. 0 without values.
+    """Median of the values without outliers, which lie more than four times the spread from 0; 0 without values.
 
     Parameters
     ----------
@@ -24,10 +24,10 @@ def robust_centre(values: Tensor) -> float:
 
 
 def robust_spread(values: Tensor) -> float:
-    """Spread of the values that are no outliers: the 70 % quantile of their size.
+    """Spread of the values without outliers: the 70 % quantile of their size.
 
-    Outliers lie beyond four times the spread; they are left out until that changes nothing, so that a lesion hardly
-    matters. 0 without values.
+    Outliers lie more than four times the spread from 0. They are removed and the spread computed again until there are
+    none, so that a lesion hardly affects it. The spread of no values is 0.
 
     Parameters
     ----------

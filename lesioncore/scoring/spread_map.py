@@ -1,4 +1,4 @@
-"""Map of the spread of healthy people's residuals by place of the template."""
+"""Map of the spread of healthy people's residuals at each place of the template."""
 
 from __future__ import annotations
 
@@ -13,23 +13,26 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-_CUBE = 4  # pixels and slices along an edge of a cube, which shares one spread
-_LARGEST = 4.0  # spreads; larger scores are clipped, so that no single person dominates a place
+_CUBE = 4
+"""Edge length, in pixels and slices, of the cubes that share one spread."""
+
+_LARGEST = 4.0
+"""Size, in spreads, at which scores are clipped, so that no single person dominates a place."""
 
 
 @dataclass(frozen=True, eq=False)
 class SpreadMap:
-    """Spread of healthy people's scores by place: sums over cubes of the slices of registered scans.
+    """Spread of healthy people's scores at each place, from sums over cubes of the slices of registered scans.
 
-    A prior leaves more unexplained at the cortex and around vessels than within white matter, in everyone. Maps of
-    several people, or sites, add up (``a + b``); none holds an image.
+    In every brain, a prior leaves more unexplained at the cortex and around vessels than within white matter. Maps of
+    several people or sites are merged by addition (``a + b``); a map holds no image.
 
     Attributes
     ----------
     squares : ndarray
-        float32 ``[N / 4, H / 4, W / 4]`` (rounded up): squared scores of the brain's pixels in each cube, summed up.
+        float32 ``[N / 4, H / 4, W / 4]`` (rounded up): sum of the squared scores of the brain's pixels in each cube.
     counts : ndarray
-        float32 of the same shape: number of those pixels.
+        float32 of the same shape: number of these pixels.
     """
 
     squares: npt.NDArray[np.float32]
@@ -74,13 +77,13 @@ class SpreadMap:
         Returns
         -------
         Tensor
-            float32 of `shape`: ``sqrt((squares + m) / (counts + 1)) / sqrt(m)`` with the whole brain's mean square m,
-            so that it is 1 where nobody's brain is.
+            float32 of `shape`: ``sqrt((squares + m) / (counts + 1)) / sqrt(m)`` with m the mean square over the whole
+            brain. The added m and 1 make it 1 where no person has brain.
 
         Raises
         ------
         ValueError
-            If the map is that of slices of another shape.
+            If the map was made from slices of another shape.
         """
         self._check(tuple(-(-length // _CUBE) for length in (shape[0], *shape[2:])))
         count = self.counts.sum()
@@ -93,9 +96,10 @@ class SpreadMap:
         return pixels[0, 0, : shape[0], : shape[2], : shape[3]].unsqueeze(1).contiguous()
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able form; the numbers are little-endian float16, compressed and in base 64.
+        """JSON-able form, with the arrays as little-endian float16, compressed and encoded in base 64.
 
-        Halves have 11 bits, an error of a spread of a 4,000th; the counts are stored as shares of the largest.
+        Both arrays are divided by the largest count, to fit the range of float16. Its 11 significant bits give a spread
+        an error of at most about a 4,000th.
         """
         largest = float(self.counts.max()) or 1.0
         return {
@@ -118,10 +122,10 @@ class SpreadMap:
 
 
 def _sums(values: Tensor) -> npt.NDArray[np.float32]:
-    """Sums over cubes of ``[N, 1, H, W]``; those at the far edges may be smaller."""
+    """Sums of ``[N, 1, H, W]`` over cubes; those at the far edges are padded with 0."""
     volume = values[:, 0].double()
-    ends = [part for length in reversed(volume.shape) for part in (0, -length % _CUBE)]
-    sums = F.avg_pool3d(F.pad(volume, ends)[None, None], _CUBE)[0, 0] * _CUBE**3
+    padding = [width for length in reversed(volume.shape) for width in (0, -length % _CUBE)]
+    sums = F.avg_pool3d(F.pad(volume, padding)[None, None], _CUBE)[0, 0] * _CUBE**3
     return sums.float().numpy()
 
 

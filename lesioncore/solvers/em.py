@@ -15,37 +15,40 @@ from lesioncore.scoring.spread import robust_spread
 from lesioncore.solvers.objective import Objective, Problems, ProgressCallback, Solution, check_problem
 from lesioncore.solvers.tv_prox import TVProx
 
-_SMOOTHING = 1.5  # pixels, of the residual that is judged: single pixels of it are noise
+_SMOOTHING = 1.5
+"""Standard deviation (pixels) of the Gaussian that smooths the residual before outliers are sought, against noise."""
 
 
 @dataclass(frozen=True)
 class EMSolver:
-    """Maximise ``J`` in turns over the latents' posterior and the image.
+    """Maximise ``J`` alternately over the latents' posterior and the image.
 
-    E-step: ``Q(z) = Q(z|X)`` at the present image. M-step: with Q held, ``E_Q[log P(X|z)]`` is quadratic in X, so the
-    best image is exact: ``X' = Y - D'`` with ``D' = argmin |D' - (Y - mu_X)|^2 + lambda * TV(D')`` and ``mu_X`` the
-    mean of ``P(X|z)`` under Q. Where Q is the true posterior no step lowers ``log P(X) - lambda * TV(X - Y)`` (Dempster
-    et al. 1977), for then ``E_Q[d log P(X|z) / dX] = d log P(X) / dX`` (Fisher's identity).
+    E-step: ``Q(z) = Q(z|X)`` at the current image. M-step: with Q held fixed, ``E_Q[log P(X|z)]`` is quadratic in X, so
+    the best image is known exactly: ``X' = Y - D'`` with ``D' = argmin |D' - (Y - mu_X)|^2 + lambda * TV(D')``, where
+    ``mu_X`` is the mean of ``P(X|z)`` under Q. If Q is the true posterior, no step lowers
+    ``log P(X) - lambda * TV(X - Y)`` (Dempster et al. 1977), since then ``E_Q[d log P(X|z) / dX] = d log P(X) / dX``
+    (Fisher's identity).
 
-    An encoder's Q is only close to the posterior, and the gradient of the bound that the other solvers take contains
-    how to mislead the encoder: small changes of the image that make it explain a lesion. Here nothing is differentiated
-    through a network, which makes a step a forward pass alone. The bound itself may fall in a step.
+    An encoder's Q only approximates the posterior. The gradient of the bound, which the other solvers follow, is also
+    taken through the encoder, and so contains small changes of the image that mislead it to explain a lesion. This
+    solver differentiates through no network, so a step costs a forward pass alone. The bound itself may fall in a step.
 
-    A lesion is in the first image that the encoder sees, which follows it in part, so that less of it is left to be
-    found. With `outlier`, pixels that deviate by more than healthy ones do count as missing from then on: the next
-    E-step sees there what the model expected (EM for missing data, Dempster et al. 1977, section 4.1), so that what was
-    detected no longer informs the encoder. The M-step sees all pixels as before.
+    The first image that the encoder sees contains the lesion. The encoder follows it in part, so that less of it
+    remains in the residual. With `outlier`, pixels that deviate by more than healthy ones do count as missing in the
+    next step: its E-step sees the model's expectation there (EM for missing data, Dempster et al. 1977, section 4.1),
+    so that detected pixels no longer inform the encoder. The M-step sees all pixels as before.
 
     Parameters
     ----------
     steps : int
-        Number of steps; the first alone is one TV prox of the projection's residual.
+        Number of steps. A single step is one TV prox of the residual of the projection, the image that encoder and
+        decoder make of the scan.
     inner_iterations : int
-        Iterations of the proximal operator's dual in each step, warm-started from the last.
+        Iterations of the proximal operator's dual in each step, warm-started from the last step.
     outlier : float, optional
-        Size of the smoothed ``Y - mu_X`` (Gaussian, 1.5 pixels) above which a pixel is missing, with its neighbours in
-        the slice, in units of its spread over the problem's brain (:func:`lesioncore.scoring.spread.robust_spread`).
-        None takes every pixel as it is.
+        Size of the smoothed ``Y - mu_X`` (Gaussian, 1.5 pixels) above which a pixel and its neighbours in the slice
+        count as missing, in units of its spread over the problem's brain
+        (:func:`lesioncore.scoring.spread.robust_spread`). With None no pixel is missing.
 
     Raises
     ------
@@ -70,7 +73,7 @@ class EMSolver:
     def solve(
         self, y: Tensor, mask: Tensor, objective: Objective, progress: ProgressCallback | None = None
     ) -> Solution:
-        """Restore slices; arguments as for :meth:`PaperSolver.solve`, with an ELBO that holds the posterior."""
+        """Restore slices; arguments as for :meth:`PaperSolver.solve`, with an ELBO that holds the posterior fixed."""
         check_problem(y, mask)
         y, mask = y.contiguous(), mask.contiguous()
         problems = objective.problems(len(y))
@@ -84,12 +87,12 @@ class EMSolver:
             x = y - d
             seen = x if self.outlier is None else torch.where(missing, expected, x)
             elbo, gradient = objective.elbo(seen)
-            # The prox is of the exact TV, so the isotropic form is judged without its smoothing too.
+            # The prox is of the exact TV, so the recorded objective has no smoothing of the isotropic form either.
             total_variation = objective.tv_value(x, y, problems, eps=0.0)
             history.append(problems.sums(elbo) - objective.tv_weight * total_variation)
             if step == self.steps:
                 break
-            # The gradient is 2 (mu_X - X) where the pixels' variance is 1/2.
+            # The gradient is 2 (mu_X - X), since the pixels' variance is 1/2.
             expected = torch.add(seen, gradient, alpha=0.5)
             residual = y - expected
             d = prox(residual, weights)
@@ -101,7 +104,19 @@ class EMSolver:
 
 
 def _outliers(residual: Tensor, mask: Tensor, depth_weight: float, problems: Problems, cutoff: float) -> Tensor:
-    """Mask of pixels that deviate by more than healthy ones of their problem, and their neighbours in the slice."""
+    """Mask of the pixels that deviate by more than healthy ones of their problem, and of their neighbours in the slice.
+
+    Parameters
+    ----------
+    residual, mask : Tensor
+        ``[N, 1, H, W]`` z-scores, and the brain (bool).
+    depth_weight : float
+        In-plane over through-plane voxel size.
+    problems : Problems
+        Groups of slices that have a common spread.
+    cutoff : float
+        Smallest deviation of an outlier, in spreads.
+    """
     depths = [1] * len(residual) if problems.depths is None else list(problems.depths)
     spacing = math.inf if problems.depths is None else 1.0 / depth_weight  # pixels between slices
     outliers = torch.zeros_like(mask)

@@ -1,4 +1,4 @@
-"""The restoration objective ``J(X) = -lambda * TV(X - Y) + ELBO(X)`` and the solution that every solver returns."""
+"""The restoration objective ``J(X) = -lambda * TV(X - Y) + ELBO(X)``, and the solution that every solver returns."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class TotalVariation:
     eps : float
         Smoothing of the isotropic form, in z-scores; the proximal solver uses the exact form (eps = 0) instead.
     depth_weight : float
-        Weight of the through-plane difference, as a rule in-plane over through-plane voxel size; 0 treats each slice
+        Weight of the through-plane difference, usually in-plane over through-plane voxel size; 0 treats each slice
         by itself, as the paper does.
 
     Raises
@@ -49,42 +49,43 @@ class TotalVariation:
 
 @dataclass(frozen=True)
 class Problems:
-    """Grouping of slices into problems that are solved together.
+    """Grouping of N slices into B problems, each of which has an objective of its own.
 
     Parameters
     ----------
     depths : tuple of int, optional
-        Slices of each stack that is coupled in depth, one stack after the other; each slice is a problem when absent.
+        Number of slices of each stack that is coupled in depth, one stack after the other; each stack is a problem.
+        When absent, each slice is one.
     """
 
     depths: tuple[int, ...] | None = None
 
     def stacks(self, slices: Tensor) -> list[Tensor]:
-        """Views of ``[N, 1, H, W]`` slices for the operators: all as they are, or each stack, ``[1, D, H, W]``."""
+        """Views of slices ``[N, 1, H, W]`` for the operators: each coupled stack, ``[1, D, H, W]``, else all slices."""
         if self.depths is None:
             return [slices]
         return [part.view(1, len(part), *part.shape[2:]) for part in slices.split(self.depths)]
 
     def per_stack(self, values: Tensor) -> list[Tensor]:
-        """Values ``[B]`` of the problems beside their :meth:`stacks`."""
+        """Split values ``[B]`` of the problems as :meth:`stacks` splits their slices."""
         return [values] if self.depths is None else list(values.split(1))
 
     def sums(self, values: Tensor) -> Tensor:
-        """Values ``[N]`` of slices, added for each problem, ``[B]``."""
+        """Sum values ``[N]`` of the slices over each problem, ``[B]``."""
         return values if self.depths is None else torch.stack([part.sum() for part in values.split(self.depths)])
 
     def of_slices(self, values: Tensor) -> Tensor:
-        """Values ``[B]`` of problems, for each of their slices, ``[N]``."""
+        """Repeat values ``[B]`` of the problems for each of their slices, ``[N]``."""
         if self.depths is None:
             return values
         depths = torch.tensor(self.depths, device=values.device)
         return values.repeat_interleave(depths, output_size=sum(self.depths))
 
-    def only(self, going: Tensor) -> Problems:
-        """Problems that are marked, bool ``[B]``."""
+    def only(self, selected: Tensor) -> Problems:
+        """The grouping of the selected problems, bool ``[B]``."""
         if self.depths is None:
             return self
-        return Problems(tuple(depth for depth, goes in zip(self.depths, going.tolist(), strict=True) if goes))
+        return Problems(tuple(depth for depth, kept in zip(self.depths, selected.tolist(), strict=True) if kept))
 
 
 @dataclass
@@ -94,13 +95,19 @@ class Objective:
     Parameters
     ----------
     elbo : ElboGradient
-        The prior's term.
+        The prior's ELBO and its gradient.
     tv_weight : float
-        The data-consistency weight lambda; larger keeps the restoration closer to the observation.
+        The data-consistency weight lambda; larger weights keep the restoration closer to the observation.
     tv : TotalVariation
-        The data term's form.
+        Form of the data term.
     depths : sequence of int, optional
-        Slices of each stack, one stack after the other, where they are coupled in depth; all are one when absent.
+        Number of slices of each stack, one stack after the other, where slices are coupled in depth. When absent, all
+        slices are one stack.
+
+    Raises
+    ------
+    ValueError
+        If `tv_weight` is negative or not finite.
     """
 
     elbo: ElboGradient
@@ -113,7 +120,7 @@ class Objective:
             raise ValueError(f"tv_weight: got {self.tv_weight}, expected a finite number >= 0")
 
     def problems(self, count: int) -> Problems:
-        """Group `count` slices into problems."""
+        """Group `count` slices into problems; ``ValueError`` if `depths` do not add up to them."""
         if self.tv.depth_weight == 0:
             return Problems()
         depths = (count,) if self.depths is None else tuple(self.depths)
@@ -122,7 +129,7 @@ class Objective:
         return Problems(depths)
 
     def tv_value(self, x: Tensor, y: Tensor, problems: Problems, *, eps: float | None = None) -> Tensor:
-        """``TV(X - Y)`` of each problem, ``[B]``."""
+        """``TV(X - Y)`` of each problem, ``[B]``; `eps` replaces that of `tv` if given."""
         values = [
             tv_value(
                 restored,
@@ -138,7 +145,7 @@ class Objective:
 
 @dataclass(frozen=True)
 class Solution:
-    """Restored slices and the objective along the way.
+    """Restored slices, and the objective at each step.
 
     Parameters
     ----------
@@ -148,10 +155,10 @@ class Solution:
         ``[steps + 1, B]``: ``J`` of each problem (slice, or stack when coupled in depth), in nats, at the observation
         and after each step.
     backend : str
-        What computed the prior's gradient, as :attr:`lesioncore.engine.gradient.ElboGradient.backend`; where it is
-        known.
+        How the prior's gradient was computed, as :attr:`lesioncore.engine.gradient.ElboGradient.backend`; None when
+        unknown.
     seconds : float
-        Wall-clock time: the stack's share of the time of all that were solved side by side.
+        Wall-clock time: an equal share of the time of all stacks that were solved together.
     """
 
     restored: Tensor
@@ -161,7 +168,7 @@ class Solution:
 
 
 def check_problem(y: Tensor, mask: Tensor) -> None:
-    """Raise ``ValueError`` unless `y` is ``[N, 1, H, W]`` finite and `mask` a bool tensor of its shape."""
+    """Raise ``ValueError`` unless `y` is finite and of shape ``[N, 1, H, W]``, and `mask` bool and of that shape."""
     if y.dim() != 4 or y.shape[1] != 1 or not y.is_floating_point():
         raise ValueError(f"y: got {tuple(y.shape)} {y.dtype}, expected floating point [N, 1, H, W]")
     if mask.shape != y.shape or mask.dtype != torch.bool:

@@ -23,9 +23,9 @@ class PaperSolver:
     step_size : float
         ``alpha_i`` of the first `first_steps` steps.
     late_step_size : float
-        ``alpha_i`` after them.
+        ``alpha_i`` of all later steps.
     first_steps : int
-        Where the step size changes.
+        Number of steps with the first step size.
     clip : float
         Bound on each element of the gradient; the authors' code has 50 for the VAE and 100 for the GMVAE.
 
@@ -61,11 +61,22 @@ class PaperSolver:
         y : Tensor
             Observed slices ``[N, 1, H, W]``, z-scores.
         mask : Tensor
-            Brain mask, bool, same shape; nothing outside it changes.
+            Brain mask, bool, same shape; pixels outside it do not change.
         objective : Objective
-            What to maximise.
+            The objective to maximise.
         progress : callable, optional
-            Called as ``progress(done, steps)``.
+            Called as ``progress(done, steps)`` after each step.
+
+        Returns
+        -------
+        Solution
+            The restored slices, and the objective at the observation and after each step.
+
+        Raises
+        ------
+        ValueError
+            If `y` or `mask` is of another shape or type, `y` is not finite, or the objective's `depths` do not add up
+            to the slices.
         """
         check_problem(y, mask)
         x, y, mask = y.clone(memory_format=torch.contiguous_format), y.contiguous(), mask.contiguous()
@@ -81,12 +92,12 @@ class PaperSolver:
             if step == self.steps:
                 break
             stacks = (problems.stacks(slices) for slices in (x, y, gradient, mask))
-            for restored, seen, slope, inside in zip(*stacks, strict=True):
+            for restored, observed, ascent, brain in zip(*stacks, strict=True):
                 restore_step_(
                     restored,
-                    seen,
-                    slope,
-                    inside,
+                    observed,
+                    ascent,
+                    brain,
                     step_sizes[step >= self.first_steps],
                     weight,
                     clip=self.clip,

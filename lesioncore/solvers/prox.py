@@ -15,39 +15,40 @@ _SUFFICIENT = 1e-4
 """Share of ``|D' - D|^2 / tau`` by which a step must lower the objective (Armijo's rule)."""
 
 _ROUNDING = 16.0
-"""Rounding of a summed objective in units of the dtype's relative precision: a rise below it is no rise."""
+"""Rounding error of a summed objective, in units of its dtype's relative precision; a smaller rise is tolerated."""
 
 _GROWTH = 1.5
-"""Most by which tau grows in a step. The curvature met along one step may miss the sharpest directions, in which the
-next one would overshoot: unbounded, as Barzilai and Borwein have it, a fifth to a quarter of the steps failed."""
+"""Largest factor by which tau grows in a step. The curvature measured along one step may miss the sharpest directions,
+in which the next step would overshoot: without the bound, as Barzilai and Borwein have it, a fifth to a quarter of the
+steps failed."""
 
 _SLOW = 2
-"""Slow steps in a row after which a problem is finished: one alone may have had an unlucky tau."""
+"""Consecutive slow steps after which a problem is finished, since a single one may be due to an unsuitable tau."""
 
 
 @dataclass(frozen=True)
 class ProxSolver:
     """Minimise ``-J`` over the residual ``D = Y - X`` (0 outside the mask) by proximal gradient steps.
 
-    ``V = D - tau * dELBO/dX``, then ``D' = argmin 1/2 |D' - V|^2 + tau * lambda * TV(D')``. The subgradient of the
-    paper's solver chatters where D is locally flat; the proximal operator does not.
+    A step is ``V = D - tau * dELBO/dX``, then ``D' = argmin 1/2 |D' - V|^2 + tau * lambda * TV(D')``. The proximal
+    operator does not oscillate where D is locally flat, as the subgradient of the paper's solver does.
 
     Each slice (or stack, when coupled in depth) is a problem with its own ``tau``: the inverse of the curvature
     ``<s, r> / <s, s>`` along the last step, with s the change of D and r that of the gradient (Barzilai & Borwein
-    1988), but at most half as much again as before. A step that fails to lower ``-J`` is taken back and tau at least
-    halved, so the objective never gets worse. Finished problems leave the batch.
+    1988), but at most 1.5 times the last one. A step that fails to lower ``-J`` is undone and tau at least halved, so
+    that the objective never gets worse. Finished problems leave the batch.
 
     Parameters
     ----------
     steps : int
-        Number of steps at most; each costs one gradient of the ELBO.
+        Largest number of steps; each costs one gradient of the ELBO.
     step_size : float
         First ``tau``.
     inner_iterations : int
-        Iterations of the proximal operator's dual in each step, warm-started from the last.
+        Iterations of the proximal operator's dual in each step, warm-started from the last step.
     tolerance : float
-        A problem is finished when each of two steps in a row, failed ones not counted, gains at most this share of all
-        that was gained. With 0 that is when nothing is gained any more.
+        A problem is finished when each of two consecutive steps, failed ones not counted, gains at most this share of
+        the objective's whole gain so far. With 0 it is finished when two steps gain nothing.
 
     Raises
     ------
@@ -77,30 +78,34 @@ class ProxSolver:
     ) -> Solution:
         """Restore slices; arguments as for :meth:`PaperSolver.solve`.
 
-        The objective of a finished problem stays at its last value in what is returned, so that it does not depend on
-        what else is in the batch.
+        After a problem has finished, its returned objective stays at the last value, so that it does not depend on the
+        rest of the batch.
         """
         check_problem(y, mask)
-        going = _Going(y.contiguous(), mask, objective, self.step_size, self.inner_iterations)
-        restored = going.y.clone()
-        values = going.value.clone()
+        active = _ActiveProblems(y.contiguous(), mask, objective, self.step_size, self.inner_iterations)
+        restored = active.y.clone()
+        values = active.value.clone()
         history = [-values]
         for step in range(self.steps):
-            if len(going.value):
-                finished = going.step(self.tolerance)
-                values[going.indices] = going.value
+            if len(active.value):
+                finished = active.step(self.tolerance)
+                values[active.indices] = active.value
                 if finished.any():
-                    restored[going.slices] = going.y - going.d
-                    going.keep(~finished)
+                    restored[active.slices] = active.y - active.d
+                    active.keep(~finished)
             history.append(-values)
             if progress is not None:
                 progress(step + 1, self.steps)
-        restored[going.slices] = going.y - going.d
+        restored[active.slices] = active.y - active.d
         return Solution(restored, torch.stack(history))
 
 
-class _Going:
-    """Unfinished problems, with the state of each one's descent."""
+class _ActiveProblems:
+    """The unfinished problems and the state of their descent.
+
+    ``y``, ``d`` and ``gradient`` are ``[N, 1, H, W]``; ``value``, ``first``, ``tau`` and ``slow`` are ``[B]``.
+    ``slices`` and ``indices`` are the indices of these slices and problems among those that the solver was given.
+    """
 
     def __init__(self, y: Tensor, mask: Tensor, objective: Objective, step_size: float, inner_iterations: int) -> None:
         self.objective, self.problems = objective, objective.problems(len(y))
@@ -114,47 +119,48 @@ class _Going:
         self.slow = torch.zeros_like(self.indices)
 
     def step(self, tolerance: float) -> Tensor:
-        """Take a step where it lowers the objective; returns which problems are finished."""
+        """Take a step in each problem where it lowers ``-J``; return which problems are finished, bool ``[B]``."""
         problems = self.problems
         moved = self.d - self.gradient * self._of_slices(self.tau)
         trial = self.prox(moved, problems.per_stack(self.tau * self.objective.tv_weight))
         value, gradient = self._cost(trial)
         s, r = trial - self.d, gradient - self.gradient
-        change, bend = (problems.sums(product.flatten(1).sum(1)) for product in (s.square(), s * r))
+        change, curvature = (problems.sums(product.flatten(1).sum(1)) for product in (s.square(), s * r))
         rounding = _ROUNDING * torch.finfo(value.dtype).eps * self.value.abs()
         better = value <= self.value - _SUFFICIENT * change / self.tau + rounding
 
-        inverse = torch.where(bend > 0, change / bend, torch.inf)  # of the curvature; a concave stretch bounds nothing
-        halved = torch.minimum(inverse, 0.5 * self.tau).clamp_min(0.1 * self.tau)
-        self.tau = torch.where(better, torch.minimum(inverse, _GROWTH * self.tau), halved)
+        # Where the objective is concave along the step, the curvature does not bound tau.
+        proposed = torch.where(curvature > 0, change / curvature, torch.inf)
+        halved = torch.minimum(proposed, 0.5 * self.tau).clamp_min(0.1 * self.tau)
+        self.tau = torch.where(better, torch.minimum(proposed, _GROWTH * self.tau), halved)
 
         gained = (self.first - value).clamp_min(0.0)
         slow = self.value - value <= tolerance * gained
         self.slow = torch.where(better, torch.where(slow, self.slow + 1, 0), self.slow)
 
         self.value = torch.where(better, value, self.value)
-        keep = self._of_slices(better)
-        self.d, self.gradient = torch.where(keep, trial, self.d), torch.where(keep, gradient, self.gradient)
+        accepted = self._of_slices(better)
+        self.d, self.gradient = torch.where(accepted, trial, self.d), torch.where(accepted, gradient, self.gradient)
         return self.slow >= _SLOW
 
-    def keep(self, going: Tensor) -> None:
-        """Drop the problems, and their slices, that are not marked: no network or operator sees them again."""
-        slices = self.problems.of_slices(going)
+    def keep(self, selected: Tensor) -> None:
+        """Drop all but the selected problems, bool ``[B]``, and their slices."""
+        slices = self.problems.of_slices(selected)
         for name in ("y", "d", "gradient", "slices"):
             setattr(self, name, getattr(self, name)[slices])
         for name in ("value", "first", "tau", "slow", "indices"):
-            setattr(self, name, getattr(self, name)[going])
-        self.prox.keep(going)
-        self.problems = self.problems.only(going)
+            setattr(self, name, getattr(self, name)[selected])
+        self.prox.keep(selected)
+        self.problems = self.problems.only(selected)
 
     def _of_slices(self, values: Tensor) -> Tensor:
-        """Values of the problems beside their slices, ``[N, 1, 1, 1]``."""
+        """Repeat values of the problems for each of their slices, ``[N, 1, 1, 1]``."""
         return self.problems.of_slices(values).view(-1, 1, 1, 1)
 
     def _cost(self, d: Tensor) -> tuple[Tensor, Tensor]:
-        """``-J`` of each problem, and the gradient of its ELBO."""
+        """``-J`` of each problem, ``[B]``, and the gradient of the ELBO, ``[N, 1, H, W]``."""
         x = self.y - d
         elbo, gradient = self.objective.elbo(x, self.slices)
-        # The prox is of the exact TV, so the isotropic form is judged without its smoothing too.
+        # The prox is of the exact TV, so the objective has no smoothing of the isotropic form either.
         total_variation = self.objective.tv_value(x, self.y, self.problems, eps=0.0)
         return self.objective.tv_weight * total_variation - self.problems.sums(elbo), gradient

@@ -1,4 +1,4 @@
-"""Proximal operator of TV for solvers, warm-started from step to step, on the problems that are left."""
+"""Proximal operator of TV for solvers, warm-started at each step."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from lesioncore.solvers.objective import Problems, TotalVariation
 class TVProx:
     """``argmin_D 1/2 |D - V|^2 + weight * TV(D)`` with ``D = 0`` outside the mask, for each problem.
 
-    Each call goes on from the dual where the one before ended. What lies beyond the mask's box and a pixel around it is
-    0 and has no part in the TV, so that no more than that is computed: the same bits.
+    Each call starts from the dual of the last one. Only the bounding box of the mask with a border of one pixel is
+    computed: beyond it D is 0 and has no part in the TV, so the result is the same to the bit.
 
     Parameters
     ----------
     y, mask : Tensor
-        ``[N, 1, H, W]``: the slices, for their type, and where D may differ from 0 (bool).
+        ``[N, 1, H, W]``: the slices, of which only shape and type are used, and where D may differ from 0 (bool).
     tv : TotalVariation
-        The form of TV, taken exactly (eps = 0).
+        Form of the TV, which is taken exactly (eps = 0).
     problems : Problems
-        Which slices belong together.
+        Grouping of the slices.
     iterations : int
         Iterations of the dual in each call.
     """
@@ -37,7 +37,7 @@ class TVProx:
         self._duals = [dual_like(stack, tv.depth_weight) for stack in problems.stacks(y[self._box])]
 
     def __call__(self, v: Tensor, weights: Sequence[Tensor]) -> Tensor:
-        """D for ``V``, both ``[N, 1, H, W]``, with the weights of each stack's problems."""
+        """Return D for ``V``, both ``[N, 1, H, W]``; `weights` are those of the problems, split by stacks."""
         inner = v[self._box].contiguous()
         solution = torch.empty_like(inner)
         stacks = (self._problems.stacks(slices) for slices in (inner, self._mask, solution))
@@ -58,17 +58,17 @@ class TVProx:
         whole[self._box] = solution
         return whole
 
-    def keep(self, going: Tensor) -> None:
-        """Drop the problems that are not marked, bool ``[B]``."""
-        self._mask = self._mask[self._problems.of_slices(going)]
+    def keep(self, selected: Tensor) -> None:
+        """Drop all but the selected problems, bool ``[B]``."""
+        self._mask = self._mask[self._problems.of_slices(selected)]
         if self._problems.depths is None:
-            self._duals = [dual[:, going] for dual in self._duals]
+            self._duals = [dual[:, selected] for dual in self._duals]
         else:
-            self._duals = [dual for dual, goes in zip(self._duals, going.tolist(), strict=True) if goes]
-        self._problems = self._problems.only(going)
+            self._duals = [dual for dual, kept in zip(self._duals, selected.tolist(), strict=True) if kept]
+        self._problems = self._problems.only(selected)
 
 
 def _with_border(occupied: Tensor) -> slice:
-    """The range of what is marked along an axis, and one more at either end."""
+    """Range from the first to the last occupied place along an axis, with one more at either end."""
     places = occupied.nonzero()[:, 0].tolist()
     return slice(max(0, places[0] - 1), places[-1] + 2) if places else slice(0, 0)

@@ -160,6 +160,7 @@ def test_warnings_name_their_scan(tmp_path, prior, capsys, workers):
         ("restore SCAN SCAN -o OUT --prior PRIOR", 2, "different folders"),
         ("phantom OUT --subjects 0", 2, "--subjects"),
         ("phantom OUT --voxel-size 99", 2, "--voxel-size"),
+        ("calibrate DATA --prior phantom-t2 -o OUT --voxel-size 0", 2, "--voxel-size: got 0"),
         ("phantom SCAN --subjects 1", 1, "no folder"),
         ("demo OUT --prior nonesuch", 1, "nonesuch"),
         ("demo OUT --subject -1", 2, "--subject"),

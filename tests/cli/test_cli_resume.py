@@ -77,7 +77,7 @@ def test_resuming_asks_for_the_same_mask_and_all_files(tmp_path, prior, capsys):
     residual = out / "sub-01_desc-residual_T2w.nii.gz"
     sidecar = out / "sub-01_desc-restored_T2w.json"
     whole = residual.read_bytes()
-    for spoil in (residual.unlink, lambda: sidecar.write_text("{")):
+    for spoil in (residual.unlink, lambda: sidecar.write_text("{"), lambda: sidecar.write_text("[]")):
         spoil()
         assert main(command) == 0
         assert "written to" in capsys.readouterr().out

@@ -9,51 +9,25 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from matplotlib.figure import Figure
-from support.models import tiny_vae
-from support.patients import HEAD, lesion as lesion_at, scan, subjects_of, voxels, write_healthy, write_patients
-from support.scans import HEALTHY, METADATA
+from support.patients import HEAD, lesion as lesion_at, scan, subjects_of, voxels
 
 import lesioncore as lc
 from lesioncore.cli import main
-from lesioncore.cli.evaluate import open_detector
-from lesioncore.cli.output import CommandError, UsageError
-from lesioncore.detectors import IntensityThreshold, MAPDetector, ProjectionDetector
+from lesioncore.detectors import MAPDetector, ProjectionDetector
 from lesioncore.evaluation import case as case_module, evaluate, protocol
 from lesioncore.evaluation.curves import Curves
-from lesioncore.models import UNet, UNetConfig
 
 pytestmark = pytest.mark.usefixtures("few_draws")
 
 
-@pytest.fixture(scope="module")
-def places(tmp_path_factory) -> dict[str, str]:
-    """Folders of scans, and directories of an untrained prior, the same with thresholds, and an untrained U-Net."""
-    root = tmp_path_factory.mktemp("scans")
-    write_patients(root / "patients", 3)
-    write_healthy(root / "healthy", range(2))
-    write_healthy(root / "calibration", range(10, 13))
-    prior = tiny_vae(metadata=METADATA)
-    lc.save_model(prior, root / "prior", card="For tests.\n")
-    config = lc.RestoreConfig("prox", tv_weight=1.0)
-    prior.metadata = METADATA.with_calibration(MAPDetector(prior, config).thresholds(HEALTHY))
-    lc.save_model(prior, root / "calibrated", card="For tests.\n")
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        unet = UNet(UNetConfig((24, 20), (4, 6), 3), METADATA)
-    lc.save_model(unet, root / "unet", card="For tests.\n")
-    names = ("patients", "healthy", "calibration", "prior", "calibrated", "unet")
-    return {name.upper(): str(root / name) for name in names}
-
-
 @pytest.fixture
-def run(places, tmp_path, monkeypatch):
-    """Runs a command line in which the names of `places` stand for their paths, and OUT for a new folder."""
+def run(evaluation_paths, tmp_path, monkeypatch):
+    """Runs a command line in which the names of `evaluation_paths` stand for their paths, and OUT for a new folder."""
     monkeypatch.chdir(tmp_path)
 
     def run(line: str) -> int:
-        for name, path in {**places, "OUT": "out"}.items():
+        for name, path in {**evaluation_paths, "OUT": "out"}.items():
             line = line.replace(name, path)
         return main(["evaluate", *line.split()])
 
@@ -79,22 +53,22 @@ MAP = "MAP=PRIOR:map:solver=prox,tv_weight=1,tv_dimensions=2"
 QUICK = "--no-figures -o OUT --methods PRIOR:intensity:sign=1"
 
 
-def test_what_is_written_is_what_the_library_finds(run, places, capsys):
+def test_what_is_written_is_what_the_library_finds(run, evaluation_paths, capsys):
     line = "PATIENTS --healthy HEALTHY --calibration CALIBRATION --json --no-figures --limits 0.05 0.2 -o OUT"
     assert run(f"{line} --methods {MAP} smooth=PRIOR:projection:smoothing=6 U=UNET") == 0
     facts = json.loads(capsys.readouterr().out)
     assert list(facts["methods"]) == ["MAP", "smooth", "U"]
     assert (facts["subjects"], facts["healthy_subjects"]) == (3, 2)
-    prior, own = lc.load_prior(places["PRIOR"]), subjects_of(Path(places["CALIBRATION"]))
+    prior, own = lc.load_prior(evaluation_paths["PRIOR"]), subjects_of(Path(evaluation_paths["CALIBRATION"]))
     detectors = {
         "MAP": MAPDetector(prior, lc.RestoreConfig("prox", tv_weight=1.0, tv_dimensions=2)),
         "smooth": ProjectionDetector(prior, smoothing=6.0),
-        "U": lc.load_detector(places["UNET"]),
+        "U": lc.load_detector(evaluation_paths["UNET"]),
     }
     for detector in detectors.values():
         calibration = detector.thresholds([subject.scan for subject in own])
         detector.metadata = detector.metadata.with_calibration(calibration)
-    patients, healthy = (subjects_of(Path(places[name])) for name in ("PATIENTS", "HEALTHY"))
+    patients, healthy = (subjects_of(Path(evaluation_paths[name])) for name in ("PATIENTS", "HEALTHY"))
     expected = json.loads(json.dumps(evaluate(detectors, patients, healthy, limits=(0.05, 0.2)).summary()))
     for name in detectors:
         seconds = [figures["methods"][name].pop("seconds") for figures in (facts, expected)]
@@ -180,14 +154,14 @@ def test_healthy_people_alone(run, capsys):
     ]
 
 
-def test_a_table_names_scans_and_masks(run, places, capsys):
-    rows = [f"{s.scan},{s.lesion}" for s in subjects_of(Path(places["PATIENTS"]))[:2]]
+def test_a_table_names_scans_and_masks(run, evaluation_paths, capsys):
+    rows = [f"{s.scan},{s.lesion}" for s in subjects_of(Path(evaluation_paths["PATIENTS"]))[:2]]
     Path("scans.csv").write_text("\n".join(["image,lesion", *rows]))
     assert run(f"scans.csv {QUICK} --json") == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["subjects"] == 2
     lines = Path("out/subjects.csv").read_text().splitlines()
-    truth = np.count_nonzero(voxels(subjects_of(Path(places["PATIENTS"]))[0].lesion))
+    truth = np.count_nonzero(voxels(subjects_of(Path(evaluation_paths["PATIENTS"]))[0].lesion))
     assert f"sub-p0,0,{truth * 0.064:.3f}," in lines[1]
 
 
@@ -225,52 +199,6 @@ def test_curves(run, monkeypatch, capsys):
     assert curves["weights"][0]["change"] > curves["weights"][1]["change"]
 
 
-# ---- detectors by their names ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("spec", "name", "kind", "attributes"),
-    [
-        ("CALIBRATED", "CALIBRATED", MAPDetector, {"sign": None}),
-        ("a=CALIBRATED", "a", MAPDetector, {"sign": None}),
-        ("a b=CALIBRATED:map:sign=-1", "a b", MAPDetector, {"sign": -1}),
-        ("CALIBRATED:map:sign=1", "CALIBRATED:map:sign=1", MAPDetector, {"sign": 1}),
-        ("a=PRIOR:projection", "a", ProjectionDetector, {"smoothing": 0.0}),
-        ("a=PRIOR:projection: smoothing = 6, sign=1", "a", ProjectionDetector, {"smoothing": 6.0, "sign": 1}),
-        ("a=PRIOR:intensity:sign=none", "a", IntensityThreshold, {"sign": None}),
-        ("./x=1/model:projection", "./x=1/model:projection", ProjectionDetector, {}),
-        ("a=./x=1/model:projection", "a", ProjectionDetector, {}),
-    ],
-)
-def test_open_detector(spec, name, kind, attributes, places, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    lc.save_model(tiny_vae(metadata=METADATA), tmp_path / "x=1" / "model", card="")
-    for place, path in places.items():
-        spec, name = spec.replace(place, path), name.replace(place, path)
-    found, detector = open_detector(spec)
-    assert found == name
-    assert type(detector) is kind
-    assert {key: getattr(detector, key) for key in attributes} == attributes
-
-
-def test_options_of_map_are_those_of_restoration(places):
-    _, detector = open_detector(f"{places['PRIOR']}:map:solver=paper,tv_weight=2.5,tv=isotropic,sign=1,smoothing=3")
-    expected = lc.RestoreConfig("paper", tv_weight=2.5, tv="isotropic", smoothing=3, sign=1).for_prior(detector.prior)
-    assert detector.config == expected
-    assert (detector.sign, detector.tv_weight) == (1, 2.5)
-    _, paper = open_detector(f"{places['PRIOR']}:map:protocol=paper,tv_weight=2.5")
-    assert paper.config == lc.RestoreConfig(tv_weight=2.5, protocol="paper")
-
-
-@pytest.mark.parametrize("method", ["map:tv_weight=1", "projection:smoothing=6", "intensity:sign=1"])
-def test_every_method_takes_options_of_post_processing(method, places):
-    _, detector = open_detector(f"{places['PRIOR']}:{method},erosion=4,median=2.5,min_volume=300")
-    assert detector.postprocessing == lc.PostProcessing(erosion=4, median=2.5, min_volume=300)
-    _, plain = open_detector(f"{places['PRIOR']}:{method}")
-    assert plain.postprocessing == lc.PostProcessing()
-    assert plain.settings() == detector.settings()
-
-
 def test_figures_and_tables_are_those_of_cleaned_masks(run, capsys):
     """A volume above that of everything detected leaves nothing."""
     specs = "PRIOR:intensity:sign=1 clean=PRIOR:intensity:sign=1,min_volume=1e6"
@@ -281,40 +209,6 @@ def test_figures_and_tables_are_those_of_cleaned_masks(run, capsys):
     assert clean["detector"]["postprocessing"] == {"erosion": 0.0, "median": 0.0, "min_volume": 1e6}
     assert all(row["sensitivity"]["mean"] > 0 for row in plain["at_limit"])
     assert all(row["sensitivity"]["mean"] == row["fpr"]["mean"] == 0 for row in clean["at_limit"])
-
-
-@pytest.mark.parametrize(
-    ("spec", "error", "says"),
-    [
-        ("", UsageError, r"got '', expected \[NAME=\]MODEL"),
-        ("=PRIOR", UsageError, r"expected \[NAME=\]MODEL"),
-        ("a=", UsageError, r"got 'a=', expected \[NAME=\]MODEL"),
-        ("PRIOR:projection:smoothing", UsageError, "got 'smoothing', expected OPTION=VALUE"),
-        ("PRIOR:projection:smoothing=", UsageError, "expected OPTION=VALUE"),
-        ("PRIOR:projection:smothing=1", UsageError, "got smothing, but 'projection' takes .*smoothing,.* median"),
-        ("PRIOR:intensity:sign=bright", UsageError, "sign: got 'bright', expected a number, true, false or none"),
-        (
-            "PRIOR:map:medain=4",
-            UsageError,
-            "got medain, but 'map' takes solver,.* sign,.* protocol,.* median",
-        ),
-        ("PRIOR:map:solver=magic", UsageError, "solver: got 'magic'"),
-        ("PRIOR:map:config=1", UsageError, "got config, but 'map' takes"),
-        ("PRIOR:map:postprocessing=1", UsageError, "got postprocessing, but 'map' takes"),
-        ("PRIOR:map:tv_weight=heavy", UsageError, "tv_weight: got 'heavy', expected a number"),
-        ("PRIOR:map:erosion=much", UsageError, "erosion: got 'much', expected a number"),
-        ("PRIOR:intensity:erosion=-1", UsageError, "erosion: got -1, expected a finite number >= 0"),
-        ("PRIOR:map:protocol=paper,smoothing=3", UsageError, "smoothing: 3 contradicts protocol 'paper', which has 0"),
-        ("PRIOR:map:protocol=pepper", UsageError, "protocol: got 'pepper', expected one of"),
-        ("PRIOR", CommandError, "tv_weight: .* carries no calibration"),
-        ("PRIOR:intensity:sign=2", CommandError, "sign: got 2"),
-        ("PRIOR:unet", CommandError, "got 'unet', expected one that VAE offers"),
-        ("nonesuch", CommandError, "nonesuch"),
-    ],
-)
-def test_detectors_that_there_are_not(spec, error, says, places):
-    with pytest.raises(error, match=rf"--methods: .*{says}"):
-        open_detector(spec.replace("PRIOR", places["PRIOR"]))
 
 
 # ---- what goes wrong -------------------------------------------------------------------------------------------------
@@ -349,11 +243,13 @@ def test_failures_say_why_in_one_line(line, code, says, run, capsys):
     assert not list(Path().glob("out/*.*"))
 
 
-def test_healthy_scans_with_lesions_and_scans_that_are_none(run, places, capsys):
+def test_healthy_scans_with_lesions_and_scans_that_are_none(run, evaluation_paths, capsys):
     assert run(f"--healthy PATIENTS {QUICK}") == 1
     assert "sub-p0: is given as healthy, but its lesion mask is not empty" in capsys.readouterr().err
     Path("junk_T2w.nii").write_text("no image")
-    Path("scans.csv").write_text(f"image,lesion\njunk_T2w.nii,{subjects_of(Path(places['PATIENTS']))[0].lesion}\n")
+    Path("scans.csv").write_text(
+        f"image,lesion\njunk_T2w.nii,{subjects_of(Path(evaluation_paths['PATIENTS']))[0].lesion}\n"
+    )
     assert run(f"scans.csv {QUICK}") == 1
     assert "junk" in capsys.readouterr().err
 

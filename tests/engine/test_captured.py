@@ -13,7 +13,7 @@ from support.tape import Tape
 
 import lesioncore as lc
 from lesioncore.engine import cuda_graphs, evaluator
-from lesioncore.engine.cuda_graphs import CudaGraphs
+from lesioncore.engine.cuda_graphs import GRAPHS, CudaGraphs
 from lesioncore.engine.gradient import ElboGradient
 
 
@@ -21,8 +21,7 @@ from lesioncore.engine.gradient import ElboGradient
 def taped(monkeypatch):
     """Capture on the CPU."""
     monkeypatch.setattr(Tape, "made", 0)
-    monkeypatch.setattr(cuda_graphs, "_Graph", Tape)
-    monkeypatch.setattr(evaluator, "_on_cuda", lambda prior: isinstance(prior, torch.nn.Module))
+    monkeypatch.setitem(GRAPHS, "cpu", Tape)
     yield Tape
     lc.release_graphs()
 
@@ -89,14 +88,14 @@ def test_graphs_go_with_their_prior_and_on_demand(taped):
     prior = tiny_vae().eval()
     for _ in range(3):
         ElboGradient(prior)(slices(4))
-    assert len(evaluator._kept) == 1
+    assert len(evaluator._cache) == 1
     lc.release_graphs()
-    assert len(evaluator._kept) == 0
+    assert len(evaluator._cache) == 0
     ElboGradient(prior)
-    assert len(evaluator._kept) == 1
+    assert len(evaluator._cache) == 1
     del prior
     gc.collect()
-    assert len(evaluator._kept) == 0
+    assert len(evaluator._cache) == 0
 
 
 def test_few_graphs_are_kept(taped):
@@ -137,7 +136,7 @@ def test_too_little_memory_for_a_graph_is_no_error(monkeypatch):
     def full(function, device):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(cuda_graphs, "_Graph", full)
+    monkeypatch.setitem(GRAPHS, "cpu", full)
     graphs = CudaGraphs(lambda x: (x + 1,))
     for _ in range(5):
         assert torch.equal(graphs(torch.ones(4, 1))[0], torch.full((4, 1), 2.0))

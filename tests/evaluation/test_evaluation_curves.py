@@ -50,10 +50,10 @@ def test_examples_are_drawn_with_the_detectors_own_thresholds(found, detectors, 
     assert expected.get_fdata().any()
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 5.0])
-def test_curves(smoothing, detectors, patients, healthy):
+@pytest.mark.parametrize(("smoothing", "sign"), [(0.0, 0), (5.0, 0), (5.0, -1)])
+def test_curves(smoothing, sign, detectors, patients, healthy):
     """The scans are thinner than the slab, so that a curve's AUC is that of the detector on the prior's slices."""
-    prior, config = detectors["restored"].prior, replace(FAST, smoothing=smoothing, tv_dimensions=2)
+    prior, config = detectors["restored"].prior, replace(FAST, smoothing=smoothing, sign=sign, tv_dimensions=2)
     curves = Curves(prior, patients[:2], healthy[:1], config=config)
     loose, tight = curves.weights((0.01, 1000.0))
     assert loose["change"] > tight["change"] == pytest.approx(0, abs=1e-6)

@@ -25,7 +25,7 @@ class Recorder(TorchDispatchMode):
 
 
 class Tape:
-    """Stands in for ``lesioncore.engine.cuda_graphs._Graph``: what Python decided while it recorded holds for good."""
+    """Stands in for ``lesioncore.engine.cuda_graphs.CapturedGraph``: a replay repeats the recorded operations."""
 
     made = 0
 
