@@ -17,8 +17,8 @@ PROGRAM = "lesioncore-bids"
 class BidsApp:
     """Restore the scans of a BIDS dataset, and write residuals, scores and lesion masks as BIDS derivatives.
 
-    Research software, not a medical device. A second run keeps whole results and does what is missing. --version alone
-    shows the version.
+    Research software, not a medical device. A second run keeps complete results and restores the rest. --version alone
+    prints the version.
 
     Parameters
     ----------
@@ -48,7 +48,9 @@ class BidsApp:
     device : str
         auto, cpu or cuda.
     work_dir : Path, optional
-        Folder for files before they are whole; in output_dir when absent. Nothing stays in it.
+        Folder for temporary files, which are removed; output_dir when absent.
+    json : bool
+        Print one JSON object on stdout.
     """
 
     bids_dir: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="BIDS_DIR")]
@@ -67,9 +69,10 @@ class BidsApp:
     n_procs: Annotated[int, tyro.conf.arg(metavar="N")] = 0
     device: str = "auto"
     work_dir: Annotated[Path | None, tyro.conf.arg(aliases=["-w"], metavar="DIR", help_behavior_hint="")] = None
+    json: bool = False
 
     def run(self, output: Output) -> Report:
-        """Do what the level asks for."""
+        """Run the analysis level."""
         if not self.bids_dir.is_dir():
             raise UsageError(f"bids_dir: got {self.bids_dir}, expected the folder of a BIDS dataset")
         if self.output_dir.resolve() == self.bids_dir.resolve():

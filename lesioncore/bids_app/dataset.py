@@ -1,4 +1,4 @@
-"""The files of the derivatives dataset that belong to no person."""
+"""Files of the derivatives dataset that describe it as a whole, and the logs of runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lesioncore.data.files import replace_atomically, write_json
 
 _BIDS_VERSION = "1.10.0"
 _IGNORED = "*.html\nvolumes.*\nsummary.*\n"
-"""What the app writes that BIDS has no name for."""
+"""Files that BIDS does not define."""
 
 _README = f"""# Lesion detection by lesioncore
 
@@ -38,20 +38,22 @@ it was made from and how.
 | `*_label-L_desc-fpr01T1w_mask.nii.gz`, `fpr05`, `fpr10` | detections at limits of 1, 5 and 10 % false positives |
 | `*_space-MNI152NLin2009aSym_res-2_*` | score and detections on the axes of the ICBM152 2009a template, if registered |
 
-Maps and masks without a healthy calibration for the settings are left out. `volumes.tsv` and `summary.tsv` are made by
-the group level, and `volumes.json` and `summary.json` describe their columns. `logs` has a file for each run.
+The probability map and the detections are missing where the prior has no thresholds for the settings. The group level
+makes `volumes.tsv` and `summary.tsv`; `volumes.json` and `summary.json` describe their columns. `logs` has a file for
+each run.
 """
 
 
 def check_output(folder: Path) -> None:
-    """Raise ``CommandError`` if a folder is that of another program's dataset, or none."""
+    """Raise ``CommandError`` if the output is no folder, or holds a dataset of another program."""
     if folder.exists() and not folder.is_dir():
         raise CommandError(f"output_dir: {folder} exists and is no folder; choose another")
     description = folder / "dataset_description.json"
     if not description.exists():
         return
     try:
-        ours = any(one.get("Name") == "lesioncore" for one in json.loads(description.read_text())["GeneratedBy"])
+        programs = json.loads(description.read_text())["GeneratedBy"]
+        ours = any(program.get("Name") == "lesioncore" for program in programs)
     except (ValueError, KeyError, TypeError, AttributeError):
         ours = False
     if not ours:
@@ -59,12 +61,12 @@ def check_output(folder: Path) -> None:
 
 
 def link_to(dataset: Path, folder: Path) -> str:
-    """The way from the derivatives to their dataset, as a relative URI."""
+    """Return the path from the derivatives' folder to their dataset, as a relative URI."""
     return Path(os.path.relpath(dataset.resolve(), folder.resolve())).as_posix()
 
 
 def write_dataset_files(dataset: Path, folder: Path) -> None:
-    """Write ``dataset_description.json``, ``README.md`` and ``.bidsignore`` of derivatives of a dataset."""
+    """Write ``dataset_description.json``, ``README.md`` and ``.bidsignore`` of a dataset's derivatives."""
     from lesioncore import __version__
 
     source = _description_of(dataset)
@@ -87,7 +89,7 @@ def write_dataset_files(dataset: Path, folder: Path) -> None:
 
 @contextmanager
 def logged(app: BidsApp, output: Output) -> Iterator[None]:
-    """Have all lines of a run in a file of its own, too, after what was asked for."""
+    """Write all lines of a run to a new file in ``logs``, too, after its options."""
     from lesioncore import __version__
 
     logs = app.output_dir / "logs"
@@ -111,7 +113,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _description_of(dataset: Path) -> dict[str, Any]:
-    """The dataset's own description, as far as it can be read."""
+    """Return the content of ``dataset_description.json``, empty if it cannot be read."""
     try:
         values = json.loads((dataset / "dataset_description.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""The group level: tables of volumes, made from what the sidecars say."""
+"""The group level: tables of volumes, made from the sidecars of restored images."""
 
 from __future__ import annotations
 
@@ -52,25 +52,25 @@ def write_group(app: BidsApp, output: Output) -> Report:
     Parameters
     ----------
     app : BidsApp
-        The command line.
+        Options of the command line.
     output : Output
-        Where it speaks.
+        Writer of the command's lines.
 
     Returns
     -------
     Report
-        Not complete if a scan's results are not whole.
+        Not complete if results of a scan are not.
     """
     check_output(app.output_dir)
-    places = ("sub-*/anat/*_desc-restored_*.json", "sub-*/ses-*/anat/*_desc-restored_*.json")
-    sidecars = sorted(path for place in places for path in app.output_dir.glob(place))
+    patterns = ("sub-*/anat/*_desc-restored_*.json", "sub-*/ses-*/anat/*_desc-restored_*.json")
+    sidecars = [path for pattern in patterns for path in app.output_dir.glob(pattern)]
     if not sidecars:
         raise CommandError(f"{app.output_dir}: got no results, expected those of the participant level; run it first")
     people = {path.name.split("_")[0].removeprefix("sub-") for path in sidecars}
     visits = {path.parents[1].name.removeprefix("ses-") for path in sidecars if path.match("ses-*/anat/*")}
-    keep = label_filter(app.participant_label, app.session_label, people, visits)
+    has_labels = label_filter(app.participant_label, app.session_label, people, visits)
     with logged(app, output):
-        return _write_tables(app, [path for path in sidecars if keep(_labels_of(path))], output)
+        return _write_tables(app, [path for path in sidecars if has_labels(_labels_of(path))], output)
 
 
 def _write_tables(app: BidsApp, sidecars: list[Path], output: Output) -> Report:
@@ -82,14 +82,14 @@ def _write_tables(app: BidsApp, sidecars: list[Path], output: Output) -> Report:
             rows.append(_row(path))
         except (OSError, ValueError, KeyError, TypeError):
             place = path.relative_to(app.output_dir)
-            failed.append(output.error(CommandError(f"{place}: is not whole; run the participant level again")))
+            failed.append(output.error(CommandError(f"{place}: is not complete; run the participant level again")))
     rows.sort(key=lambda row: [row[column] for column in ("participant_id", "session_id", "contrast", "scan")])
     summary = [_summary(contrast, rows) for contrast in sorted({row["contrast"] for row in rows})]
     for name, columns, table in (("volumes", _VOLUMES, rows), ("summary", _SUMMARY, summary)):
         write_json(app.output_dir / f"{name}.json", columns, indent=2)
-        texts = ["\t".join(columns), *("\t".join(_text(row[column]) for column in columns) for row in table)]
-        write_text(app.output_dir / f"{name}.tsv", "\n".join(texts) + "\n")
-    # The place for the page of the group: here OUTPUT_DIR/group.html is written of the tables.
+        rows_of_text = ["\t".join(columns), *("\t".join(_text(row[column]) for column in columns) for row in table)]
+        write_text(app.output_dir / f"{name}.tsv", "\n".join(rows_of_text) + "\n")
+    # PAGES: the page of the group, OUTPUT_DIR/group.html, is to be written here from the tables.
     for row in summary:
         output.say(
             f"{row['contrast']}: {row['scans']} scans of {row['participants']} people, median brain"
@@ -101,7 +101,7 @@ def _write_tables(app: BidsApp, sidecars: list[Path], output: Output) -> Report:
 
 
 def _row(path: Path) -> dict[str, Any]:
-    """A scan's row of the table; an error if its files are not all there or its sidecar lacks something."""
+    """Return a scan's row of the table; raise an error if a file is missing or its sidecar lacks an entry."""
     facts = json.loads(path.read_text(encoding="utf-8"))
     if not {file.name for file in path.parent.iterdir()}.issuperset(facts["Files"]):
         raise ValueError("a file is missing")
@@ -121,21 +121,22 @@ def _row(path: Path) -> dict[str, Any]:
 
 
 def _summary(contrast: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    own = [row for row in rows if row["contrast"] == contrast]
-    found: dict[str, Any] = {
+    """Return the row of a contrast in the summary."""
+    scans = [row for row in rows if row["contrast"] == contrast]
+    summary: dict[str, Any] = {
         "contrast": contrast,
-        "scans": len(own),
-        "participants": len({row["participant_id"] for row in own}),
-        "scans_with_remarks": sum(row["remarks"] > 0 for row in own),
+        "scans": len(scans),
+        "participants": len({row["participant_id"] for row in scans}),
+        "scans_with_remarks": sum(row["remarks"] > 0 for row in scans),
     }
     for column in ("brain_ml", *_DETECTED):
-        values = [row[column] for row in own if row[column] is not None]
-        found[f"median_{column}"] = round(median(values), 3) if values else None
-    return found
+        values = [row[column] for row in scans if row[column] is not None]
+        summary[f"median_{column}"] = round(median(values), 3) if values else None
+    return summary
 
 
 def _labels_of(path: Path) -> dict[str, str]:
-    """Labels of participant and session of a file's name."""
+    """Return the labels of participant and session in a file's name."""
     parts = [part.split("-", 1) for part in path.name.split("_")[:2]]
     return {part[0]: part[1] for part in parts if part[0] in ("sub", "ses")}
 

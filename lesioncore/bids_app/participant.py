@@ -1,4 +1,4 @@
-"""The participant level: each scan restored, a failure of one left aside."""
+"""The participant level: restores scans; a failure of one does not stop the others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lesioncore.bids_app.command import BidsApp
 from lesioncore.bids_app.dataset import check_output, logged, write_dataset_files
 from lesioncore.bids_app.derivatives import write_derivatives
 from lesioncore.bids_app.selection import BidsScan, find_scans, read_filters
-from lesioncore.bids_app.validation import check_dataset
+from lesioncore.bids_app.validation import validate
 from lesioncore.cli.options import RestoreOptions, open_prior
 from lesioncore.cli.output import CommandError, Output, Report, check_writable
 from lesioncore.cli.restore import lines, volumes
@@ -32,8 +32,8 @@ _MOST_WORKERS = 4  # each takes memory for a scan and its results
 
 
 @dataclass(frozen=True)
-class _Means:
-    """What restores the scans of a contrast, and what their results will say of it."""
+class _ContrastRun:
+    """Prior and run for the scans of a contrast, and the entries that their sidecars will have."""
 
     prior: Prior
     run: Run
@@ -41,7 +41,7 @@ class _Means:
     seed: int
 
     @classmethod
-    def of(cls, prior: Prior, options: RestoreOptions) -> _Means:
+    def of(cls, prior: Prior, options: RestoreOptions) -> _ContrastRun:
         try:
             run = Run.of(prior, options.config(prior), options.device)
         except ValueError as error:
@@ -50,14 +50,14 @@ class _Means:
 
 
 def restore_participants(app: BidsApp, output: Output) -> Report:
-    """Restore the scans that are wanted, and write them as derivatives.
+    """Restore the selected scans and write them as BIDS derivatives.
 
     Parameters
     ----------
     app : BidsApp
-        The command line.
+        Options of the command line.
     output : Output
-        Where it speaks.
+        Writer of the command's lines.
 
     Returns
     -------
@@ -65,32 +65,33 @@ def restore_participants(app: BidsApp, output: Output) -> Report:
         Not complete if a scan failed.
     """
     check_output(app.output_dir)
-    for place, name in ((app.output_dir, "output_dir"), (app.work_dir or app.output_dir, "--work-dir")):
-        check_writable(place, name)
+    check_writable(app.output_dir, "output_dir")
+    if app.work_dir is not None:
+        check_writable(app.work_dir, "--work-dir")
     filters, unused = read_filters(app.bids_filter_file)
     for part in unused:
         output.note(f"--bids-filter-file: {part} is not read, only t1w, t2w and flair")
-    named = None if app.prior == AUTO else open_prior(app.prior)
-    contrasts = _contrasts(app, named)
-    scans = find_scans(app.bids_dir, app.participant_label, app.session_label, contrasts, filters)
-    validated = "the dataset is not validated, as wanted" if app.skip_bids_validation else check_dataset(app.bids_dir)
+    prior = None if app.prior == AUTO else open_prior(app.prior)
+    scans = find_scans(app.bids_dir, app.participant_label, app.session_label, _contrasts(app, prior), filters)
+    validation = "the dataset is not validated, as asked for" if app.skip_bids_validation else validate(app.bids_dir)
     options = RestoreOptions(device=app.device, preprocess=app.preprocess)
-    means = {
-        contrast: _Means.of(named or open_prior(PRIORS[contrast]), options)
+    runs = {
+        contrast: _ContrastRun.of(prior or open_prior(PRIORS[contrast]), options)
         for contrast in sorted({scan.contrast for scan in scans})
     }
     write_dataset_files(app.bids_dir, app.output_dir)
     with logged(app, output):
-        output.note(validated)
-        return _restore_all(app, scans, means, output)
+        output.note(validation)
+        return _restore_all(app, scans, runs, output)
 
 
-def _contrasts(app: BidsApp, named: Prior | None) -> tuple[str, ...]:
-    modality = None if named is None else metadata_of(named).modality
+def _contrasts(app: BidsApp, prior: Prior | None) -> tuple[str, ...]:
+    """Return the contrasts that are asked for; without --modalities those that the prior is for, or all."""
+    modality = None if prior is None else metadata_of(prior).modality
     return app.modalities or (tuple(PRIORS) if modality is None else (modality,))
 
 
-def _restore_all(app: BidsApp, scans: list[BidsScan], means: dict[str, _Means], output: Output) -> Report:
+def _restore_all(app: BidsApp, scans: list[BidsScan], runs: dict[str, _ContrastRun], output: Output) -> Report:
     cores = app.n_procs or len(os.sched_getaffinity(0))
     workers = min(_MOST_WORKERS, cores, len(scans))
     if app.n_procs:
@@ -101,12 +102,12 @@ def _restore_all(app: BidsApp, scans: list[BidsScan], means: dict[str, _Means], 
 
     def restore(scan: BidsScan) -> dict[str, Any]:
         with output.about(scan.relative):
-            return _restore(scan, means[scan.contrast], app.output_dir, work)
+            return _restore(scan, runs[scan.contrast], app.output_dir, work)
 
     done, failed = [], []
     for number, (scan, result) in enumerate(in_order(scans, restore, workers), start=1):
         output.say(f"[{number}/{len(scans)}] {scan.relative}")
-        modality = means[scan.contrast].run.metadata.modality
+        modality = runs[scan.contrast].run.metadata.modality
         if modality not in (None, scan.contrast):
             output.warn(f"{scan.relative}: is a {scan.contrast} image by its name, but the prior is for {modality}")
         with output.about(scan.relative):
@@ -118,29 +119,29 @@ def _restore_all(app: BidsApp, scans: list[BidsScan], means: dict[str, _Means], 
         done.append(facts)
         for line in lines(facts):
             output.say(f"  {line}")
-    # The place for pages: here OUTPUT_DIR/sub-XX.html is written of what OUTPUT_DIR/sub-XX holds.
+    # PAGES: the page of each person, OUTPUT_DIR/sub-XX.html, is to be written here from the files in OUTPUT_DIR/sub-XX.
     output.say(f"{len(done)} of {len(scans)} scans are done, in {time.perf_counter() - start:.1f} s")
     if failed:
         output.say(f"{len(failed)} failed:")
-        for one in failed:
-            output.say(f"  {one['error']}")
+        for failure in failed:
+            output.say(f"  {failure['error']}")
     output.say(NOTE)
     return Report({"scans": done, "failed": failed, "note": NOTE}, complete=not failed)
 
 
-def _restore(scan: BidsScan, means: _Means, output_dir: Path, work: Path) -> dict[str, Any]:
-    """Restore one scan and write its files, unless they are there."""
+def _restore(scan: BidsScan, contrast_run: _ContrastRun, output_dir: Path, work: Path) -> dict[str, Any]:
+    """Restore one scan and write its files, unless an earlier run finished it."""
     folder = (output_dir / scan.relative).parent
     uri = f"bids:raw:{scan.relative}"
     existing = results_of(scan.path, folder)
-    # Results of `lesioncore restore` have no sources, and lack what belongs to a BIDS dataset.
-    if state_of(scan.path, None, existing, {**means.expected, "Sources": [uri]}) == "finished":
+    # Sidecars that `lesioncore restore` wrote have no sources: such results lack files of the derivatives.
+    if state_of(scan.path, None, existing, {**contrast_run.expected, "Sources": [uri]}) == "finished":
         return {"input": scan.relative, "folder": str(folder), "kept": [str(path) for path in existing]}
     start = time.perf_counter()
-    generator = torch.Generator().manual_seed(means.seed)
-    result = restore_scans(scan.path, means.prior, means.run, progress=True, generator=generator)
+    generator = torch.Generator().manual_seed(contrast_run.seed)
+    result = restore_scans(scan.path, contrast_run.prior, contrast_run.run, progress=True, generator=generator)
     written = write_derivatives(result, uri, folder, work)
-    for path in set(existing) - set(written.values()):  # of an earlier restoration that had more
+    for path in set(existing) - set(written.values()):  # files that the earlier run alone wrote
         path.unlink(missing_ok=True)
     return {
         "input": scan.relative,

@@ -1,4 +1,4 @@
-"""Which scans of a BIDS dataset a command line means."""
+"""Selection of the scans of a BIDS dataset by the options of the command line."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ _ENTITIES = {
     "direction": "dir",
     "inv": "inv",
 }
-"""Entities as filter files call them, and as file names do."""
+"""Names of entities in filter files, and their keys in file names."""
 
 
 @dataclass(frozen=True)
 class BidsScan:
-    """A scan of a BIDS dataset.
+    """A scan in a BIDS dataset.
 
     Attributes
     ----------
     path : Path
         The file.
     relative : str
-        Its place in the dataset, with slashes.
+        Its path from the dataset's root, with slashes.
     entities : dict
         Entities of its name, such as ``{"sub": "01", "ses": "02"}``.
     contrast : str
@@ -62,73 +62,71 @@ def find_scans(
     contrasts: Collection[str],
     filters: dict[str, dict[str, Any]],
 ) -> list[BidsScan]:
-    """Find the scans that are wanted, in the order of their places.
+    """Find the scans that the options select, sorted by their paths.
 
     Parameters
     ----------
     dataset : Path
         The BIDS dataset.
     participants, sessions : sequence of str
-        Labels, with ``sub-`` and ``ses-`` or without; all when empty.
+        Labels to select, with ``sub-`` and ``ses-`` or without; all when empty.
     contrasts : collection of str
-        Suffixes.
+        Suffixes to select.
     filters : dict
         From :func:`read_filters`.
 
     Raises
     ------
     UsageError
-        If a label is none of the dataset's, no scan is left, or two would write the same files.
+        If the dataset does not have a label, no scan is selected, or two would write the same files.
     """
-    found = []
-    for place in ("sub-*/anat/*", "sub-*/ses-*/anat/*"):
-        for path in dataset.glob(place):
-            scan = _scan_of(dataset, path)
-            if scan is not None:
-                found.append(scan)
-    people = {path.name.removeprefix("sub-") for path in dataset.glob("sub-*") if path.is_dir()}
-    visits = {path.name.removeprefix("ses-") for path in dataset.glob("sub-*/ses-*") if path.is_dir()}
-    keep = label_filter(participants, sessions, people, visits)
-    wanted = [
+    paths = [path for pattern in ("sub-*/anat/*", "sub-*/ses-*/anat/*") for path in dataset.glob(pattern)]
+    scans = [scan for path in paths if (scan := _scan_of(dataset, path)) is not None]
+    people = [path.name.removeprefix("sub-") for path in dataset.glob("sub-*") if path.is_dir()]
+    visits = [path.name.removeprefix("ses-") for path in dataset.glob("sub-*/ses-*") if path.is_dir()]
+    has_labels = label_filter(participants, sessions, people, visits)
+    selected = [
         scan
-        for scan in found
-        if keep(scan.entities) and scan.contrast in contrasts and _passes(scan, filters.get(scan.contrast.lower(), {}))
+        for scan in scans
+        if has_labels(scan.entities)
+        and scan.contrast in contrasts
+        and _passes(scan, filters.get(scan.contrast.lower(), {}))
     ]
-    if not wanted:
+    if not selected:
         raise UsageError(
-            f"{dataset}: no scan of {', '.join(sorted(contrasts))} is left of the {len(found)} in sub-*/[ses-*/]anat;"
-            " see --participant-label, --session-label, --modalities and --bids-filter-file"
+            f"{dataset}: no scan of {', '.join(sorted(contrasts))} is selected of the {len(scans)} in"
+            " sub-*/[ses-*/]anat; see --participant-label, --session-label, --modalities and --bids-filter-file"
         )
-    refuse_clashes([ScanJob(scan.path, None) for scan in wanted])
-    return sorted(wanted, key=lambda scan: scan.relative)
+    refuse_clashes([ScanJob(scan.path, None) for scan in selected])
+    return sorted(selected, key=lambda scan: scan.relative)
 
 
 def label_filter(
     participants: Sequence[str], sessions: Sequence[str], people: Collection[str], visits: Collection[str]
 ) -> Callable[[dict[str, str]], bool]:
-    """Make a test of entities by labels of participants and sessions.
+    """Return a function that tells by a name's entities whether its participant and session are selected.
 
     Parameters
     ----------
     participants, sessions : sequence of str
-        Those wanted, with ``sub-`` and ``ses-`` or without; all when empty.
+        Labels to select, with ``sub-`` and ``ses-`` or without; all when empty.
     people, visits : collection of str
-        Those that there are.
+        Labels that exist.
 
     Raises
     ------
     UsageError
-        If one is wanted that there is not.
+        If a label to select does not exist.
     """
-    wanted_people = _labels("--participant-label", "sub-", participants, people)
-    wanted_visits = _labels("--session-label", "ses-", sessions, visits)
+    selected_people = _labels("--participant-label", "sub-", participants, people)
+    selected_visits = _labels("--session-label", "ses-", sessions, visits)
 
-    def keep(entities: dict[str, str]) -> bool:
-        return (not wanted_people or entities["sub"] in wanted_people) and (
-            not wanted_visits or entities.get("ses") in wanted_visits
+    def has_labels(entities: dict[str, str]) -> bool:
+        return (not selected_people or entities["sub"] in selected_people) and (
+            not selected_visits or entities.get("ses") in selected_visits
         )
 
-    return keep
+    return has_labels
 
 
 def read_filters(path: Path | None) -> tuple[dict[str, dict[str, Any]], list[str]]:
@@ -137,20 +135,20 @@ def read_filters(path: Path | None) -> tuple[dict[str, dict[str, Any]], list[str
     Parameters
     ----------
     path : Path or None
-        JSON: for ``t1w``, ``t2w`` and ``flair`` the values that entities of the names may have. A value is a text, a
-        list of them, null for an entity that must not be there, or ``"*"`` for one that must.
+        JSON: for ``t1w``, ``t2w`` and ``flair`` the values that entities of a name may have. A value is a string, a
+        list of values, null for an entity that must be absent, or ``"*"`` for one that must be present.
 
     Returns
     -------
     filters : dict
-        By contrast in small letters.
+        Values by entity, by contrast in lower case.
     unused : list of str
-        Other parts of the file.
+        Keys of the file that are none of these contrasts.
 
     Raises
     ------
     UsageError
-        If the file is none of that form.
+        If the file cannot be read or has another form.
     """
     if path is None:
         return {}, []
@@ -176,6 +174,7 @@ def read_filters(path: Path | None) -> tuple[dict[str, dict[str, Any]], list[str
 
 
 def _scan_of(dataset: Path, path: Path) -> BidsScan | None:
+    """Return the scan of a path, or None if its name is none of a scan or does not match its folders."""
     match = _NAME.fullmatch(path.name)
     if match is None:
         return None
@@ -185,25 +184,26 @@ def _scan_of(dataset: Path, path: Path) -> BidsScan | None:
     return BidsScan(path, relative, entities, match["suffix"]) if relative.startswith(f"{folders}/anat/") else None
 
 
-def _labels(option: str, prefix: str, given: Sequence[str], known: Collection[str]) -> set[str]:
-    labels = {label.removeprefix(prefix) for label in given}
-    if unknown := sorted(labels - set(known)):
-        there = ", ".join(sorted(known)) or "none"
-        raise UsageError(f"{option}: got {', '.join(unknown)}, expected some of those that there are: {there}")
-    return labels
+def _labels(option: str, prefix: str, labels: Sequence[str], existing: Collection[str]) -> set[str]:
+    """Return labels without their prefix; raise ``UsageError`` for those that do not exist."""
+    bare = {label.removeprefix(prefix) for label in labels}
+    if unknown := sorted(bare - set(existing)):
+        known = ", ".join(sorted(set(existing))) or "none"
+        raise UsageError(f"{option}: got {', '.join(unknown)}, expected some of the dataset's: {known}")
+    return bare
 
 
-def _passes(scan: BidsScan, wanted: dict[str, Any]) -> bool:
+def _passes(scan: BidsScan, entity_filter: dict[str, Any]) -> bool:
     values: dict[str, str | None] = {name: scan.entities.get(key) for name, key in _ENTITIES.items()}
     values |= {"datatype": "anat", "suffix": scan.contrast, "extension": "".join(scan.path.suffixes)}
-    return all(_matches(values[name], value) for name, value in wanted.items())
+    return all(_matches(values[name], value) for name, value in entity_filter.items())
 
 
-def _matches(value: str | None, wanted: Any) -> bool:
-    if isinstance(wanted, list):
-        return any(_matches(value, one) for one in wanted)
-    if wanted is None or value is None:
-        return value is None and wanted is None
-    if wanted == "*" or value == str(wanted):
+def _matches(value: str | None, expected: Any) -> bool:
+    if isinstance(expected, list):
+        return any(_matches(value, option) for option in expected)
+    if expected is None or value is None:
+        return value is None and expected is None
+    if expected == "*" or value == str(expected):
         return True
-    return value.isdigit() and str(wanted).isdigit() and int(value) == int(wanted)  # run-01 is run 1
+    return value.isdigit() and str(expected).isdigit() and int(value) == int(expected)  # run-01 is run 1

@@ -18,36 +18,36 @@ _SHOWN = 5
 
 
 def find_validator() -> str | None:
-    """Return the validator's path; also that of an environment that is not activated."""
+    """Return the path of the validator, on the PATH or beside this Python, or None if it is not installed."""
     return shutil.which(VALIDATOR) or shutil.which(VALIDATOR, path=str(Path(sys.executable).parent))
 
 
 def issues_of(dataset: Path, validator: str) -> list[dict[str, Any]]:
-    """What the validator finds in a dataset: ``severity``, ``code``, ``location`` and others.
+    """Return what the validator reports on a dataset: dicts with ``severity``, ``code``, ``location`` and others.
 
     Raises
     ------
     CommandError
-        If the validator gives no answer.
+        If the validator prints no such report.
     """
-    done = subprocess.run([validator, "--format", "json", str(dataset)], capture_output=True, text=True)
+    process = subprocess.run([validator, "--format", "json", str(dataset)], capture_output=True, text=True)
     try:
-        return json.loads(done.stdout)["issues"]["issues"]
+        return json.loads(process.stdout)["issues"]["issues"]
     except (ValueError, KeyError, TypeError) as error:
-        said = (done.stderr.strip() or done.stdout.strip() or "nothing").splitlines()[-1]
+        last_line = (process.stderr.strip() or process.stdout.strip() or "nothing").splitlines()[-1]
         raise CommandError(
-            f"{VALIDATOR}: ended with {done.returncode} and said {said!r}, expected a list of issues; run it by hand,"
-            " or give --skip-bids-validation"
+            f"{VALIDATOR}: ended with {process.returncode} and said {last_line!r}, expected a list of issues; run it by"
+            " hand, or give --skip-bids-validation"
         ) from error
 
 
-def check_dataset(dataset: Path) -> str:
-    """Have a dataset validated, and say in a line what came of it.
+def validate(dataset: Path) -> str:
+    """Run the validator on a dataset, and return a line that says what came of it.
 
     Raises
     ------
     CommandError
-        If it is no valid BIDS dataset: the first errors.
+        If the dataset has errors; the message names the first ones.
     """
     validator = find_validator()
     if validator is None:

@@ -28,8 +28,11 @@ def table(path):
 def test_tables_are_of_the_sidecars(restored, capsys):
     dataset, out = restored
     command = [str(dataset), str(out), "group"]
-    assert main(command) == 0
-    assert "T1w: 4 scans of 2 people" in capsys.readouterr().out
+    capsys.readouterr()
+    assert main([*command, "--json"]) == 0
+    captured = capsys.readouterr()
+    assert "T1w: 4 scans of 2 people" in captured.err
+    assert len(json.loads(captured.out)["volumes"]) == 5
     rows = table(out / "volumes.tsv")
     assert [(row["participant_id"], row["session_id"], row["contrast"]) for row in rows] == [
         *[("sub-02", "ses-a", "T1w")] * 2,
@@ -61,17 +64,17 @@ def test_labels_choose_rows(restored, capsys):
     assert main([*command, "--participant-label", "sub-10", "--modalities", "T2w"]) == 0
     assert [row["scan"] for row in table(out / "volumes.tsv")] == ["sub-10/anat/sub-10_T2w.nii.gz"]
     assert main([*command, "--session-label", "c"]) == 2
-    assert "--session-label: got c, expected some of those that there are: a, b" in capsys.readouterr().err
+    assert "--session-label: got c, expected some of the dataset's: a, b" in capsys.readouterr().err
 
 
-def test_results_that_are_not_whole_are_left_out_and_named(restored, capsys):
+def test_results_that_are_not_complete_are_left_out_and_named(restored, capsys):
     dataset, out = restored
     (out / "sub-10" / "anat" / "sub-10_desc-score_T1w.nii.gz").unlink()
     (out / "sub-10" / "anat" / "sub-10_desc-restored_T2w.json").write_text("{}")
     assert main([str(dataset), str(out), "group"]) == 1
     said = capsys.readouterr().err
-    assert "sub-10_desc-restored_T1w.json: is not whole; run the participant level again" in said
-    assert "sub-10_desc-restored_T2w.json: is not whole" in said
+    assert "sub-10_desc-restored_T1w.json: is not complete; run the participant level again" in said
+    assert "sub-10_desc-restored_T2w.json: is not complete" in said
     assert len(table(out / "volumes.tsv")) == 3
 
 
