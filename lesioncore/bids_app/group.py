@@ -63,7 +63,7 @@ def write_group(app: BidsApp, output: Output) -> Report:
     """
     check_output(app.output_dir)
     patterns = ("sub-*/anat/*_desc-restored_*.json", "sub-*/ses-*/anat/*_desc-restored_*.json")
-    sidecars = [path for pattern in patterns for path in app.output_dir.glob(pattern)]
+    sidecars = sorted(path for pattern in patterns for path in app.output_dir.glob(pattern))
     if not sidecars:
         raise CommandError(f"{app.output_dir}: got no results, expected those of the participant level; run it first")
     people = {path.name.split("_")[0].removeprefix("sub-") for path in sidecars}
