@@ -59,6 +59,7 @@ ROOMS = {
     "restoration": "Restoring and calibrating",
     "detectors": "Detectors",
     "phantom": "Simulated people",
+    "datasets": "Public data sets",
     "subjects": "What a user names as data",
     "evaluation": "Comparing detectors",
     "demo": "The demo",
