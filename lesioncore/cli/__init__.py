@@ -33,10 +33,14 @@ COMMANDS = {
     " with it.",
     "evaluate": "Compare detectors on scans with known lesions, and write figures, tables and pictures.",
     "phantom": "Simulate a population with ground truth and write it as a BIDS dataset of NIfTI files.",
+    "import": "Make a BIDS data set of a public data set, as it was downloaded: scans, lesion masks, people, split.",
     "info": "Show versions, the backends that are built and loaded (or why not), processor, GPU and embedded priors.",
     "demo": "Find a simulated lesion in a head or brain that no prior has seen, and show how well that went.",
 }
 """What each command does: the first line of the docstring of its dataclass, ``Restore`` in ``restore.py``."""
+
+_MODULES = {"import": "import_dataset"}
+"""Modules of commands whose names are words of Python."""
 
 
 class Command(Protocol):
@@ -45,14 +49,18 @@ class Command(Protocol):
     def run(self, output: Output) -> Report: ...
 
 
+def command_class(name: str) -> type[Command]:
+    """The dataclass of a command."""
+    return getattr(import_module(f"lesioncore.cli.{_MODULES.get(name, name)}"), name.capitalize())
+
+
 def commands(chosen: str | None) -> Any:
     """All subcommands for tyro; of those that are not chosen the description alone, so that no library is loaded."""
     kinds = []
     for name, description in COMMANDS.items():
         kind = name.capitalize()
         if name == chosen:
-            command = getattr(import_module(f"lesioncore.cli.{name}"), kind)
-            kinds.append(Annotated[command, tyro.conf.subcommand(name)])
+            kinds.append(Annotated[command_class(name), tyro.conf.subcommand(name)])
         else:
             kinds.append(Annotated[make_dataclass(kind, ()), tyro.conf.subcommand(name, description=description)])
     return reduce(or_, kinds)
