@@ -13,12 +13,15 @@ from typing import get_args
 import nibabel as nib
 import numpy as np
 import pytest
-from support.releases import RELEASES, row
+from support.releases import RELEASES, SHAPE, row
 
 from lesioncore.choices import DatasetName, LesionRegion
 from lesioncore.data.bids import masks_of, scans_in
+from lesioncore.data.grid import SliceGrid
 from lesioncore.datasets import DATASETS, import_dataset
 from lesioncore.datasets.people import COLUMNS
+from lesioncore.evaluation.scans import check_patients
+from lesioncore.subjects import find_subjects
 
 SCANS = {
     "camcan": ["sub-CC110033/anat/sub-CC110033_T1w", "sub-CC110037/anat/sub-CC110037_T1w"],
@@ -202,6 +205,14 @@ def test_people_are_described(name, expected, tmp_path):
     rows = table(imported(name, tmp_path) / "participants.tsv")
     shown = [column for column in rows[0] if column != "source_id"]
     assert [tuple(entry[column] for column in shown) for entry in rows] == expected
+
+
+@pytest.mark.parametrize(("name", "modality"), [("brats17", "T2w"), ("atlas-1.2", "T1w"), ("isles22", "dwi")])
+def test_evaluation_takes_the_result_as_patients(name, modality, tmp_path):
+    patients = find_subjects([imported(name, tmp_path)], modality=modality)
+    check_patients(patients)
+    for patient in patients:
+        assert patient.load(SliceGrid(2.0, (8, 8))).lesion.shape == SHAPE
 
 
 def test_what_is_known_of_a_scan_is_beside_it(tmp_path):
