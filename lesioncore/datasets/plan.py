@@ -78,13 +78,16 @@ def make_plan(dataset: Dataset, release: Release, modalities: Sequence[str]) -> 
     visits: dict[tuple[str, str], list[Scan]] = {}
     for scan in plan.scans:
         visits.setdefault(scan.found.visit, []).append(scan)
+    masks: dict[tuple[str, str], list[Found]] = {}
+    for found in release.masks:
+        masks.setdefault(found.visit, []).append(found)
     for visit, scans in visits.items():
         name = "_".join(scans[0].entities.split("_")[: 2 if visit[1] else 1])
         present = {scan.kind.modality for scan in scans}
         plan.missing += [(name, f"no {modality}") for modality in modalities if modality not in present]
         for kind in _kinds(dataset):
             of = [scan for scan in scans if not kind.on or scan.kind.modality in kind.on]
-            sources = [found for found in release.masks if found.visit == visit and _alike(found.kind, kind)]
+            sources = [found for found in masks.get(visit, []) if _alike(found.kind, kind)]
             if len(sources) > 1 and not kind.parts:
                 raise _twice(f"{kind.kind} mask of {name}", sources)
             if not sources:
@@ -93,10 +96,9 @@ def make_plan(dataset: Dataset, release: Release, modalities: Sequence[str]) -> 
             for place in dict.fromkeys((scan.folder, scan.entities) for scan in of):
                 on_it = tuple(scan for scan in of if (scan.folder, scan.entities) == place)
                 plan.masks.append(MaskJob(kind, tuple(sources), f"{place[0]}/{place[1]}_{kind.kind}_mask", on_it))
-    with_scans = {scan.found.visit for scan in plan.scans}
-    for found in release.masks:
-        if found.visit not in with_scans:
-            plan.missing.append((found.subject, f"no scan to its mask {found.source}"))
+    for visit, alone in masks.items():
+        if visit not in visits:
+            plan.missing += [(found.subject, f"no scan to its mask {found.source}") for found in alone]
     return plan
 
 
