@@ -45,7 +45,7 @@ napoleon_use_ivar = True
 napoleon_use_rtype = False
 napoleon_preprocess_types = False
 
-COMMANDS = ("restore", "calibrate", "evaluate", "train", "preprocess", "phantom", "info", "demo")
+COMMANDS = ("restore", "calibrate", "evaluate", "train", "preprocess", "phantom", "import", "info", "demo")
 MODELS = ("vae", "multiscale-vae", "embedded", "gmvae", "aae", "anogan", "unet")
 ROOMS = {
     "ops": "Native operators",
@@ -60,6 +60,7 @@ ROOMS = {
     "restoration": "Restoring and calibrating",
     "detectors": "Detectors",
     "phantom": "Simulated people",
+    "datasets": "Public data sets",
     "subjects": "What a user names as data",
     "evaluation": "Comparing detectors",
     "demo": "The demo",

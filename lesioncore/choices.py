@@ -4,8 +4,32 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypeAlias, get_args
 
+DatasetName: TypeAlias = Literal[
+    "camcan",
+    "ixi",
+    "oasis-1",
+    "oasis-3",
+    "brats17",
+    "brats18",
+    "brats19",
+    "brats20",
+    "brats21",
+    "brats23",
+    "atlas-1.2",
+    "atlas-1.2-native",
+    "atlas-2.0",
+    "wmh",
+    "wmh-pre",
+    "mslub",
+    "isles22",
+]
+"""Public data sets that can be imported."""
+
 Latent: TypeAlias = Literal["mean", "sample"]
 """Expectation of the ELBO: at the latents' mean, or from a fresh sample in each step."""
+
+LesionRegion: TypeAlias = Literal["whole", "core", "enhancing"]
+"""Part of a tumour; lesions of other kinds have the whole alone."""
 
 Precision: TypeAlias = Literal["auto", "float32", "tf32", "bfloat16"]
 """What a network multiplies in."""

@@ -27,7 +27,7 @@ LAYERS = (
         "solvers",
         "restoration",
     ),
-    *("detectors", "phantom", "subjects", "evaluation", "demo", "training", "cli", "bids_app"),
+    *("detectors", "phantom", "datasets", "subjects", "evaluation", "demo", "training", "cli", "bids_app"),
 )
 """From the lowest to the highest: a room imports those that come before it, and itself."""
 

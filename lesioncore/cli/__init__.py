@@ -33,17 +33,26 @@ COMMANDS = {
     " with it.",
     "evaluate": "Compare detectors on scans with known lesions, and write figures, tables and pictures.",
     "phantom": "Simulate a population with ground truth and write it as a BIDS dataset of NIfTI files.",
+    "import": "Make a BIDS data set of a public data set, as it was downloaded: scans, lesion masks, people, split.",
     "info": "Show versions, the backends that are built and loaded (or why not), processor, GPU and embedded priors.",
     "demo": "Find a simulated lesion in a head or brain that no prior has seen, and show how well that went.",
 }
 """Descriptions of the commands. Each repeats the first line of the docstring of the command's dataclass, such as
 ``Restore`` in ``restore.py``, so that the help of ``lesioncore`` need not import them."""
 
+_MODULES = {"import": "import_dataset"}
+"""Modules of commands whose names are words of Python."""
+
 
 class Command(Protocol):
     """A subcommand, whose dataclass fields are its options."""
 
     def run(self, output: Output) -> Report: ...
+
+
+def command_class(name: str) -> type[Command]:
+    """The dataclass of a command."""
+    return getattr(import_module(f"lesioncore.cli.{_MODULES.get(name, name)}"), name.capitalize())
 
 
 def commands(chosen: str | None) -> Any:
@@ -56,8 +65,7 @@ def commands(chosen: str | None) -> Any:
     for name, description in COMMANDS.items():
         class_name = name.capitalize()
         if name == chosen:
-            command = getattr(import_module(f"lesioncore.cli.{name}"), class_name)
-            subcommands.append(Annotated[command, tyro.conf.subcommand(name)])
+            subcommands.append(Annotated[command_class(name), tyro.conf.subcommand(name)])
         else:
             subcommands.append(
                 Annotated[make_dataclass(class_name, ()), tyro.conf.subcommand(name, description=description)]

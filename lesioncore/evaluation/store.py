@@ -31,6 +31,7 @@ NOT_SCORING = (
         "choices.py",
         "cli",
         "command_options.py",
+        "datasets",
         "demo.py",
         "evaluation",
         "phantom",

@@ -5,12 +5,11 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
-from importlib import import_module
 from tempfile import gettempdir
 
 import pytest
 
-from lesioncore.cli import COMMANDS
+from lesioncore.cli import COMMANDS, command_class
 
 HEAVY = ("torch", "nibabel", "scipy", "SimpleITK", "nilearn", "sklearn", "matplotlib")
 
@@ -25,7 +24,10 @@ def loaded(code: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--version"], ["--help"], ["restor"], ["restore"], ["restore", "--help"], ["evaluate", "--help"], ["demo", "-h"]],
+    [
+        *(["--version"], ["--help"], ["restor"], ["restore"], ["restore", "--help"], ["evaluate", "--help"]),
+        *(["import", "--help"], ["import", "ixi"], ["demo", "-h"]),
+    ],
     ids=" ".join,
 )
 def test_answers_before_libraries_are_loaded(arguments):
@@ -44,5 +46,4 @@ def test_the_package_loads_what_is_used():
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_list_of_commands_says_what_they_do(name):
-    command = getattr(import_module(f"lesioncore.cli.{name}"), name.capitalize())
-    assert COMMANDS[name] == inspect.getdoc(command).splitlines()[0]
+    assert COMMANDS[name] == inspect.getdoc(command_class(name)).splitlines()[0]
