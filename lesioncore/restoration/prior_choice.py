@@ -88,6 +88,10 @@ def choose_prior(
         volumes[0], _metadata(load_prior(PRIORS["T1w"])), mask=None if masks is None else masks[0], affine=affine
     )
     fits = likelihoods(scan)
+    if not fits:
+        raise ValueError(
+            "prior: got 'auto' for a scan that covers too little of the brain to tell its contrast; name one"
+        )
     first, second = sorted(fits, key=lambda contrast: -fits[contrast])[:2]
     if fits[first] - fits[second] < _DOUBT:
         warnings.warn(
@@ -99,12 +103,15 @@ def choose_prior(
 
 
 def likelihoods(scan: Scan) -> dict[str, float]:
-    """How well a registered scan fits the healthy tissues of each contrast, nats per voxel; empty without geometry."""
+    """How well a registered scan fits the healthy tissues of each contrast, nats per voxel.
+
+    Empty for a scan that is not registered, or that has too few voxels in the template's regions.
+    """
     try:
         values, regions = scan.tissues()
+        return {contrast: scale.likelihood(values, regions) for contrast, scale in _scales().items()}
     except ValueError:
         return {}
-    return {contrast: scale.likelihood(values, regions) for contrast, scale in _scales().items()}
 
 
 @lru_cache(maxsize=1)

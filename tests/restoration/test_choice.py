@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -52,3 +54,15 @@ def test_a_nameless_scan_is_known_by_its_tissues(contrast, scans):
 def test_slices_have_no_contrast_of_their_own():
     with pytest.raises(ValueError, match="prior: got 'auto' for slices"):
         lc.choose_prior([np.random.default_rng(0).random((3, 1, 100, 100), np.float32)])
+
+
+def test_a_piece_of_a_brain_is_of_no_contrast():
+    """A registered scan that lies outside most regions gives no opinion, and no error."""
+    metadata = lc.load_prior(PRIORS["T1w"]).metadata
+    rng = np.random.default_rng(0)
+    block = np.pad(rng.random((12, 12, 12), np.float32) + 1, 6)
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] = [-24, -80, 40]
+    scan = prepare(block, replace(metadata, intensity=None), affine=affine, mask=block > 0, to_template=np.eye(4))
+    assert scan.registered
+    assert doubt(scan, "T2w") is None
