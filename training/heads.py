@@ -20,7 +20,7 @@ _CSF, _VENTRICLES = (1, 46), (4, 11, 49, 50, 51, 52)
 _GROUPS: dict[int, tuple[int, ...]] = {
     1: _CSF,
     2: _VENTRICLES,
-    3: tuple(range(81, 93)),  # white matter of the lobes, fornix, anterior limb of the internal capsule
+    3: (*range(81, 91), 93, 94),  # white matter of the lobes, fornix, anterior limb of the internal capsule
     4: (40, 41),  # white matter of the cerebellum
     5: (38, 39, 71, 72, 73),  # its cortex and vermis
     6: (35, 61, 62),  # brain stem, ventral diencephalon
@@ -30,7 +30,7 @@ _GROUPS: dict[int, tuple[int, ...]] = {
     10: (31, 32, 47, 48, 75, 76),  # amygdala, hippocampus, basal forebrain
     # Limbic cortex: cingulate, insula, parahippocampal.
     12: (*range(100, 104), 116, 117, 138, 139, 166, 167, *range(170, 174), 186, 187),
-    13: (93, 94),  # posterior limb of the internal capsule
+    13: (91, 92),  # posterior limb of the internal capsule, where the pyramidal tract lies
     14: (95,),  # corpus callosum
 }
 _CORTEX = 11

@@ -1,0 +1,1 @@
+"""Reports for readers: lesion candidates with their regions, an HTML page for each scan and one for a group."""
