@@ -73,14 +73,15 @@ def legend_of(figure) -> list[str]:
     return [text.get_text() for axes in figure.axes if axes.get_legend() for text in axes.get_legend().get_texts()]
 
 
-def test_the_legend_holds_the_dice_of_each_limit_where_the_truth_is_known(prior, image, truth):
+def test_the_legend_holds_volumes_and_where_the_truth_is_known_dice(prior, image, truth):
     result = lc.restore(image, prior, config=FAST)
-    assert legend_of(restoration_figure(result)) == ["1 %", "5 %", "10 %"]
     inside = image.get_fdata() != 0
     masks = {limit: result.mask(limit).get_fdata() != 0 for limit in (0.01, 0.05, 0.1)}
+    volumes = {limit: f"{100 * limit:g} %: {m.sum() * 0.064:.1f} ml" for limit, m in masks.items()}
+    assert legend_of(restoration_figure(result)) == list(volumes.values())
     dices = {limit: 2 * (m & truth & inside).sum() / (m.sum() + (truth & inside).sum()) for limit, m in masks.items()}
-    expected = [f"{100 * limit:g} %: Dice {value:.2f}" for limit, value in dices.items()]
-    assert legend_of(restoration_figure(result, truth)) == [*expected, "true lesion"]
+    expected = [f"{volumes[limit]}\nDice {value:.2f}" for limit, value in dices.items()]
+    assert legend_of(restoration_figure(result, truth)) == [*expected, f"true lesion\n{truth.sum() * 0.064:.1f} ml"]
     assert max(dices.values()) > 0
 
 
@@ -89,6 +90,16 @@ def test_a_scan_has_its_title_or_its_files_name(prior, image, tmp_path):
     result = lc.restore(tmp_path / "sub-1_T2w.nii", prior, config=FAST)
     assert "sub-1_T2w.nii" in words(restoration_figure(result))
     assert "someone" in words(restoration_figure(result, title="someone"))
+
+
+def test_remarks_stand_below_the_panels(prior, image):
+    result = lc.restore(image, prior, config=FAST)
+    result.remarks = ["its brain measures $9$ mm " * 9]
+    figure = restoration_figure(result, slices=2)
+    shown = [text for text in words(figure) if "measures" in text]
+    assert len(shown) > 1  # lines
+    assert shown[-1].startswith("Remark: its brain") or shown[0].startswith("Remark: its brain")
+    rendered(figure)
 
 
 def test_the_truths_largest_slice_is_shown(prior, image, truth):
@@ -199,7 +210,7 @@ def test_the_command_draws_every_scan_and_those_that_an_earlier_run_did_not(prio
     assert "finished before" not in capsys.readouterr().out
     assert len(list(out.glob("*_desc-figure_T2w.png"))) == 3
     assert main([*command, "--figure"]) == 0
-    assert capsys.readouterr().out.count("finished before: 10 files") == 3
+    assert capsys.readouterr().out.count("finished before: 11 files") == 3
 
 
 def test_the_command_names_the_missing_extra_before_it_works(prior, image, tmp_path, capsys, monkeypatch):
