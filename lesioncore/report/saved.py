@@ -1,0 +1,192 @@
+"""A saved restoration, read back from its sidecar and images."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from nibabel.affines import voxel_sizes
+
+from lesioncore.data.files import file_digest
+from lesioncore.data.nifti import load_image
+
+_SIDECAR = re.compile(r"_desc-restored_(?P<suffix>[^_]+)\.json$")
+_LIMIT = re.compile(r"fpr(?P<percent>\d\d)")
+
+
+@dataclass(frozen=True, eq=False)
+class SavedResult:
+    """What :meth:`lesioncore.Restoration.save` wrote for one scan, and the scan.
+
+    Attributes
+    ----------
+    sidecar : Path
+        The JSON file that names the others.
+    scan_path : Path
+        The scan that was restored.
+    facts : dict
+        What the sidecar says.
+    """
+
+    sidecar: Path
+    scan_path: Path
+    facts: dict[str, Any] = field(repr=False)
+
+    @classmethod
+    def read(cls, sidecar: Path, scan: Path) -> SavedResult:
+        """Read a sidecar; images are read when they are asked for.
+
+        Parameters
+        ----------
+        sidecar : Path
+            ``*_desc-restored_*.json``.
+        scan : Path
+            The scan that was restored, by the sidecar's name and hash of it.
+
+        Raises
+        ------
+        FileNotFoundError
+            If a file is missing.
+        ValueError
+            If the sidecar cannot be used, or `scan` is another one than was restored.
+        """
+        facts = read_sidecar(sidecar)
+        if file_digest(scan).hex() != facts["SourceSHA256"]:
+            raise ValueError(
+                f"scan: {scan} is not the file that {sidecar.name} was made from ({facts['Source']}, by its SHA-256);"
+                " give that one"
+            )
+        return cls(sidecar, scan, facts)
+
+    @property
+    def name(self) -> str:
+        """Name of the scan, such as ``sub-01_T2w``."""
+        return name_of(self.sidecar)
+
+    @cached_property
+    def scan(self) -> npt.NDArray[np.float32]:
+        """The scan that was restored, ``[X, Y, Z]``, in its storage order and units."""
+        return load_image(self.scan_path).get_fdata(dtype=np.float32)
+
+    @cached_property
+    def affine(self) -> npt.NDArray[np.float64]:
+        """``[4, 4]``, the scan's voxel indices to mm."""
+        return np.asarray(load_image(self.scan_path).affine, dtype=np.float64)
+
+    @property
+    def voxel_size(self) -> tuple[float, float, float]:
+        """Voxel size, mm."""
+        x, y, z = (float(size) for size in voxel_sizes(self.affine))
+        return x, y, z
+
+    @property
+    def to_template(self) -> npt.NDArray[np.float64] | None:
+        """``[4, 4]`` from the scan's world (mm) to the template's; None where it was not registered."""
+        matrix = self.facts.get("ToTemplate")
+        return None if matrix is None else np.asarray(matrix, dtype=np.float64)
+
+    @cached_property
+    def restored(self) -> npt.NDArray[np.float32]:
+        """The restored image."""
+        return self._voxels("_desc-restored_")
+
+    @cached_property
+    def residual(self) -> npt.NDArray[np.float32]:
+        """The signed residual, z-scores."""
+        return self._voxels("_desc-residual_")
+
+    @cached_property
+    def score(self) -> npt.NDArray[np.float32]:
+        """The detection map."""
+        return self._voxels("_desc-score_")
+
+    @cached_property
+    def brain(self) -> npt.NDArray[np.bool_]:
+        """The brain mask."""
+        return self._voxels("_desc-brain") != 0
+
+    @property
+    def thresholds(self) -> dict[float, float]:
+        """Threshold of the score at each false-positive rate; none where the calibration did not hold."""
+        return {float(limit): float(value) for limit, value in (self.facts["Thresholds"] or {}).items()}
+
+    @cached_property
+    def masks(self) -> dict[float, npt.NDArray[np.bool_]]:
+        """Detections at each false-positive rate."""
+        matches = [match for name in self._images if (match := _LIMIT.search(name))]
+        return {int(match["percent"]) / 100: self._voxels(match[0]) != 0 for match in matches}
+
+    def millilitres(self, mask: npt.NDArray[np.bool_]) -> float:
+        """Volume of a mask on the scan's grid, ml."""
+        return float(np.count_nonzero(mask) * abs(np.linalg.det(self.affine[:3, :3])) / 1000.0)
+
+    def step(self, name: str) -> dict[str, Any]:
+        """Figures of a preprocessing step; empty where it was not done."""
+        steps = {step["name"]: step["figures"] for step in self.facts["Preprocessing"]}
+        return steps.get(name, {})
+
+    @property
+    def _images(self) -> list[str]:
+        """Names of the images on the scan's own grid."""
+        return [name for name in self.facts["Files"] if name.endswith(".nii.gz") and "_space-" not in name]
+
+    def _voxels(self, part: str) -> npt.NDArray[np.float32]:
+        for name in self._images:
+            if part in name:
+                return load_image(self.sidecar.parent / name).get_fdata(dtype=np.float32)
+        raise FileNotFoundError(f"{self.sidecar}: names no file of {part.strip('_')}; restore the scan again")
+
+
+def name_of(sidecar: Path) -> str:
+    """Name of the scan that a sidecar is of: ``sub-01_T2w`` of ``sub-01_desc-restored_T2w.json``."""
+    return _SIDECAR.sub(r"_\g<suffix>", sidecar.name)
+
+
+def read_sidecar(sidecar: Path) -> dict[str, Any]:
+    """Read and check the sidecar of a restoration.
+
+    Raises
+    ------
+    ValueError
+        If it is no sidecar of a restoration, or damaged.
+    """
+    try:
+        facts = json.loads(sidecar.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{sidecar}: is no JSON file that was written whole; restore the scan again") from error
+    needed = ("Source", "SourceSHA256", "Prior", "Settings", "Thresholds", "Preprocessing", "Files", "Remarks")
+    missing = [key for key in needed if not isinstance(facts, dict) or key not in facts]
+    if missing:
+        raise ValueError(f"{sidecar}: lacks {', '.join(missing)}; expected a sidecar that lesioncore restore wrote")
+    if any("/" in str(name) or "\\" in str(name) for name in facts["Files"]):
+        raise ValueError(f"{sidecar}: names files in other folders, expected those beside it")
+    return facts
+
+
+def sidecars_in(folder: Path) -> list[Path]:
+    """Sidecars of restorations in a folder and below, sorted."""
+    return sorted(path for path in folder.rglob("*.json") if _SIDECAR.search(path.name))
+
+
+def find_scan(sidecar: Path, scans: Iterable[Path]) -> Path:
+    """Of some scans, the one that a sidecar was made from, by its name and hash.
+
+    Raises
+    ------
+    FileNotFoundError
+        If none is.
+    """
+    facts = read_sidecar(sidecar)
+    for scan in scans:
+        if scan.name == facts["Source"] and file_digest(scan).hex() == facts["SourceSHA256"]:
+            return scan
+    raise FileNotFoundError(
+        f"{sidecar.name}: found no {facts['Source']} with the content that was restored; name its folder with --scans"
+    )

@@ -1,0 +1,37 @@
+"""The page of a group: a row for each report, with links that lead there."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote
+
+import pytest
+from support.reports import saved, tiny_prior
+
+import lesioncore as lc
+from lesioncore.report.group import write_group_page
+
+
+def test_every_report_has_a_row_and_a_link(tmp_path):
+    names = ["sub-01_T2w", "sub-0 2%#?_T2w", "sub-<i>_T2w"]
+    pages = [lc.write_report(*saved(tmp_path / "results", name), prior=tiny_prior()) for name in names]
+    (tmp_path / "results" / "other.html").write_text("<p>no report</p>")
+    rows = write_group_page(tmp_path / "results")
+    assert sorted(row["name"] for row in rows) == sorted(names)
+    index = tmp_path / "results" / "index.html"
+    text = re.sub(r"base64,[^\"]*", "", index.read_text())
+    links = {unquote(href) for href in re.findall(r'<a href="([^"]*)"', text)}
+    assert {index.parent / link for link in links} == set(pages)
+    assert "<i>" not in text
+    assert text.count("</tr>") == 1 + len(names)
+    before = index.read_bytes()
+    write_group_page(tmp_path / "results")  # which is no report of itself
+    assert index.read_bytes() == before
+    for attribute in re.findall(r'src="([^"]*)"', text):
+        assert attribute.startswith("data:")
+
+
+def test_a_folder_without_reports_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no report"):
+        write_group_page(tmp_path)
+    assert list(tmp_path.iterdir()) == []
