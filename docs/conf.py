@@ -45,7 +45,7 @@ napoleon_use_ivar = True
 napoleon_use_rtype = False
 napoleon_preprocess_types = False
 
-COMMANDS = ("restore", "calibrate", "evaluate", "train", "preprocess", "phantom", "import", "info", "demo")
+COMMANDS = ("restore", "report", "calibrate", "evaluate", "train", "preprocess", "phantom", "import", "info", "demo")
 MODELS = ("vae", "multiscale-vae", "embedded", "gmvae", "aae", "anogan", "unet")
 ROOMS = {
     "ops": "Native operators",
@@ -58,6 +58,7 @@ ROOMS = {
     "engine": "The gradient of a prior's ELBO",
     "solvers": "Solvers",
     "restoration": "Restoring and calibrating",
+    "report": "Candidates and regions",
     "detectors": "Detectors",
     "phantom": "Simulated people",
     "datasets": "Public data sets",

@@ -12,6 +12,7 @@ from . import (
     ops as ops,
     phantom as phantom,
     preprocess as preprocess,
+    report as report,
     restoration as restoration,
     scoring as scoring,
     solvers as solvers,
@@ -39,6 +40,7 @@ from .models import (
     save_model as save_model,
 )
 from .preprocess.intensity import IntensityScale as IntensityScale
+from .report.page import write_report as write_report
 from .restoration.calibrate import calibrate as calibrate
 from .restoration.config import RestoreConfig as RestoreConfig
 from .restoration.prior_choice import choose_prior as choose_prior

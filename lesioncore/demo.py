@@ -17,6 +17,7 @@ from lesioncore.metrics.limits import LIMITS
 from lesioncore.models import Prior, load_prior
 from lesioncore.phantom import Phantom, simulate, template_head
 from lesioncore.phantom.dataset import save_part
+from lesioncore.report.page import write_report
 from lesioncore.restoration.figure import require_matplotlib, restoration_figure, save_figure
 from lesioncore.restoration.restore import restore
 from lesioncore.restoration.result import Restoration
@@ -99,6 +100,7 @@ class DemoReport:
             f"true lesion {self.files['truth']}",
             f"detections  {self.files['fpr01']} and fpr05, fpr10",
             f"figure      {self.files['figure']}",
+            f"report      {self.files['report']}",
         ]
 
 
@@ -115,7 +117,7 @@ def demo(
     progress: bool = False,
     report: Callable[[str], None] | None = None,
 ) -> DemoReport:
-    """Make a patient, restore the scan from its file, and write the results with a figure.
+    """Make a patient, restore the scan from its file, and write the results with a figure and a report.
 
     Parameters
     ----------
@@ -182,6 +184,8 @@ def demo(
     with stage("figure"):
         files["figure"] = folder / f"{name}_{contrast}.png"
         save_figure(restoration_figure(result, made.lesion_mask), files["figure"])
+    with stage("report"):
+        files["report"] = write_report(files["sidecar"], scan, prior=prior)
     return DemoReport(
         prior=result.record.metadata.name,
         patient=patient,

@@ -16,6 +16,7 @@ import lesioncore as lc
 from lesioncore.cli import main
 from lesioncore.demo import LESION, PATIENTS, demo
 from lesioncore.phantom import simulate
+from lesioncore.report.page import read_summary
 
 VOXEL = 5.0
 
@@ -77,6 +78,9 @@ def test_everything_is_written_and_named(run):
     for expected in (found.auc, *(figures["dice"] for figures in found.at_limit.values())):
         assert f"{expected:.3f}" in text
     assert found.files["figure"] in text
+    assert read_summary(Path(found.files["report"]))["detected_ml"]["1"] == pytest.approx(
+        found.at_limit["0.01"]["detected_ml"], abs=0.01
+    )
 
 
 def test_the_command_says_the_same(run, prior, tmp_path, capsys):

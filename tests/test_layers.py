@@ -26,6 +26,7 @@ LAYERS = (
         "engine",
         "solvers",
         "restoration",
+        "report",
     ),
     *("detectors", "phantom", "datasets", "subjects", "evaluation", "demo", "training", "cli", "bids_app"),
 )

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from lesioncore.cli.output import Output, Report, UsageError
+from lesioncore.cli.output import Outcome, Output, UsageError
 
 PROGRAM = "lesioncore-bids"
 
@@ -71,7 +71,7 @@ class BidsApp:
     work_dir: Annotated[Path | None, tyro.conf.arg(aliases=["-w"], metavar="DIR", help_behavior_hint="")] = None
     json: bool = False
 
-    def run(self, output: Output) -> Report:
+    def run(self, output: Output) -> Outcome:
         """Run the analysis level."""
         if not self.bids_dir.is_dir():
             raise UsageError(f"bids_dir: got {self.bids_dir}, expected the folder of a BIDS dataset")

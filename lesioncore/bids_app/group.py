@@ -11,9 +11,11 @@ from lesioncore.about import NOTE
 from lesioncore.bids_app.command import BidsApp
 from lesioncore.bids_app.dataset import check_output, logged, write_text
 from lesioncore.bids_app.selection import label_filter
-from lesioncore.cli.output import CommandError, Output, Report
+from lesioncore.cli.output import CommandError, Outcome, Output
 from lesioncore.data.bids import contrast_of
 from lesioncore.data.files import write_json
+from lesioncore.report.group import write_group_page
+from lesioncore.report.page import read_summary, report_path
 
 _LIMITS = {"0.01": "detected_fpr01_ml", "0.05": "detected_fpr05_ml", "0.1": "detected_fpr10_ml"}
 _DETECTED = {
@@ -30,6 +32,7 @@ _VOLUMES = {
     "scan": {"Description": "The scan, from the root of its dataset"},
     "brain_ml": {"Description": "Volume of the brain mask", "Units": "mL"},
     **_DETECTED,
+    "candidates": {"Description": "Number of lesion candidates in the scan's report; n/a where there is none"},
     "remarks": {"Description": "Number of remarks in the scan's sidecar: in what it is unlike healthy ones"},
     "prior": {"Description": "Prior of healthy brains"},
     "version": {"Description": "Version of lesioncore"},
@@ -46,7 +49,7 @@ _SUMMARY = {
 }
 
 
-def write_group(app: BidsApp, output: Output) -> Report:
+def write_group(app: BidsApp, output: Output) -> Outcome:
     """Write ``volumes.tsv`` and ``summary.tsv`` with their JSON files from the derivatives of the participant level.
 
     Parameters
@@ -58,7 +61,7 @@ def write_group(app: BidsApp, output: Output) -> Report:
 
     Returns
     -------
-    Report
+    Outcome
         Not complete if results of a scan are not.
     """
     check_output(app.output_dir)
@@ -73,7 +76,7 @@ def write_group(app: BidsApp, output: Output) -> Report:
         return _write_tables(app, [path for path in sidecars if has_labels(_labels_of(path))], output)
 
 
-def _write_tables(app: BidsApp, sidecars: list[Path], output: Output) -> Report:
+def _write_tables(app: BidsApp, sidecars: list[Path], output: Output) -> Outcome:
     rows, failed = [], []
     for path in sidecars:
         if app.modalities and contrast_of(path.with_suffix(".nii")) not in app.modalities:
@@ -89,7 +92,12 @@ def _write_tables(app: BidsApp, sidecars: list[Path], output: Output) -> Report:
         write_json(app.output_dir / f"{name}.json", columns, indent=2)
         rows_of_text = ["\t".join(columns), *("\t".join(_text(row[column]) for column in columns) for row in table)]
         write_text(app.output_dir / f"{name}.tsv", "\n".join(rows_of_text) + "\n")
-    # PAGES: the page of the group, OUTPUT_DIR/group.html, is to be written here from the tables.
+    page = app.output_dir / "group.html"
+    try:
+        write_group_page(app.output_dir, page)
+        output.say(f"page of the group: {page}")
+    except (FileNotFoundError, ImportError) as error:
+        output.note(f"no page of the group is written: {error}")
     for row in summary:
         output.say(
             f"{row['contrast']}: {row['scans']} scans of {row['participants']} people, median brain"
@@ -97,7 +105,7 @@ def _write_tables(app: BidsApp, sidecars: list[Path], output: Output) -> Report:
         )
     output.say(f"written to {app.output_dir}: volumes.tsv and summary.tsv")
     output.say(NOTE)
-    return Report({"volumes": rows, "summary": summary, "failed": failed, "note": NOTE}, complete=not failed)
+    return Outcome({"volumes": rows, "summary": summary, "failed": failed, "note": NOTE}, complete=not failed)
 
 
 def _row(path: Path) -> dict[str, Any]:
@@ -114,10 +122,17 @@ def _row(path: Path) -> dict[str, Any]:
         "scan": source,
         "brain_ml": facts["BrainMillilitres"],
         **{column: None if detected is None else detected[limit] for limit, column in _LIMITS.items()},
+        "candidates": _candidates(report_path(path)),
         "remarks": len(facts["Remarks"]),
         "prior": facts["Prior"],
         "version": facts["GeneratedBy"]["Version"],
     }
+
+
+def _candidates(report: Path) -> int | None:
+    """Return the number of lesion candidates that a report lists, if it is there and the run had thresholds."""
+    summary = read_summary(report) if report.exists() else None
+    return summary["candidates"] if summary is not None and summary["detected_ml"] else None
 
 
 def _summary(contrast: str, rows: list[dict[str, Any]]) -> dict[str, Any]:

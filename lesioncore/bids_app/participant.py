@@ -17,13 +17,15 @@ from lesioncore.bids_app.derivatives import write_derivatives
 from lesioncore.bids_app.selection import BidsScan, find_scans, read_filters
 from lesioncore.bids_app.validation import validate
 from lesioncore.cli.options import RestoreOptions, open_prior
-from lesioncore.cli.output import CommandError, Output, Report, check_writable
-from lesioncore.cli.restore import lines, volumes
+from lesioncore.cli.output import CommandError, Outcome, Output, check_writable
+from lesioncore.cli.restore import can_report, lines, volumes
 from lesioncore.cli.resume import expected_record, state_of
 from lesioncore.cli.scans import results_of
 from lesioncore.cli.workers import in_order
 from lesioncore.models import Prior
 from lesioncore.models.prior import metadata_of
+from lesioncore.report.group import write_group_page
+from lesioncore.report.page import write_report
 from lesioncore.restoration.prior_choice import AUTO, PRIORS
 from lesioncore.restoration.restore import restore_scans
 from lesioncore.restoration.run import Run
@@ -49,7 +51,7 @@ class _ContrastRun:
         return cls(prior, run, expected_record(run, options), options.seed)
 
 
-def restore_participants(app: BidsApp, output: Output) -> Report:
+def restore_participants(app: BidsApp, output: Output) -> Outcome:
     """Restore the selected scans and write them as BIDS derivatives.
 
     Parameters
@@ -61,7 +63,7 @@ def restore_participants(app: BidsApp, output: Output) -> Report:
 
     Returns
     -------
-    Report
+    Outcome
         Not complete if a scan failed.
     """
     check_output(app.output_dir)
@@ -91,18 +93,19 @@ def _contrasts(app: BidsApp, prior: Prior | None) -> tuple[str, ...]:
     return app.modalities or (tuple(PRIORS) if modality is None else (modality,))
 
 
-def _restore_all(app: BidsApp, scans: list[BidsScan], runs: dict[str, _ContrastRun], output: Output) -> Report:
+def _restore_all(app: BidsApp, scans: list[BidsScan], runs: dict[str, _ContrastRun], output: Output) -> Outcome:
     cores = app.n_procs or len(os.sched_getaffinity(0))
     workers = min(_MOST_WORKERS, cores, len(scans))
     if app.n_procs:
         torch.set_num_threads(max(1, cores // workers))
     work = app.work_dir or app.output_dir
     work.mkdir(parents=True, exist_ok=True)
+    report = can_report(output)
     start = time.perf_counter()
 
     def restore(scan: BidsScan) -> dict[str, Any]:
         with output.about(scan.relative):
-            return _restore(scan, runs[scan.contrast], app.output_dir, work)
+            return _restore(scan, runs[scan.contrast], app.output_dir, work, report)
 
     done, failed = [], []
     for number, (scan, result) in enumerate(in_order(scans, restore, workers), start=1):
@@ -119,28 +122,33 @@ def _restore_all(app: BidsApp, scans: list[BidsScan], runs: dict[str, _ContrastR
         done.append(facts)
         for line in lines(facts):
             output.say(f"  {line}")
-    # PAGES: the page of each person, OUTPUT_DIR/sub-XX.html, is to be written here from the files in OUTPUT_DIR/sub-XX.
+    if report:
+        for person in sorted({Path(facts["input"]).parts[0] for facts in done}):
+            write_group_page(app.output_dir / person, app.output_dir / f"{person}.html")
     output.say(f"{len(done)} of {len(scans)} scans are done, in {time.perf_counter() - start:.1f} s")
     if failed:
         output.say(f"{len(failed)} failed:")
         for failure in failed:
             output.say(f"  {failure['error']}")
     output.say(NOTE)
-    return Report({"scans": done, "failed": failed, "note": NOTE}, complete=not failed)
+    return Outcome({"scans": done, "failed": failed, "note": NOTE}, complete=not failed)
 
 
-def _restore(scan: BidsScan, contrast_run: _ContrastRun, output_dir: Path, work: Path) -> dict[str, Any]:
+def _restore(scan: BidsScan, contrast_run: _ContrastRun, output_dir: Path, work: Path, report: bool) -> dict[str, Any]:
     """Restore one scan and write its files, unless an earlier run finished it."""
     folder = (output_dir / scan.relative).parent
     uri = f"bids:raw:{scan.relative}"
     existing = results_of(scan.path, folder)
     # Sidecars that `lesioncore restore` wrote have no sources: such results lack files of the derivatives.
-    if state_of(scan.path, None, existing, {**contrast_run.expected, "Sources": [uri]}) == "finished":
+    state = state_of(scan.path, None, existing, {**contrast_run.expected, "Sources": [uri]})
+    if state == "finished" and (not report or any(path.suffix == ".html" for path in existing)):
         return {"input": scan.relative, "folder": str(folder), "kept": [str(path) for path in existing]}
     start = time.perf_counter()
     generator = torch.Generator().manual_seed(contrast_run.seed)
     result = restore_scans(scan.path, contrast_run.prior, contrast_run.run, progress=True, generator=generator)
     written = write_derivatives(result, uri, folder, work)
+    if report:
+        written["report"] = write_report(written["sidecar"], scan.path, prior=contrast_run.prior)
     for path in set(existing) - set(written.values()):  # files that the earlier run alone wrote
         path.unlink(missing_ok=True)
     return {

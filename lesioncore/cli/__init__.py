@@ -17,7 +17,7 @@ from typing import Annotated, Any, Protocol
 
 import tyro
 
-from lesioncore.cli.output import CommandError, Output, Report, UsageError
+from lesioncore.cli.output import CommandError, Outcome, Output, UsageError
 
 _DESCRIPTION = (
     "Unsupervised lesion detection in brain MRI by image restoration with a normative prior. Research software, not a"
@@ -32,6 +32,7 @@ COMMANDS = {
     "calibrate": "Find a prior's data-consistency weight, smoothing and thresholds on healthy scans, and write them"
     " with it.",
     "evaluate": "Compare detectors on scans with known lesions, and write figures, tables and pictures.",
+    "report": "Write an HTML page for each saved restoration and one for all of them.",
     "phantom": "Simulate a population with ground truth and write it as a BIDS dataset of NIfTI files.",
     "import": "Make a BIDS data set of a public data set, as it was downloaded: scans, lesion masks, people, split.",
     "info": "Show versions, the backends that are built and loaded (or why not), processor, GPU and embedded priors.",
@@ -47,7 +48,7 @@ _MODULES = {"import": "import_dataset"}
 class Command(Protocol):
     """A subcommand, whose dataclass fields are its options."""
 
-    def run(self, output: Output) -> Report: ...
+    def run(self, output: Output) -> Outcome: ...
 
 
 def command_class(name: str) -> type[Command]:

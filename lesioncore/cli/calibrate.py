@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from lesioncore.cli.options import RestoreOptions, open_prior
-from lesioncore.cli.output import CommandError, Output, Report, UsageError, bar, check_voxel_size, check_writable
+from lesioncore.cli.output import CommandError, Outcome, Output, UsageError, bar, check_voxel_size, check_writable
 from lesioncore.command_options import Flat
 from lesioncore.metrics.limits import LIMITS
 
@@ -60,7 +60,7 @@ class Calibrate:
     options: Flat[RestoreOptions] = field(default_factory=RestoreOptions)
     json: bool = False
 
-    def run(self, output: Output) -> Report:
+    def run(self, output: Output) -> Outcome:
         """Calibrate and write."""
         from lesioncore.calibration.healthy import FEWEST_TO_COMPARE
         from lesioncore.evaluation.scans import load
@@ -121,7 +121,7 @@ class Calibrate:
                 " (mask(risk=0.05)) takes 19; give more"
             )
         thresholds = {f"{limit:g}": calibration.threshold(limit) for limit in LIMITS}
-        return Report(
+        return Outcome(
             {
                 "directory": str(directory),
                 "tv_weight": calibration.tv_weight,

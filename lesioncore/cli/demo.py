@@ -10,7 +10,7 @@ import tyro
 
 from lesioncore.about import NOTE
 from lesioncore.cli.options import open_prior
-from lesioncore.cli.output import Output, Report, UsageError, check_voxel_size
+from lesioncore.cli.output import Outcome, Output, UsageError, check_voxel_size
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Demo:
     device: str = "auto"
     json: bool = False
 
-    def run(self, output: Output) -> Report:
+    def run(self, output: Output) -> Outcome:
         """Run the demo and print its results."""
         from lesioncore.demo import PATIENTS, check_patient, demo
         from lesioncore.engine.device import resolve_device
@@ -80,4 +80,4 @@ class Demo:
         for line in demo_report.lines():
             output.say(line)
         output.say(NOTE)
-        return Report({**demo_report.to_dict(), "note": NOTE})
+        return Outcome({**demo_report.to_dict(), "note": NOTE})

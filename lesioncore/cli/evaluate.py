@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from lesioncore.about import NOTE
-from lesioncore.cli.output import CommandError, Output, Report, UsageError, bar, check_voxel_size
+from lesioncore.cli.output import CommandError, Outcome, Output, UsageError, bar, check_voxel_size
 
 if TYPE_CHECKING:
     from lesioncore.detectors import Detector
@@ -81,7 +81,7 @@ class Evaluate:
     device: str = "auto"
     json: bool = False
 
-    def run(self, output: Output) -> Report:
+    def run(self, output: Output) -> Outcome:
         """Score, compare, write."""
         from lesioncore.evaluation import write_report
         from lesioncore.evaluation.scans import check_patients
@@ -104,7 +104,7 @@ class Evaluate:
         output.say(markdown(summary).removesuffix(f"\n{NOTE}\n"))
         output.say(f"{len(files)} files in {self.output}: {', '.join(sorted(files))}")
         output.say(NOTE)
-        return Report({**summary, "files": {name: str(path) for name, path in files.items()}, "note": NOTE})
+        return Outcome({**summary, "files": {name: str(path) for name, path in files.items()}, "note": NOTE})
 
     def _check(self) -> None:
         """Check what needs neither scans nor models, so that a mistake is reported at once."""

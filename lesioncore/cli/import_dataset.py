@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from lesioncore.choices import DatasetName, LesionRegion
-from lesioncore.cli.output import Output, Report, UsageError, bar
+from lesioncore.cli.output import Outcome, Output, UsageError, bar
 
 if TYPE_CHECKING:
     from lesioncore.datasets import Imported
@@ -53,7 +53,7 @@ class Import:
     link: bool = False
     json: bool = False
 
-    def run(self, output: Output) -> Report:
+    def run(self, output: Output) -> Outcome:
         """Import, and say what is there and what is not."""
         from lesioncore.datasets import DATASETS, import_dataset
 
@@ -88,7 +88,7 @@ class Import:
             "left_out": imported.left_out,
             "remarks": imported.remarks,
         }
-        return Report(facts)
+        return Outcome(facts)
 
     def _say(self, imported: Imported, output: Output) -> None:
         masks = _listed(imported.masks)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lesioncore.cli.output import Output, Report
+from lesioncore.cli.output import Outcome, Output
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,10 @@ class Info:
 
     json: bool = False
 
-    def run(self, output: Output) -> Report:
+    def run(self, output: Output) -> Outcome:
         """Print the facts about the installation."""
         from lesioncore.cli.installation import format_info, info
 
         facts = info()
         output.say(format_info(facts))
-        return Report(facts)
+        return Outcome(facts)

@@ -29,7 +29,7 @@ class UsageError(Exception):
 
 
 @dataclass(frozen=True)
-class Report:
+class Outcome:
     """The result of a command: JSON-able facts, and whether every scan was processed."""
 
     facts: dict[str, Any]

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from lesioncore.cli.output import CommandError, Output, Report, UsageError, bar, check_voxel_size
+from lesioncore.cli.output import CommandError, Outcome, Output, UsageError, bar, check_voxel_size
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Phantom:
     overwrite: bool = False
     json: bool = False
 
-    def run(self, output: Output) -> Report:
+    def run(self, output: Output) -> Outcome:
         """Write the dataset."""
         from lesioncore.phantom import write_dataset
 
@@ -84,7 +84,7 @@ class Phantom:
         scans = sorted(folder.glob(f"sub-*/anat/*_{self.contrast}.nii.gz"))
         health = "healthy" if self.lesion == "none" else f"with a {self.lesion}-like lesion"
         output.say(f"{folder}: {len(scans)} simulated {self.contrast} scans, {health}, in {seconds:.1f} s")
-        return Report(
+        return Outcome(
             {
                 "folder": str(folder),
                 "scans": [str(path) for path in scans],

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from lesioncore.about import NOTE
-from lesioncore.cli.output import CommandError, Output, Report, UsageError, check_voxel_size, check_writable
+from lesioncore.cli.output import CommandError, Outcome, Output, UsageError, check_voxel_size, check_writable
 from lesioncore.cli.scans import ScanJob, select
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Preprocess:
     overwrite: bool = False
     json: bool = False
 
-    def run(self, output: Output) -> Report:
+    def run(self, output: Output) -> Outcome:
         """Preprocess all scans; one that fails does not stop the others."""
         from lesioncore.preprocess.pipeline import parse_steps
 
@@ -83,7 +83,7 @@ class Preprocess:
                 figures = ", ".join(f"{key} {value}" for key, value in step["figures"].items())
                 output.say(f"  {step['name']}: {figures} ({step['seconds']:.1f} s)")
         output.say(NOTE)
-        return Report({"scans": done, "failed": failed, "note": NOTE}, complete=not failed)
+        return Outcome({"scans": done, "failed": failed, "note": NOTE}, complete=not failed)
 
     def _preprocess(self, job: ScanJob, steps: tuple[Step, ...]) -> dict[str, Any]:
         import numpy as np

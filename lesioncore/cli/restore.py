@@ -12,7 +12,7 @@ import tyro
 
 from lesioncore.about import NOTE
 from lesioncore.cli.options import RestoreOptions, open_prior
-from lesioncore.cli.output import CommandError, Output, Report, UsageError, check_writable
+from lesioncore.cli.output import CommandError, Outcome, Output, UsageError, check_writable
 from lesioncore.cli.resume import expected_record, state_of
 from lesioncore.cli.scans import ScanJob, results_of, select
 from lesioncore.cli.workers import in_order
@@ -51,6 +51,9 @@ class Restore:
         Keep whole results of the same scan, mask, prior and settings, and restore the rest.
     figure : bool
         Draw a picture of each scan, too: slices with their residual and what was detected. Needs the extra figures.
+    report : bool
+        A page of each scan, and one of all, are written for the browser where the extra figures is installed;
+        --no-report leaves them out.
     json : bool
         Print one JSON object on stdout.
     """
@@ -68,10 +71,12 @@ class Restore:
     overwrite: bool = False
     resume: bool = False
     figure: bool = False
+    report: Annotated[bool, tyro.conf.FlagCreatePairsOff] = True
     json: bool = False
 
-    def run(self, output: Output) -> Report:
+    def run(self, output: Output) -> Outcome:
         """Restore all scans; one that fails does not stop the others."""
+        from lesioncore.report.group import INDEX, write_group_page
         from lesioncore.restoration.figure import require_matplotlib
         from lesioncore.restoration.run import Run
 
@@ -84,6 +89,7 @@ class Restore:
                 require_matplotlib()
             except ImportError as error:
                 raise UsageError(f"--figure: {error}") from error
+        report = self.report and can_report(output)
         name = self._prior_name(output)
         prior = open_prior(name)
         config = replace(self.options.config(prior), postprocessing=self.postprocessing)
@@ -107,7 +113,9 @@ class Restore:
         start = time.perf_counter()
         expected = expected_record(run, self.options) if self.resume else None
         done, failed = [], []
-        for number, (job, result) in enumerate(self._results(selection.jobs, prior, run, expected, output), start=1):
+        for number, (job, result) in enumerate(
+            self._results(selection.jobs, prior, run, expected, report, output), start=1
+        ):
             output.say(f"[{number}/{len(selection.jobs)}] {job.scan}")
             contrast = other_contrast(job.scan, modality)
             if contrast is not None:
@@ -124,8 +132,11 @@ class Restore:
         if len(selection.jobs) > 1:
             seconds = time.perf_counter() - start
             output.say(f"{len(done)} of {len(selection.jobs)} scans restored in {seconds:.1f} s")
+            if report and done:
+                write_group_page(self.output)
+                output.say(f"all of them: {self.output / INDEX}")
         output.say(NOTE)
-        return Report({"prior": name, "scans": done, "failed": failed, "note": NOTE}, complete=not failed)
+        return Outcome({"prior": name, "scans": done, "failed": failed, "note": NOTE}, complete=not failed)
 
     def _prior_name(self, output: Output) -> str:
         """Return the prior's name; auto is resolved by the scans' contrast, with a note on stderr."""
@@ -147,26 +158,31 @@ class Restore:
         prior: Prior,
         run: Run,
         expected: dict[str, Any] | None,
+        report: bool,
         output: Output,
     ) -> Iterator[tuple[ScanJob, Callable[[], dict[str, Any]]]]:
         """Yield the jobs in their order, each with a function that waits for its facts; several are in work at once."""
 
         def restore(job: ScanJob) -> dict[str, Any]:
             with output.about(str(job.scan)):
-                return self._restore(job, prior, run, expected)
+                return self._restore(job, prior, run, expected, report)
 
         return in_order(jobs, restore, self.workers)
 
-    def _restore(self, job: ScanJob, prior: Prior, run: Run, expected: dict[str, Any] | None) -> dict[str, Any]:
+    def _restore(
+        self, job: ScanJob, prior: Prior, run: Run, expected: dict[str, Any] | None, report: bool
+    ) -> dict[str, Any]:
         import torch
 
+        from lesioncore.report.page import write_report
         from lesioncore.restoration.restore import restore_scans
 
         if not job.scan.exists():
             raise FileNotFoundError("no such file or folder")
         existing = results_of(job.scan, self.output)
         state = "other" if expected is None else state_of(job.scan, job.mask, existing, expected)
-        if state == "finished" and self.figure and not any(path.suffix == ".png" for path in existing):
+        endings = {path.suffix for path in existing}
+        if state == "finished" and ((self.figure and ".png" not in endings) or (report and ".html" not in endings)):
             state = "unfinished"
         if state == "finished":
             return {"input": str(job.scan), "folder": str(self.output), "kept": [str(path) for path in existing]}
@@ -183,6 +199,8 @@ class Restore:
             generator=torch.Generator().manual_seed(self.options.seed),
         )
         written = result.save(self.output, figure=self.figure)
+        if report:
+            written["report"] = write_report(written["sidecar"], job.scan, prior=prior)
         # Files that the earlier run alone wrote, such as masks of a calibrated prior, belong to another restoration.
         for path in set(existing) - set(written.values()):
             path.unlink(missing_ok=True)
@@ -196,6 +214,18 @@ class Restore:
             "seconds": round(time.perf_counter() - start, 3),
             **volumes(result),
         }
+
+
+def can_report(output: Output) -> bool:
+    """Whether matplotlib is there, which reports need; a note says that it is not."""
+    from lesioncore.restoration.figure import require_matplotlib
+
+    try:
+        require_matplotlib()
+    except ImportError as error:
+        output.note(f"no report is written: {error}")
+        return False
+    return True
 
 
 def volumes(result: Restoration) -> dict[str, Any]:
@@ -224,6 +254,8 @@ def lines(facts: dict[str, Any]) -> list[str]:
     if facts["preprocessing"]:
         steps = ", ".join(f"{step['name']} {step['seconds']:.1f} s" for step in facts["preprocessing"])
         report.append(f"preprocessed: {steps}")
+    if "report" in facts["files"]:
+        report.append(f"report: {facts['files']['report']}")
     if facts["detected_ml"] is None:
         report.append("no lesion masks: the prior's thresholds do not hold for these settings")
     else:

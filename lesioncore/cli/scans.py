@@ -11,7 +11,7 @@ from pathlib import Path
 from lesioncore.cli.output import UsageError
 from lesioncore.data.bids import SAVED, scans_in, subject_of
 
-_EXTENSION = re.compile(r"(\.nii\.gz|\.json|\.png)$")
+_EXTENSION = re.compile(r"(\.nii\.gz|\.json|\.png|\.html)$")
 
 
 @dataclass(frozen=True)

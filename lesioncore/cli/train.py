@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from lesioncore.cli.output import CommandError, Output, Report, UsageError
+from lesioncore.cli.output import CommandError, Outcome, Output, UsageError
 from lesioncore.command_options import Flat
 from lesioncore.training import embedded
 from lesioncore.training.config import TrainingConfig
@@ -29,7 +29,7 @@ class TrainModel(Job):
 
     json: bool = False
 
-    def run(self, output: Output) -> Report:
+    def run(self, output: Output) -> Outcome:
         """Prepare the data, train, calibrate and write the model."""
         from lesioncore.training.train import train
 
@@ -45,7 +45,7 @@ class TrainModel(Job):
             raise CommandError(f"{stop or 'stopped'}; the same command with --resume goes on") from stop
         for line in lines(facts):
             output.say(line)
-        return Report(facts)
+        return Outcome(facts)
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Train:
     def json(self) -> bool:
         return self.model.json
 
-    def run(self, output: Output) -> Report:
+    def run(self, output: Output) -> Outcome:
         """Train."""
         return self.model.run(output)
 

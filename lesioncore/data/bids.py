@@ -12,10 +12,10 @@ from typing import Literal
 NIFTI = re.compile(r"\.nii(\.gz)?$")
 SAVED = re.compile(
     r"(_space-[^_]+_res-[^_]+)?_"
-    r"(desc-(restored|residual|score|figure)_(?P<suffix>[^_]+)"
+    r"(desc-(restored|residual|score|figure|report)_(?P<suffix>[^_]+)"
     r"|(desc-brain|label-L_desc-(rank|fpr\d\d))(?P<contrast>[^_]+)_(mask|probseg))$"
 )
-"""What is added to a scan's name, without the ending, by :meth:`lesioncore.Restoration.save` and ``lesioncore-bids``.
+"""What is added to a scan's name, without the ending, by :meth:`lesioncore.Restoration.save`, reports and the BIDS App.
 
 The scan's suffix is one of the two groups."""
 

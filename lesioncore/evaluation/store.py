@@ -36,7 +36,7 @@ NOT_SCORING = (
         "evaluation",
         "phantom",
     ),
-    "training",
+    *("report", "training"),
 )
 """All other parts. Of these, scores depend on `evaluation/case.py`, which is hashed too, and simulated scans on
 `phantom`, which is hashed in the key of their subjects."""

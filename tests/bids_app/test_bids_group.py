@@ -8,6 +8,7 @@ import pytest
 from support.bids import write_bids
 
 from lesioncore.bids_app import main
+from lesioncore.report.page import read_summary
 
 LIMITS = ("fpr01", "fpr05", "fpr10")
 
@@ -47,6 +48,9 @@ def test_tables_are_of_the_sidecars(restored, capsys):
     assert float(rows[-1]["brain_ml"]) == facts["BrainMillilitres"] > 0
     detected = [float(rows[-1][f"detected_{limit}_ml"]) for limit in LIMITS]
     assert detected == list(facts["DetectedMillilitres"].values())
+    page = out / "sub-10" / "anat" / "sub-10_desc-report_T2w.html"
+    assert rows[-1]["candidates"] == str(read_summary(page)["candidates"])
+    assert (out / "group.html").read_text().count('<a href="sub-') == 2 * len(rows)  # picture and name
     assert (rows[-1]["prior"], rows[-1]["remarks"]) == ("tiny-T2w", str(len(facts["Remarks"])))
     assert {row["contrast"]: row["scans"] for row in table(out / "summary.tsv")} == {"T1w": "4", "T2w": "1"}
     for name in ("volumes", "summary"):

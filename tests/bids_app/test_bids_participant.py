@@ -38,9 +38,15 @@ def test_contrasts_and_sessions_share_a_tree(tmp_path, priors, capsys):
     for start, contrasts in (("sub-01/anat/sub-01_", ("T1w", "T2w")), ("sub-02/ses-a/anat/sub-02_ses-a_", ("FLAIR",))):
         for name in IMAGES:
             expected |= {start + name.format(suffix) + end for suffix in contrasts for end in (".json", ".nii.gz")}
+        expected |= {f"{start}desc-report_{suffix}.html" for suffix in contrasts}
+    expected |= {"sub-01.html", "sub-02.html"}
     (log,) = (out / "logs").iterdir()
     assert set(files(out)) == expected | {f"logs/{log.name}"}
     assert not list(work.iterdir())
+    person = (out / "sub-01.html").read_text()
+    for suffix in ("T1w", "T2w"):
+        assert f'href="sub-01/anat/sub-01_desc-report_{suffix}.html"' in person
+    assert "sub-02" not in person
     description = json.loads((out / "dataset_description.json").read_text())
     assert description["SourceDatasets"] == [{"URL": "../..", "DOI": "doi:10.0000/noise"}]
     assert description["DatasetLinks"] == {"raw": "../.."}

@@ -1,0 +1,82 @@
+"""``lesioncore report``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from lesioncore.about import NOTE
+from lesioncore.cli.options import open_prior
+from lesioncore.cli.output import CommandError, Outcome, Output, UsageError
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write an HTML page for each saved restoration and one for all of them.
+
+    Parameters
+    ----------
+    results : tuple of Path
+        Folders with results of lesioncore restore or lesioncore-bids, which receive the pages.
+    scans : tuple of Path
+        The scans that were restored, or folders with them. When absent, the pages that are there already are gathered
+        in the page of the group.
+    prior : str, optional
+        Prior that restored the scans, where it is not part of lesioncore: without it the scores are not compared with
+        those of healthy people.
+    json : bool
+        Print one JSON object on stdout.
+    """
+
+    results: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]],
+        tyro.conf.arg(metavar="RESULTS [RESULTS ...]", help_behavior_hint="(required)"),
+    ]
+    scans: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="SCAN [SCAN ...]", help_behavior_hint="")] = ()
+    prior: Annotated[str | None, tyro.conf.arg(metavar="PRIOR", help_behavior_hint="")] = None
+    json: bool = False
+
+    def run(self, output: Output) -> Outcome:
+        """Write the pages; a failure does not keep the rest from being written."""
+        from lesioncore.data.bids import scans_in
+        from lesioncore.report.group import INDEX, write_group_page
+        from lesioncore.report.page import write_report
+        from lesioncore.report.saved import find_scan, sidecars_in
+        from lesioncore.restoration.figure import require_matplotlib
+
+        if not self.results:
+            raise UsageError("RESULTS: expected at least one folder with results")
+        for folder in self.results:
+            if not folder.is_dir():
+                raise CommandError(f"{folder}: is no folder; give one with results of lesioncore restore")
+        try:
+            require_matplotlib()
+        except ImportError as error:
+            raise CommandError(str(error)) from error
+        prior = None if self.prior is None else open_prior(self.prior)
+        scans = [path for given in self.scans for path in (scans_in(given, None)[0] if given.is_dir() else [given])]
+        pages, failed = [], []
+        for sidecar in (sidecar for folder in self.results for sidecar in sidecars_in(folder) if scans):
+            with output.about(str(sidecar)):
+                try:
+                    page = write_report(sidecar, find_scan(sidecar, scans), prior=prior)
+                except Exception as error:
+                    failed.append({"input": str(sidecar), "error": output.error(error)})
+                    continue
+            pages.append(str(page))
+            output.say(str(page))
+        groups = []
+        for folder in self.results:
+            try:
+                write_group_page(folder)
+            except FileNotFoundError as error:
+                if not failed:
+                    raise CommandError(f"{error}; name the scans with --scans") from error
+                continue
+            groups.append(str(folder / INDEX))
+            output.say(groups[-1])
+        output.say(NOTE)
+        return Outcome({"reports": pages, "groups": groups, "failed": failed, "note": NOTE}, complete=not failed)

@@ -1,0 +1,71 @@
+"""``lesioncore report``, and the reports that ``restore`` writes."""
+
+from __future__ import annotations
+
+import sys
+
+from support.command_line import json_of, scan
+
+from lesioncore.cli import main
+from lesioncore.report.page import read_summary
+
+
+def test_restore_writes_a_page_for_each_scan_and_one_for_all(tmp_path, prior, capsys):
+    paths, out = [scan(tmp_path / f"sub-0{i}_T2w.nii.gz", i) for i in (1, 2)], tmp_path / "out"
+    command = ["restore", *map(str, paths), "-o", str(out), "--prior", prior]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    pages = [out / f"sub-0{i}_desc-report_T2w.html" for i in (1, 2)]
+    for page in pages:
+        assert f"report: {page}" in said
+        assert read_summary(page)["detected_ml"].keys() == {"1", "5", "10"}
+    assert f"all of them: {out / 'index.html'}" in said
+    assert main([*command, "--resume"]) == 0
+    assert capsys.readouterr().out.count("finished before") == 2
+    pages[0].unlink()
+    assert main([*command, "--resume"]) == 0
+    assert capsys.readouterr().out.count("finished before") == 1
+    assert pages[0].exists()
+
+
+def test_reports_can_be_left_out_and_are_where_matplotlib_is_missing(tmp_path, prior, capsys, monkeypatch):
+    path = scan(tmp_path / "sub-01_T2w.nii.gz")
+    command = ["restore", str(path), "--prior", prior]
+    assert main([*command, "-o", str(tmp_path / "a"), "--no-report"]) == 0
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert main([*command, "-o", str(tmp_path / "b")]) == 0
+    assert "no report is written: figures need matplotlib" in capsys.readouterr().err
+    assert not [*tmp_path.rglob("*.html")]
+    assert main(["report", str(tmp_path / "a"), "--scans", str(path)]) == 1
+    assert "lesioncore[figures]" in capsys.readouterr().err
+
+
+def test_pages_of_saved_results(tmp_path, prior, capsys):
+    path, out = scan(tmp_path / "scans" / "sub-01_T2w.nii.gz"), tmp_path / "out"
+    assert main(["restore", str(path), "-o", str(out), "--prior", prior, "--no-report"]) == 0
+    capsys.readouterr()
+    page = out / "sub-01_desc-report_T2w.html"
+    assert main(["report", str(out), "--scans", str(path.parent), "--prior", prior, "--json"]) == 0
+    facts = json_of(capsys)
+    assert facts["reports"] == [str(page)]
+    assert facts["groups"] == [str(out / "index.html")]
+    assert read_summary(page)["name"] == "sub-01_T2w"
+    (out / "index.html").unlink()
+    assert main(["report", str(out)]) == 0  # gathers what is there
+    assert (out / "index.html").exists()
+
+
+def test_what_cannot_be_reported_is_said(tmp_path, prior, capsys):
+    path, out = scan(tmp_path / "sub-01_T2w.nii.gz"), tmp_path / "out"
+    assert main(["restore", str(path), "-o", str(out), "--prior", prior, "--no-report"]) == 0
+    scan(path, 5)  # another one under its name
+    cases = [
+        ([str(out), "--scans", str(path)], 1, "found no sub-01_T2w.nii.gz with the content that was restored"),
+        ([str(out)], 1, "holds no report; name the scans with --scans"),
+        ([str(tmp_path / "absent")], 1, "is no folder"),
+        ([], 2, "RESULTS"),
+    ]
+    for arguments, code, says in cases:
+        assert main(["report", *arguments]) == code
+        assert says in capsys.readouterr().err
+    assert not [*tmp_path.rglob("*.html")]
