@@ -47,6 +47,7 @@ napoleon_preprocess_types = False
 COMMANDS = ("restore", "calibrate", "evaluate", "train", "preprocess", "phantom", "import", "info", "demo")
 MODELS = ("vae", "multiscale-vae", "embedded", "gmvae", "aae", "anogan", "unet")
 ROOMS = {
+    "prior_names": "Names of priors",
     "ops": "Native operators",
     "data": "Files, grids and stacks of slices",
     "preprocess": "Preprocessing",

@@ -14,32 +14,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from lesioncore import prior_names
 from lesioncore.calibration.record import Calibration
 from lesioncore.data.files import replace_directory, write_json
 from lesioncore.data.grid import SliceGrid
-from lesioncore.models.plugins import load_plugin, plugin_priors
+from lesioncore.models.plugins import load_plugin
 from lesioncore.models.prior import Prior, PriorMetadata
 from lesioncore.models.registry import classes_of, kind_of
 from lesioncore.preprocess.pipeline import check_steps
 from lesioncore.preprocess.scale import scale_from_dict
+from lesioncore.prior_names import CALIBRATION, CARD, CONFIG, MODEL, available_priors, embedded_priors, plugin_priors
 
 FORMAT = 1
 """Version of the directory's layout."""
-
-EMBEDDED = Path(__file__).parent / "embedded"
-"""Folder of the priors that come with the package."""
-
-MODEL, CONFIG, CALIBRATION, CARD = "model.safetensors", "config.json", "calibration.json", "README.md"
-
-
-def embedded_priors() -> list[str]:
-    """Names of the priors that come with the package."""
-    return sorted(path.parent.name for path in EMBEDDED.glob(f"*/{CONFIG}"))
-
-
-def available_priors() -> dict[str, str]:
-    """Names that :func:`load_prior` knows, and where each comes from: ``"lesioncore"`` or another distribution."""
-    return {**plugin_priors(), **dict.fromkeys(embedded_priors(), "lesioncore")}
 
 
 def load_prior(name: str | os.PathLike[str]) -> Prior:
@@ -253,7 +240,7 @@ def save_calibration(
     if source is None or not (source / CONFIG).is_file():
         raise FileNotFoundError(f"name: got {os.fspath(name)!r}, expected the name or directory of a model")
     if directory is None:
-        if source.parent == EMBEDDED:
+        if source.parent == prior_names.EMBEDDED:
             raise ValueError(f"directory: {source.name} is part of lesioncore and stays; name a folder for a copy")
         write_json(source / CALIBRATION, calibration.to_dict(), indent=1, number_rows=True)
         return source
@@ -271,7 +258,7 @@ def save_calibration(
 
 def _directory(name: str | os.PathLike[str]) -> Path | None:
     """Directory of an embedded prior's name or of a path, if it is one."""
-    directory = EMBEDDED / name if name in embedded_priors() else Path(name)
+    directory = prior_names.EMBEDDED / name if name in embedded_priors() else Path(name)
     return directory if directory.is_dir() else None
 
 
