@@ -34,6 +34,7 @@ COMMANDS = {
     "evaluate": "Compare detectors on scans with known lesions, and write figures, tables and pictures.",
     "phantom": "Simulate a population with ground truth and write it as a BIDS dataset of NIfTI files.",
     "import": "Make a BIDS data set of a public data set, as it was downloaded: scans, lesion masks, people, split.",
+    "push": "Upload a model to the Hugging Face hub, with a card of its contrast, grid, calibration and licence.",
     "info": "Show versions, what is built, processor, GPU and priors; with --full, what of it loads, or why not.",
     "demo": "Find a simulated lesion in a head or brain that no prior has seen, and show how well that went.",
 }

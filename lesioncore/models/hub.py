@@ -130,10 +130,10 @@ def fetch(name: str) -> Path:
     except Exception as error:  # without a network: each version of the library has its own HTTP client's errors
         if cached is None:
             raise HubError(
-                f"name: got {name!r}, but the hub was not reached ({_said(error)}) and the cache does not have it;"
+                f"name: got {name!r}, but the hub was not reached ({said(error)}) and the cache does not have it;"
                 " check the network and HF_HUB_OFFLINE, or give a directory"
             ) from error
-        _warn(wanted, _commit(cached, wanted), f"the hub was not reached ({_said(error)}); takes from the cache commit")
+        _warn(wanted, _commit(cached, wanted), f"the hub was not reached ({said(error)}); takes from the cache commit")
         return cached
     _check_files(wanted, {file.rfilename: file.size for file in info.siblings or ()})
     try:
@@ -142,7 +142,7 @@ def fetch(name: str) -> Path:
     except HubError:
         raise
     except Exception as error:
-        raise HubError(f"name: {name!r} was not fetched whole ({_said(error)}); try again") from error
+        raise HubError(f"name: {name!r} was not fetched whole ({said(error)}); try again") from error
     if snapshot.name != info.sha:  # whose files' sizes were not looked at
         raise HubError(f"name: {name!r} changed while it was fetched; try again")
     _warn(wanted, snapshot.name, f"takes what {wanted.revision or 'main'} is now, commit")
@@ -235,7 +235,7 @@ def _warn(wanted: HubName, commit: str, what: str) -> None:
         warnings.warn(f"{wanted}: {what} {commit}; {same} is always the same", stacklevel=4)
 
 
-def _said(error: Exception) -> str:
+def said(error: Exception) -> str:
     """An error's class, and the first line of its text."""
     lines = str(error).splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -56,7 +56,7 @@ def load_prior(name: str | os.PathLike[str]) -> Prior:
     ImportError, RuntimeError
         If another package's prior cannot be imported, or fails to load; or one on the hub cannot be fetched.
     """
-    directory = _directory(name)
+    directory = model_directory(name)
     if directory is None:
         if name in plugin_priors():
             return load_plugin(str(name))
@@ -95,7 +95,7 @@ def load_model(name: str | os.PathLike[str]) -> nn.Module:
     ImportError, RuntimeError
         If one on the hub cannot be fetched.
     """
-    directory = _directory(name)
+    directory = model_directory(name)
     if directory is None:
         raise FileNotFoundError(
             f"name: got {os.fspath(name)!r}, expected a model: a directory with {CONFIG} and {MODEL}, one of"
@@ -246,7 +246,7 @@ def save_calibration(
     """
     if directory is None and is_hub_name(name):
         raise ValueError(f"directory: {name} is on the hub and stays; name a folder for a copy")
-    source = _directory(name)
+    source = model_directory(name)
     if source is None or not (source / CONFIG).is_file():
         raise FileNotFoundError(f"name: got {os.fspath(name)!r}, expected the name or directory of a model")
     if directory is None:
@@ -266,7 +266,7 @@ def save_calibration(
     return target
 
 
-def _directory(name: str | os.PathLike[str]) -> Path | None:
+def model_directory(name: str | os.PathLike[str]) -> Path | None:
     """Directory of an embedded prior's name, of a model on the hub (fetched), or of a path, if it is one."""
     if is_hub_name(name):
         return fetch(os.fspath(name))

@@ -54,3 +54,21 @@ def test_calibrate_takes_one_commit_and_writes_a_copy(hub, prior, tmp_path, caps
     assert lc.load_prior(tmp_path / "copy").metadata.calibration.subjects == 2
     assert main([*command, "-o", str(tmp_path / "other"), "--prior", "hf://lab"]) == 1
     assert "error: --prior: got 'hf://lab', expected hf://owner/name" in capsys.readouterr().err
+
+
+def test_push_and_its_dry_run(hub, prior, tmp_path, capsys):
+    command = ["push", prior, "hf://lab/tiny", "--license", "cc-by-4.0"]
+    assert main([*command, "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "license: cc-by-4.0\nlibrary_name: lesioncore" in said
+    assert "model.safetensors" in said
+    assert hub.requests == []
+    assert main([*command, "--create", "--private", "--message", "First", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["name"] == f"hf://lab/tiny@{hub.branches['lab/tiny']['main']}"
+    assert facts["files"]["config.json"] == (Path(prior) / "config.json").stat().st_size
+    assert main([*command]) == 1
+    assert "error: 'hf://lab/tiny' has README.md, calibration.json, config.json," in capsys.readouterr().err
+    assert main([*command, "--private"]) == 2
+    assert main(command[:3]) == 1
+    assert "error: license: got none" in capsys.readouterr().err
