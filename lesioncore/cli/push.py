@@ -59,10 +59,10 @@ class Push:
 
     def run(self, output: Output) -> Report:
         """Check, then list or upload."""
-        from lesioncore.models.publish import prepare_upload, upload
-
         if self.private and not self.create:
             raise UsageError("--private: is for a repository that is made; give --create, or change it on the hub")
+        from lesioncore.models.publish import prepare_upload, upload
+
         ready = prepare_upload(self.model, self.repository, license=self.license, datasets=self.datasets)
         if ready.local_paths:
             output.warn(
