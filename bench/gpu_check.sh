@@ -35,7 +35,7 @@ cd "$root" || exit 1
 step build env LESIONCORE_CUDA=ON "$python" -m pip install --no-build-isolation --no-deps .
 # Away from the root, or the source folder would stand in for the installed package.
 cd "$out" || exit 1
-step info "$python" -c "from lesioncore.cli.installation import format_info, info; print(format_info(info()))"
+step info "$python" -c "from lesioncore.cli.installation import format_info, info; print(format_info(info(full=True)))"
 step tests env LESIONCORE_REQUIRE_CUDA=1 "$python" -m pytest -m needs_cuda -c "$root/pyproject.toml" \
   --rootdir "$root" -p no:cacheprovider "$root/tests"
 quick=(${QUICK:+--quick})

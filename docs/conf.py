@@ -45,9 +45,12 @@ napoleon_use_ivar = True
 napoleon_use_rtype = False
 napoleon_preprocess_types = False
 
-COMMANDS = ("restore", "report", "calibrate", "evaluate", "train", "preprocess", "phantom", "import", "info", "demo")
+COMMANDS = (
+    *("restore", "report", "calibrate", "evaluate", "train", "preprocess", "phantom", "import", "push", "info", "demo"),
+)
 MODELS = ("vae", "multiscale-vae", "embedded", "gmvae", "aae", "anogan", "unet")
 ROOMS = {
+    "prior_names": "Names of priors",
     "ops": "Native operators",
     "data": "Files, grids and stacks of slices",
     "preprocess": "Preprocessing",

@@ -16,6 +16,7 @@ LAYERS = (
         "about",
         "choices",
         "command_options",
+        "prior_names",
         "ops",
         "data",
         "preprocess",

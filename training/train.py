@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -172,7 +173,8 @@ def _finish(
             "validation: every held-out scan has a lesion, so the model has no thresholds; name healthy scans, too",
             stacklevel=2,
         )
-    record = {"lesioncore": __version__, "torch": torch.__version__, "job": describe(job), **facts}
+    versions = {"lesioncore": __version__, "torch": torch.__version__, "numpy": np.__version__}
+    record = {**versions, "job": describe(job), **facts}
     card = _card(job, facts, data.modality)
     directory = save_model(model.cpu(), job.output / MODEL, card=card, training=record, overwrite=True)
     return {"directory": str(directory), **facts}
@@ -255,6 +257,8 @@ def _card(job: Job, facts: Mapping[str, Any], modality: str | None) -> str:
   out. Say here whose scans they are, and under which licence.
 - **Training**: {facts["updates"]} updates; configuration, versions and figures are in `config.json`.
 - **Calibration**: {"on the held-out healthy scans" if "calibrate" in facts["seconds"] else "none"}.
+- **Authors**: say here who made it, and who holds rights in it.
+- **Intended use**: research on lesion detection, by the method of Chen et al., Medical Image Analysis 64 (2020) 101713.
 - **Limits**: say here on which scanners, ages and contrasts it was tried.
 
 Research software, not a medical device.

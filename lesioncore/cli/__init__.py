@@ -35,7 +35,8 @@ COMMANDS = {
     "report": "Write an HTML page for each saved restoration and one for all of them.",
     "phantom": "Simulate a population with ground truth and write it as a BIDS dataset of NIfTI files.",
     "import": "Make a BIDS data set of a public data set, as it was downloaded: scans, lesion masks, people, split.",
-    "info": "Show versions, the backends that are built and loaded (or why not), processor, GPU and embedded priors.",
+    "push": "Upload a model to the Hugging Face hub, with a card of its contrast, grid, calibration and licence.",
+    "info": "Show versions, what is built, processor, GPU and priors; with --full, what of it loads, or why not.",
     "demo": "Find a simulated lesion in a head or brain that no prior has seen, and show how well that went.",
 }
 """Descriptions of the commands. Each repeats the first line of the docstring of the command's dataclass, such as

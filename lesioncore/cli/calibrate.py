@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from lesioncore.cli.options import RestoreOptions, open_prior
+from lesioncore.cli.options import RestoreOptions, fetched, open_prior
 from lesioncore.cli.output import CommandError, Outcome, Output, UsageError, bar, check_voxel_size, check_writable
 from lesioncore.command_options import Flat
 from lesioncore.metrics.limits import LIMITS
@@ -28,7 +28,7 @@ class Calibrate:
         Scans of healthy people that the prior was not trained on: folders, NIfTI files, lists of paths
         (.txt, .csv, .tsv), or simulated ones (phantom:T2w:0-19).
     prior : str
-        Name or directory of the prior.
+        Name or directory of the prior, or hf://owner/name of one on the Hugging Face hub.
     output : Path, optional
         Folder for a copy of the prior with the new calibration. Without it the prior's own directory is changed.
     criterion : str, optional
@@ -65,6 +65,7 @@ class Calibrate:
         from lesioncore.calibration.healthy import FEWEST_TO_COMPARE
         from lesioncore.evaluation.scans import load
         from lesioncore.models import embedded_priors, save_calibration
+        from lesioncore.models.hub import is_hub_name
         from lesioncore.models.prior import metadata_of
         from lesioncore.restoration.calibrate import DEFAULT_WEIGHTS, calibrate
         from lesioncore.subjects import find_subjects
@@ -77,10 +78,13 @@ class Calibrate:
             raise CommandError(f"{self.output}: exists; remove it, or choose another --output")
         if self.output is None and self.prior in embedded_priors():
             raise UsageError(f"--output: {self.prior} is part of lesioncore and stays; name a folder for a copy")
+        if self.output is None and is_hub_name(self.prior):
+            raise UsageError(f"--output: {self.prior} is on the hub and stays; name a folder for a copy")
         if self.output is not None:
             check_writable(self.output)
-        prior = open_prior(self.prior)
-        if self.prior not in embedded_priors() and not Path(self.prior).is_dir():
+        source = fetched(self.prior)  # once: a branch may be another commit when the calibration is found
+        prior = open_prior(source)
+        if source not in embedded_priors() and not Path(source).is_dir():
             raise CommandError(
                 f"--prior: {self.prior} is another package's, which lesioncore cannot write with a calibration"
             )
@@ -110,7 +114,7 @@ class Calibrate:
                 progress=progress,
             )
         calibration = replace(calibration, notes={"data": list(self.data), "precision": precision})
-        directory = save_calibration(self.prior, calibration, self.output)
+        directory = save_calibration(source, calibration, self.output)
         for line in lines(calibration):
             output.say(line)
         output.say(f"written to {directory}")

@@ -33,7 +33,7 @@ class Demo:
     voxel_size : float
         Voxel size of the scan in mm, 0.5 to 8.
     prior : str, optional
-        Another prior than the embedded one: its directory.
+        Another prior than the embedded one: its directory, or hf://owner/name.
     device : str
         auto, cpu or cuda.
     json : bool

@@ -36,10 +36,10 @@ class Evaluate:
     output : Path
         Folder for the results. The same command goes on where it was stopped, and computes what is new alone.
     methods : tuple of str
-        Detectors, each as [NAME=]MODEL[:METHOD[:OPTION=VALUE,...]]. MODEL is an embedded prior's name or a directory;
-        METHOD map, projection, unet, mean-distance, intensity or equalized; options are such as sign=-1 or smoothing=6,
-        for map also solver=prox, tv_weight=3 or protocol=paper; and erosion, median (mm) and min_volume (mm^3), which
-        clean what is detected, as for restore. The first one is compared with the others.
+        Detectors, each as [NAME=]MODEL[:METHOD[:OPTION=VALUE,...]]. MODEL is an embedded prior's name, a directory or
+        hf://owner/name; METHOD map, projection, unet, mean-distance, intensity or equalized; options are such as
+        sign=-1 or smoothing=6, for map also solver=prox, tv_weight=3 or protocol=paper; and erosion, median (mm) and
+        min_volume (mm^3), which clean what is detected, as for restore. The first one is compared with the others.
     healthy : tuple of str
         Healthy scans that no calibration has seen: how well the false-positive limits hold. Named as data.
     calibration : tuple of str
@@ -223,11 +223,14 @@ def open_detector(spec: str) -> tuple[str, Detector]:
         If there is no such model, or it does not offer the method.
     """
     from lesioncore.detectors import load_detector
+    from lesioncore.models.hub import PREFIX
 
     name, equals, rest = spec.partition("=")
     if not equals or ":" in name or "/" in name:  # the equals sign is part of an option or a path
         name, rest = spec, spec
-    model, _, rest = rest.partition(":")
+    scheme = PREFIX if rest.startswith(PREFIX) else ""  # whose colon ends no model
+    model, _, rest = rest.removeprefix(scheme).partition(":")
+    model = scheme + model if model else ""
     method, _, option_list = rest.partition(":")
     if not name or not model:
         raise UsageError(f"--methods: got {spec!r}, expected [NAME=]MODEL[:METHOD[:OPTION=VALUE,...]]")

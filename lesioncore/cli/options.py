@@ -164,7 +164,7 @@ class RestoreOptions:
 
 
 def open_prior(name: str) -> Prior:
-    """Load a prior by its name or directory.
+    """Load a prior by its name or directory, or from the hub.
 
     Raises
     ------
@@ -174,6 +174,22 @@ def open_prior(name: str) -> Prior:
     from lesioncore.models import load_prior
 
     try:
-        return load_prior(name)
+        return load_prior(fetched(name))
     except (FileNotFoundError, ImportError, RuntimeError, TypeError) as error:
+        raise CommandError(f"--prior: {str(error).removeprefix('name: ')}") from error
+
+
+def fetched(name: str) -> str:
+    """Directory of a prior on the hub, fetched; any other name as it is.
+
+    Raises
+    ------
+    CommandError
+        If it cannot be fetched.
+    """
+    from lesioncore.models.hub import fetch, is_hub_name
+
+    try:
+        return str(fetch(name)) if is_hub_name(name) else name
+    except (ImportError, RuntimeError, ValueError) as error:
         raise CommandError(f"--prior: {str(error).removeprefix('name: ')}") from error

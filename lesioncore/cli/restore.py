@@ -37,8 +37,9 @@ class Restore:
     output : Path
         Folder for the results.
     prior : str
-        Name of an embedded prior, such as real-t2 or phantom-t2, or of another package's, or a prior's directory. auto
-        is the embedded one of the scans' contrast, by their names or else their intensities.
+        Name of an embedded prior, such as real-t2 or phantom-t2, or of another package's, or a prior's directory, or
+        hf://owner/name@revision on the Hugging Face hub. auto is the embedded one of the scans' contrast, by their
+        names or else their intensities.
     mask : tuple of Path
         Brain masks, one for each scan in the same order; or an installed tool that makes them all: hd-bet, synthstrip
         or deepbet. When absent, what the constant background leaves, or as --preprocess says.

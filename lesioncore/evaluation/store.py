@@ -35,6 +35,7 @@ NOT_SCORING = (
         "demo.py",
         "evaluation",
         "phantom",
+        "prior_names.py",
     ),
     *("report", "training"),
 )

@@ -14,32 +14,20 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from lesioncore import prior_names
 from lesioncore.calibration.record import Calibration
 from lesioncore.data.files import replace_directory, write_json
 from lesioncore.data.grid import SliceGrid
-from lesioncore.models.plugins import load_plugin, plugin_priors
+from lesioncore.models.hub import fetch, is_hub_name
+from lesioncore.models.plugins import load_plugin
 from lesioncore.models.prior import Prior, PriorMetadata
 from lesioncore.models.registry import classes_of, kind_of
 from lesioncore.preprocess.pipeline import check_steps
 from lesioncore.preprocess.scale import scale_from_dict
+from lesioncore.prior_names import CALIBRATION, CARD, CONFIG, MODEL, available_priors, embedded_priors, plugin_priors
 
 FORMAT = 1
 """Version of the directory's layout."""
-
-EMBEDDED = Path(__file__).parent / "embedded"
-"""Folder of the priors that come with the package."""
-
-MODEL, CONFIG, CALIBRATION, CARD = "model.safetensors", "config.json", "calibration.json", "README.md"
-
-
-def embedded_priors() -> list[str]:
-    """Names of the priors that come with the package."""
-    return sorted(path.parent.name for path in EMBEDDED.glob(f"*/{CONFIG}"))
-
-
-def available_priors() -> dict[str, str]:
-    """Names that :func:`load_prior` knows, and where each comes from: ``"lesioncore"`` or another distribution."""
-    return {**plugin_priors(), **dict.fromkeys(embedded_priors(), "lesioncore")}
 
 
 def load_prior(name: str | os.PathLike[str]) -> Prior:
@@ -50,7 +38,7 @@ def load_prior(name: str | os.PathLike[str]) -> Prior:
     name : str or path
         Name of an embedded prior such as ``"phantom-t2"``; or a directory written by :func:`save_model`; or the name of
         a prior that another installed package offers (:mod:`lesioncore.models.plugins`). The first that there is, in
-        this order.
+        this order. ``"hf://owner/name@revision"`` is a prior on the Hugging Face hub (:mod:`lesioncore.models.hub`).
 
     Returns
     -------
@@ -66,16 +54,17 @@ def load_prior(name: str | os.PathLike[str]) -> Prior:
     TypeError
         If the directory holds a model that is no prior, or another package's entry point returns none.
     ImportError, RuntimeError
-        If another package's prior cannot be imported, or fails to load.
+        If another package's prior cannot be imported, or fails to load; or one on the hub cannot be fetched.
     """
-    if _directory(name) is None:
+    directory = model_directory(name)
+    if directory is None:
         if name in plugin_priors():
             return load_plugin(str(name))
         raise FileNotFoundError(
-            f"name: got {os.fspath(name)!r}, expected a prior: one of {sorted(available_priors())} or a directory with"
-            f" {CONFIG} and {MODEL}"
+            f"name: got {os.fspath(name)!r}, expected a prior: one of {sorted(available_priors())}, a directory with"
+            f" {CONFIG} and {MODEL}, or hf://owner/name"
         )
-    model = load_model(name)
+    model = _load(directory)
     if not isinstance(model, Prior):
         raise TypeError(
             f"name: {os.fspath(name)!r} holds a model of kind {kind_of(model)!r} ({type(model).__name__}), which has no"
@@ -90,7 +79,7 @@ def load_model(name: str | os.PathLike[str]) -> nn.Module:
     Parameters
     ----------
     name : str or path
-        Name of an embedded prior, or a directory written by :func:`save_model`.
+        Name of an embedded prior, a directory written by :func:`save_model`, or ``"hf://owner/name@revision"``.
 
     Returns
     -------
@@ -103,13 +92,19 @@ def load_model(name: str | os.PathLike[str]) -> nn.Module:
         If there is neither an embedded prior nor a directory of that name.
     ValueError
         If a file is missing, damaged, of a newer format, or does not fit the others; the message names it.
+    ImportError, RuntimeError
+        If one on the hub cannot be fetched.
     """
-    directory = _directory(name)
+    directory = model_directory(name)
     if directory is None:
         raise FileNotFoundError(
-            f"name: got {os.fspath(name)!r}, expected a model: a directory with {CONFIG} and {MODEL}, or one of"
-            f" {embedded_priors()}"
+            f"name: got {os.fspath(name)!r}, expected a model: a directory with {CONFIG} and {MODEL}, one of"
+            f" {embedded_priors()}, or hf://owner/name"
         )
+    return _load(directory)
+
+
+def _load(directory: Path) -> nn.Module:
     values = _read_json(directory / CONFIG)
     if "format" not in values and (directory / "model" / CONFIG).is_file():
         raise ValueError(f"name: {directory} is the folder of a training run; its model is in {directory / 'model'}")
@@ -229,7 +224,7 @@ def save_calibration(
     Parameters
     ----------
     name : str or path
-        Name of an embedded prior, or a directory written by :func:`save_model`.
+        As for :func:`load_model`.
     calibration : Calibration
         From :func:`lesioncore.calibrate` or :meth:`lesioncore.Detector.thresholds`.
     directory : path, optional
@@ -247,13 +242,15 @@ def save_calibration(
     FileExistsError
         If `directory` exists.
     ValueError
-        If it is absent and the model is an embedded one.
+        If it is absent and the model is an embedded one, or on the hub.
     """
-    source = _directory(name)
+    if directory is None and is_hub_name(name):
+        raise ValueError(f"directory: {name} is on the hub and stays; name a folder for a copy")
+    source = model_directory(name)
     if source is None or not (source / CONFIG).is_file():
         raise FileNotFoundError(f"name: got {os.fspath(name)!r}, expected the name or directory of a model")
     if directory is None:
-        if source.parent == EMBEDDED:
+        if source.parent == prior_names.EMBEDDED:
             raise ValueError(f"directory: {source.name} is part of lesioncore and stays; name a folder for a copy")
         write_json(source / CALIBRATION, calibration.to_dict(), indent=1, number_rows=True)
         return source
@@ -269,9 +266,11 @@ def save_calibration(
     return target
 
 
-def _directory(name: str | os.PathLike[str]) -> Path | None:
-    """Directory of an embedded prior's name or of a path, if it is one."""
-    directory = EMBEDDED / name if name in embedded_priors() else Path(name)
+def model_directory(name: str | os.PathLike[str]) -> Path | None:
+    """Directory of an embedded prior's name, of a model on the hub (fetched), or of a path, if it is one."""
+    if is_hub_name(name):
+        return fetch(os.fspath(name))
+    directory = prior_names.EMBEDDED / name if name in embedded_priors() else Path(name)
     return directory if directory.is_dir() else None
 
 

@@ -12,18 +12,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from lesioncore.models.prior import Prior, metadata_of
-
-GROUP = "lesioncore.priors"
-"""Group of the entry points."""
-
-
-def plugin_priors() -> dict[str, str]:
-    """Names of the priors of other packages, and which installed distribution each comes from; imports none of them."""
-    return {name: ", ".join(map(_origin, entries)) for name, entries in sorted(_entries().items())}
+from lesioncore.prior_names import origin, plugin_entries, plugin_priors
 
 
 def load_plugin(name: str) -> Prior:
@@ -42,13 +34,13 @@ def load_plugin(name: str) -> Prior:
     TypeError
         If it is not callable, or what it returns is no prior.
     """
-    entries = _entries()[name]
+    entries = plugin_entries()[name]
     if len(entries) > 1:
         raise ValueError(
             f"name: {name!r} is offered by several packages ({plugin_priors()[name]}); uninstall all but one"
         )
     (entry,) = entries
-    label = f"prior {name!r} of {_origin(entry)} ({entry.value})"
+    label = f"prior {name!r} of {origin(entry)} ({entry.value})"
     try:
         make = entry.load()
     except Exception as error:
@@ -64,17 +56,6 @@ def load_plugin(name: str) -> Prior:
     except TypeError as error:
         raise TypeError(f"{label}: returned no prior: {error}") from error
     return prior
-
-
-def _entries() -> dict[str, list[EntryPoint]]:
-    entries: dict[str, list[EntryPoint]] = {}
-    for entry in entry_points(group=GROUP):
-        entries.setdefault(entry.name, []).append(entry)
-    return entries
-
-
-def _origin(entry: EntryPoint) -> str:
-    return "an unknown distribution" if entry.dist is None else f"{entry.dist.name} {entry.dist.version}"
 
 
 def _takes_name(make: Callable[..., Any]) -> bool:

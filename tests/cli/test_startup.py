@@ -11,7 +11,7 @@ import pytest
 
 from lesioncore.cli import COMMANDS, command_class
 
-HEAVY = ("torch", "nibabel", "scipy", "SimpleITK", "nilearn", "sklearn", "matplotlib")
+HEAVY = ("torch", "numpy", "nibabel", "scipy", "SimpleITK", "nilearn", "sklearn", "matplotlib")
 
 
 def loaded(code: str) -> set[str]:
@@ -26,7 +26,7 @@ def loaded(code: str) -> set[str]:
     "arguments",
     [
         *(["--version"], ["--help"], ["restor"], ["restore"], ["restore", "--help"], ["evaluate", "--help"]),
-        *(["import", "--help"], ["import", "ixi"], ["demo", "-h"]),
+        *(["import", "--help"], ["import", "ixi"], ["demo", "-h"], ["info"], ["info", "--json"]),
     ],
     ids=" ".join,
 )
@@ -41,7 +41,7 @@ def test_the_bids_app_answers_before_libraries_are_loaded(arguments):
 
 def test_the_package_loads_what_is_used():
     assert loaded("import lesioncore; lesioncore.__version__") == set()
-    assert loaded("import lesioncore; lesioncore.restore") <= {"torch", "nibabel", "scipy"}  # scipy by nibabel
+    assert loaded("import lesioncore; lesioncore.restore") <= {"torch", "numpy", "nibabel", "scipy"}  # scipy by nibabel
 
 
 @pytest.mark.parametrize("name", COMMANDS)

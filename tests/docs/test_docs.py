@@ -25,9 +25,8 @@ from support.models import tiny_metadata, tiny_vae
 from support.patients import HEAD, write, write_healthy, write_patients
 
 import lesioncore as lc
-from lesioncore import bids_app, cli
+from lesioncore import bids_app, cli, prior_names
 from lesioncore.calibration.healthy import HealthyScores, merged
-from lesioncore.models import io
 from lesioncore.solvers import SOLVERS
 
 ROOT = Path(__file__).parents[2]
@@ -91,7 +90,7 @@ def study(tmp_path_factory) -> Path:
     people = [HealthyScores.of(torch.arange(1, 101) * 0.01 * scale) for scale in range(1, 21)]
     settings = lc.RestoreConfig("em", tv_dimensions=3, standardize=True).settings()
     calibration = lc.Calibration(settings, 1.0, merged(people), 2.0)
-    for name in io.embedded_priors():
+    for name in prior_names.embedded_priors():
         contrast = {"t1": "T1w", "t2": "T2w", "flair": "FLAIR"}[name.split("-")[1]]
         metadata = tiny_metadata(calibration)
         metadata = lc.PriorMetadata(name, contrast, metadata.grid, metadata.intensity, calibration)
@@ -117,7 +116,7 @@ def study(tmp_path_factory) -> Path:
 def place(study, tmp_path, monkeypatch) -> Path:
     """A folder with the files, as the current one."""
     shutil.copytree(study / "files", tmp_path, dirs_exist_ok=True)
-    monkeypatch.setattr(io, "EMBEDDED", study / "priors")
+    monkeypatch.setattr(prior_names, "EMBEDDED", study / "priors")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

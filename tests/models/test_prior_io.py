@@ -196,7 +196,7 @@ def _edit(directory, **changes):
 
 
 def test_embedded_priors_are_small_calibrated_and_documented():
-    from lesioncore.models.io import EMBEDDED
+    from lesioncore.prior_names import EMBEDDED
 
     assert set(lc.embedded_priors()) >= {"phantom-t1", "phantom-t2"}
     for name in lc.embedded_priors():
