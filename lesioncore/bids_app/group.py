@@ -12,8 +12,8 @@ from lesioncore.bids_app.command import BidsApp
 from lesioncore.bids_app.dataset import check_output, logged, write_text
 from lesioncore.bids_app.selection import label_filter
 from lesioncore.cli.output import CommandError, Output, Report
-from lesioncore.data.bids import contrast_of
 from lesioncore.data.files import write_json
+from lesioncore.data.names import contrast_of
 
 _LIMITS = {"0.01": "detected_fpr01_ml", "0.05": "detected_fpr05_ml", "0.1": "detected_fpr10_ml"}
 _DETECTED = {
