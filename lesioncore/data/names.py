@@ -26,9 +26,9 @@ _BIDS = (
     *("phase2", "phasediff", "magnitude", "magnitude1", "magnitude2"),
 )
 _WORDS = {
-    "T1w": "t1 t1n mprage spgr",
+    "T1w": "t1 t1n 3dt1 mprage spgr",
     "T2w": "t2",
-    "FLAIR": "t2f t2flair",
+    "FLAIR": "t2f t2flair 3dflair",
     _ENHANCED: "t1c t1ce t1gd t1post t1wks gado gadolinium",
     "PDw": "pd",
     "ADC": "adc",
@@ -46,7 +46,7 @@ _TREATMENTS = frozenset(
     ("brain", "bet", "stripped", "n4", "reg", "registered", "coreg", "resampled", "preproc", "preprocessed", "defaced")
 )
 """Words after a contrast that say what was done to the scan."""
-_REFERENCES = frozenset(("to", "in", "space"))
+_REFERENCES = frozenset(("to", "in"))
 """Words before a contrast that is another scan's: ``FLAIR_to_T1`` is a FLAIR."""
 _LABEL = re.compile(
     r"([ad]?seg|segm|segmentation|probseg|labels?|masks?|msk|roi|lesions?|brainmask|pred|prediction|gt|truth"

@@ -8,7 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from support.command_line import AFFINE, BRAIN, brain, json_of, scan
+from support.command_line import AFFINE, BRAIN, brain, json_of, scan, write
 from support.models import head, scan_values, tiny_metadata, tiny_vae
 from support.patients import write_patients
 
@@ -209,4 +209,10 @@ def test_nan_around_the_brain_is_background(prior, tmp_path, capsys):
     assert main(["restore", *words, "-o", str(tmp_path / "out")]) == 0
     assert capsys.readouterr().err == note
     assert main(["calibrate", *words, "-o", str(tmp_path / "new"), *QUICK]) == 0
+    assert note in capsys.readouterr().err
+    lesion = np.zeros(SHAPE, np.uint8)
+    lesion[10:13, 8:11, 4:7] = 1
+    write(tmp_path / "spm_label-lesion_mask.nii", lesion)
+    method = f"{prior}:intensity"
+    assert main(["evaluate", words[0], "-o", str(tmp_path / "scores"), "--methods", method, "--no-figures"]) == 0
     assert note in capsys.readouterr().err

@@ -75,6 +75,8 @@ def test_a_word_within_a_word_tells_nothing(letters, expected):
         ("flair_reg_brain.nii", "FLAIR"),
         ("FLAIR_to_T1.nii.gz", "FLAIR"),
         ("T2_in_T1_brain.nii.gz", "T2w"),
+        ("3D_SPACE_T2.nii.gz", "T2w"),
+        ("3DT1.nii.gz", "T1w"),
         ("case_T2_0000.nii.gz", "T2w"),
         ("case_0001.nii.gz", None),
         ("0001.nii.gz", None),
