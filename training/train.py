@@ -72,7 +72,7 @@ def train(
         learner = job.recipe.build(job.training.seed)
         if job.start_from is not None:
             _take_weights(learner.model, job.start_from)
-        data = _prepare(job, subjects or _subjects(job, note), group, say)
+        data = _prepare(job, subjects or _subjects(job, note if group.first else _unsaid), group, say)
         if group.first:
             job.output.mkdir(parents=True, exist_ok=True)
             write_json(job.output / CONFIG, describe(job), indent=1)
@@ -146,8 +146,7 @@ def _prepare(
             " it takes for healthy. Train it on healthy scans alone",
             stacklevel=3,
         )
-    modality = job.modality or next((subject.modality for subject in subjects if subject.modality), None)
-    return _Data(slices, validation, len(subjects), len(held_out), modality, grid, intensity)
+    return _Data(slices, validation, len(subjects), len(held_out), _contrast(job, subjects), grid, intensity)
 
 
 def _finish(
@@ -185,6 +184,10 @@ def _silent(stage: str, done: int, total: int, figures: Mapping[str, float]) -> 
     """Progress of the processes that write nothing."""
 
 
+def _unsaid(sentence: str) -> None:
+    """Notes of the processes that write nothing."""
+
+
 def _advance(say: Progress, done: int, total: int) -> None:
     say("calibrate", done, total, {})
 
@@ -206,11 +209,16 @@ class Rows:
         return self.cache.key()
 
 
+def _contrast(job: Job, subjects: Sequence[Subject]) -> str | None:
+    return job.modality or next((subject.modality for subject in subjects if subject.modality), None)
+
+
 def _subjects(job: Job, note: Callable[[str], None] | None) -> tuple[list[Subject], list[Subject]]:
     subjects = find_subjects(job.data, modality=job.modality, split="train", note=note)
+    modality = _contrast(job, subjects)
     if not job.validation:
         return split_subjects(subjects, job.validation_share, job.training.seed)
-    held_out = find_subjects(job.validation, modality=job.modality, split="validation", note=note)
+    held_out = find_subjects(job.validation, modality=modality, split="validation", note=note)
     shared = sorted({s.person for s in subjects} & {s.person for s in held_out})
     if shared:
         raise ValueError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -92,9 +91,10 @@ class Evaluate:
         detectors = self._open()
         modalities = {detector.metadata.modality for detector in detectors.values()}
         modality = self.modality or (modalities.pop() if len(modalities) == 1 else None)
-        find = partial(_find, modality=modality, note=output.note)
-        patients, healthy = find(self.data, "test"), find(self.healthy, "test")
-        calibration_subjects = find(self.calibration, "validation")
+        patients = _find(self.data, "test", modality=modality, note=output.note)
+        modality = modality or next((patient.modality for patient in patients if patient.modality), None)
+        healthy = _find(self.healthy, "test", modality=modality, note=output.note)
+        calibration_subjects = _find(self.calibration, "validation", modality=modality, note=output.note)
         check_patients(patients)
         contrasts = {s.modality for s in (*patients, *healthy, *calibration_subjects) if s.modality is not None}
         for name, detector in detectors.items():

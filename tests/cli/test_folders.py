@@ -15,6 +15,9 @@ from support.patients import write_patients
 import lesioncore as lc
 from lesioncore.cli import main
 from lesioncore.preprocess.pipeline import PreprocessedScan
+from lesioncore.training.job import Job
+from lesioncore.training.recipes import VAERecipe
+from lesioncore.training.train import _subjects
 
 pytestmark = pytest.mark.filterwarnings("ignore:tv_weights. the best:UserWarning")
 
@@ -109,6 +112,16 @@ def test_mixed_contrasts_are_refused_where_nothing_says_which(words, code, brats
     assert "FLAIR (2), T1ce (2), T1w (2), T2w (2)" in error
     assert "Traceback" not in error
     assert not (tmp_path / "out").exists()
+
+
+def test_validation_scans_are_of_the_contrast_that_is_trained_on(brats, tmp_path):
+    own = [scan(tmp_path / "own" / f"x{number}_T1w.nii.gz", number) for number in range(2)]
+    said: list[str] = []
+    job = Job((str(tmp_path / "own"),), tmp_path / "out", VAERecipe(), validation=(str(brats),))
+    trained, held_out = _subjects(job, said.append)
+    assert [subject.scan for subject in trained] == own
+    assert {subject.modality for subject in held_out} == {"T1w"}
+    assert f"{brats}: 2 left out: T2w, not T1w" in said
 
 
 def test_preprocessing_takes_every_contrast_by_itself_or_the_one_asked_for(brats, tmp_path, capsys, monkeypatch):
