@@ -27,7 +27,7 @@ class Job:
     Parameters
     ----------
     data : tuple of str
-        Training scans: BIDS folders, NIfTI files, lists of paths (.txt, .csv, .tsv), or simulated ones
+        Training scans: folders, images, lists of paths (.txt, .csv, .tsv), or simulated ones
         (phantom:T2w:0-99). Healthy ones, but for supervised models.
     output : Path
         Folder of the run; the finished model goes to its subfolder "model".
@@ -39,7 +39,7 @@ class Job:
     validation_share : float
         Share of the people that is held out where no validation scans are given.
     modality : str, optional
-        BIDS suffix of the scans, such as T2w; needed for folders with several. Stored with the model.
+        Contrast of the scans, such as T2w; needed for folders with several. Stored with the model.
     voxel_size : float
         Pixel size of the model's slices, mm.
     preprocess : str

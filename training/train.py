@@ -35,6 +35,7 @@ def train(
     *,
     subjects: tuple[Sequence[Subject], Sequence[Subject]] | None = None,
     progress: Progress | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Run a job: prepare the slices, train, calibrate, write the model's directory.
 
@@ -48,6 +49,8 @@ def train(
         Those to train on, and those held out, in place of those that the job's `data` and `validation` name.
     progress : callable, optional
         Called as ``progress(stage, done, all, figures)``.
+    note : callable, optional
+        Called with sentences on what was left out of folders; warnings when absent.
 
     Returns
     -------
@@ -70,7 +73,7 @@ def train(
         learner = job.recipe.build(job.training.seed)
         if job.start_from is not None:
             _take_weights(learner.model, job.start_from)
-        data = _prepare(job, subjects or _subjects(job), group, say)
+        data = _prepare(job, subjects or _subjects(job, note if group.first else _unsaid), group, say)
         if group.first:
             job.output.mkdir(parents=True, exist_ok=True)
             write_json(job.output / CONFIG, describe(job), indent=1)
@@ -144,8 +147,7 @@ def _prepare(
             " it takes for healthy. Train it on healthy scans alone",
             stacklevel=3,
         )
-    modality = job.modality or subjects[0].modality
-    return _Data(slices, validation, len(subjects), len(held_out), modality, grid, intensity)
+    return _Data(slices, validation, len(subjects), len(held_out), _contrast(job, subjects), grid, intensity)
 
 
 def _finish(
@@ -184,6 +186,10 @@ def _silent(stage: str, done: int, total: int, figures: Mapping[str, float]) -> 
     """Progress of the processes that write nothing."""
 
 
+def _unsaid(sentence: str) -> None:
+    """Notes of the processes that write nothing."""
+
+
 def _advance(say: Progress, done: int, total: int) -> None:
     say("calibrate", done, total, {})
 
@@ -205,11 +211,16 @@ class Rows:
         return self.cache.key()
 
 
-def _subjects(job: Job) -> tuple[list[Subject], list[Subject]]:
-    subjects = find_subjects(job.data, modality=job.modality, split="train")
+def _contrast(job: Job, subjects: Sequence[Subject]) -> str | None:
+    return job.modality or next((subject.modality for subject in subjects if subject.modality), None)
+
+
+def _subjects(job: Job, note: Callable[[str], None] | None) -> tuple[list[Subject], list[Subject]]:
+    subjects = find_subjects(job.data, modality=job.modality, split="train", note=note)
+    modality = _contrast(job, subjects)
     if not job.validation:
         return split_subjects(subjects, job.validation_share, job.training.seed)
-    held_out = find_subjects(job.validation, modality=job.modality, split="validation")
+    held_out = find_subjects(job.validation, modality=modality, split="validation", note=note)
     shared = sorted({s.person for s in subjects} & {s.person for s in held_out})
     if shared:
         raise ValueError(

@@ -12,8 +12,8 @@ from lesioncore.bids_app.command import BidsApp
 from lesioncore.bids_app.dataset import check_output, logged, write_text
 from lesioncore.bids_app.selection import label_filter
 from lesioncore.cli.output import CommandError, Outcome, Output
-from lesioncore.data.bids import contrast_of
 from lesioncore.data.files import write_json
+from lesioncore.data.names import contrast_of
 from lesioncore.report.group import write_group_page
 from lesioncore.report.page import read_summary, report_path
 

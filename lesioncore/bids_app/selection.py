@@ -11,6 +11,7 @@ from typing import Any
 
 from lesioncore.cli.output import UsageError
 from lesioncore.cli.scans import ScanJob, refuse_clashes
+from lesioncore.data.names import contrast_of
 
 _NAME = re.compile(
     r"(?P<entities>sub-[a-zA-Z0-9]+(_[a-z]+-[a-zA-Z0-9]+)*)_(?P<suffix>T1w|T2w|FLAIR)(?P<extension>\.nii(\.gz)?)"
@@ -46,7 +47,7 @@ class BidsScan:
     entities : dict
         Entities of its name, such as ``{"sub": "01", "ses": "02"}``.
     contrast : str
-        Its suffix: T1w, T2w or FLAIR.
+        What it shows: T1w, T2w, FLAIR, or T1ce for a T1w scan with contrast agent, which no prior is for.
     """
 
     path: Path
@@ -181,7 +182,8 @@ def _scan_of(dataset: Path, path: Path) -> BidsScan | None:
     entities = dict(part.split("-", 1) for part in match["entities"].split("_"))
     folders = "/".join(f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities)
     relative = path.relative_to(dataset).as_posix()
-    return BidsScan(path, relative, entities, match["suffix"]) if relative.startswith(f"{folders}/anat/") else None
+    contrast = contrast_of(path) or match["suffix"]  # T1ce where there is a contrast agent
+    return BidsScan(path, relative, entities, contrast) if relative.startswith(f"{folders}/anat/") else None
 
 
 def _labels(option: str, prefix: str, labels: Sequence[str], existing: Collection[str]) -> set[str]:

@@ -25,7 +25,7 @@ class Calibrate:
     Parameters
     ----------
     data : tuple of str
-        Scans of healthy people that the prior was not trained on: folders, NIfTI files, lists of paths
+        Scans of healthy people that the prior was not trained on: folders, images, lists of paths
         (.txt, .csv, .tsv), or simulated ones (phantom:T2w:0-19).
     prior : str
         Name or directory of the prior, or hf://owner/name of one on the Hugging Face hub.
@@ -38,7 +38,7 @@ class Calibrate:
     tv_weights : tuple of float, optional
         Weights to try, ascending.
     modality : str, optional
-        BIDS suffix of the scans, such as T2w; the prior's when absent.
+        Contrast of the scans, such as T2w; the prior's when absent.
     voxel_size : float, optional
         Of simulated scans, mm; the prior's when absent.
     json : bool
@@ -92,7 +92,8 @@ class Calibrate:
         config = replace(self.options.config(prior), spread_map=self.options.spread_map)
         precision = self.options.precision_of(config, prior)
         metadata = metadata_of(prior)
-        subjects = find_subjects(self.data, modality=self.modality or metadata.modality, split="validation")
+        modality = self.modality or metadata.modality
+        subjects = find_subjects(self.data, modality=modality, split="validation", note=output.note)
         voxel_size = self.voxel_size
         if voxel_size is None:
             voxel_size = metadata.grid.voxel_size if metadata.grid else 1.0

@@ -47,7 +47,7 @@ class Evaluate:
     limits : tuple of float
         False-positive-rate limits.
     modality : str, optional
-        BIDS suffix of the scans, such as T2w; needed for folders with several.
+        Contrast of the scans, such as T2w; that of the methods' models when absent, where they have one.
     preprocess : str
         auto, each method as its model was trained; none; or some of extract, register, bias, separated by commas.
     voxel_size : float
@@ -88,10 +88,19 @@ class Evaluate:
         from lesioncore.evaluation.tables import markdown
 
         self._check()
-        patients, healthy = self._find(self.data, "test"), self._find(self.healthy, "test")
-        calibration_subjects = self._find(self.calibration, "validation")
+        detectors = self._open()
+        modalities = {detector.metadata.modality for detector in detectors.values()}
+        modality = self.modality or (modalities.pop() if len(modalities) == 1 else None)
+        patients = _find(self.data, "test", modality=modality, note=output.note)
+        modality = modality or next((patient.modality for patient in patients if patient.modality), None)
+        healthy = _find(self.healthy, "test", modality=modality, note=output.note)
+        calibration_subjects = _find(self.calibration, "validation", modality=modality, note=output.note)
         check_patients(patients)
-        detectors = self._open(output, [*patients, *healthy, *calibration_subjects])
+        contrasts = {s.modality for s in (*patients, *healthy, *calibration_subjects) if s.modality is not None}
+        for name, detector in detectors.items():
+            own = detector.metadata.modality
+            if own is not None and (others := sorted(contrasts - {own})):
+                output.warn(f"{name}: is for {own} images, but some scans are {', '.join(others)}")
         _check_disjoint(calibration_subjects, [*patients, *healthy])
         try:
             evaluation = self._score(detectors, patients, healthy, calibration_subjects, output)
@@ -130,26 +139,14 @@ class Evaluate:
             except ImportError as error:
                 raise CommandError(f"{error}; or give --no-figures, and no --curves") from error
 
-    def _find(self, inputs: tuple[str, ...], split: Literal["test", "validation"]) -> list[Subject]:
-        from lesioncore.subjects import find_subjects
-
-        return find_subjects(inputs, modality=self.modality, split=split) if inputs else []
-
-    def _open(self, output: Output, subjects: Sequence[Subject]) -> dict[str, Detector]:
+    def _open(self) -> dict[str, Detector]:
         from lesioncore.preprocess.pipeline import parse_steps
 
         detectors = dict(open_detector(spec) for spec in self.methods)
         if len(detectors) < len(self.methods):
             raise UsageError("--methods: two have one name; name them, such as signed=phantom-t2:map:sign=1")
-        for name, detector in detectors.items():
-            if self.preprocess != "auto":
-                detector.preprocess = parse_steps(self.preprocess)
-            modality = detector.metadata.modality
-            others = {subject.modality for subject in subjects} - {modality, None}
-            if modality is not None and others:
-                output.warn(
-                    f"{name}: is for {modality} images, but some scans are {', '.join(sorted(map(str, others)))}"
-                )
+        for detector in detectors.values():
+            detector.preprocess = parse_steps(self.preprocess)
         return detectors
 
     def _score(
@@ -287,6 +284,12 @@ def _parse_option(spec: str, part: str) -> tuple[str, Any]:
         return key, ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return key, text
+
+
+def _find(data: Sequence[str], split: Literal["test", "validation"], **options: Any) -> list[Subject]:
+    from lesioncore.subjects import find_subjects
+
+    return find_subjects(data, split=split, **options) if data else []
 
 
 def _check_disjoint(calibration_subjects: Sequence[Subject], evaluated: Sequence[Subject]) -> None:

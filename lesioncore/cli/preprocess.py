@@ -25,12 +25,14 @@ class Preprocess:
     Parameters
     ----------
     inputs : tuple of Path
-        NIfTI files, or folders to search for them; masks, label maps, results and derivatives are left out.
+        Images, or folders to search for them; masks, label maps, results and derivatives are left out.
     output : Path
-        Folder for the results.
+        Folder for the results; those of the scans in a folder lie in it as the scans do in theirs.
     mask : tuple of Path
         Brain masks, one for each scan in the same order, or an installed tool that makes them all: hd-bet, synthstrip
         or deepbet. The brain lies within them.
+    modality : str, optional
+        Contrast of the scans to take from folders, such as T2w; all when absent, each by itself.
     steps : str
         Some of extract, register, bias, separated by commas.
     voxel_size : float
@@ -47,6 +49,7 @@ class Preprocess:
     ]
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="OUT")]
     mask: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE [FILE ...]", help_behavior_hint="")] = ()
+    modality: Annotated[str | None, tyro.conf.arg(metavar="SUFFIX", help_behavior_hint="")] = None
     steps: Annotated[str, tyro.conf.arg(metavar="STEPS")] = "extract,register,bias"
     voxel_size: Annotated[float, tyro.conf.arg(metavar="MM")] = 1.0
     overwrite: bool = False
@@ -63,9 +66,9 @@ class Preprocess:
         if not steps:
             raise UsageError(f"--steps: got {self.steps!r}, expected some of extract, register, bias")
         check_voxel_size(self.voxel_size)
-        selection = select(self.inputs, self.mask, None)
-        for reason, count in selection.skipped.items():
-            output.note(f"{count} left out: {reason}")
+        selection = select(self.inputs, self.mask, self.modality)
+        for note in selection.notes:
+            output.note(note)
         if self.output.exists() and not self.output.is_dir():
             raise CommandError(f"{self.output}: exists and is no folder; choose another --output")
         check_writable(self.output)
@@ -94,7 +97,7 @@ class Preprocess:
         from lesioncore.preprocess.pipeline import preprocess
         from lesioncore.preprocess.template_space import SPACE, template_plan, to_template_grid
         from lesioncore.restoration.result import base_name, split_name
-        from lesioncore.restoration.volumes import brain_of, sources_of
+        from lesioncore.restoration.volumes import brain_of, read_volume, sources_of
 
         start = time.perf_counter()
         stem, suffix = split_name(base_name(job.scan))
@@ -106,16 +109,17 @@ class Preprocess:
             names["template"] = f"{stem}_space-{SPACE}_desc-preproc_{suffix}.nii.gz"
             names["transform"] = f"{stem}_from-{suffix}_to-{SPACE}_mode-image_xfm.txt"
         names["sidecar"] = f"{stem}_desc-preproc_{suffix}.json"
-        paths = {key: self.output / name for key, name in names.items()}
+        folder = self.output / job.place
+        paths = {key: folder / name for key, name in names.items()}
         existing = [path for path in paths.values() if path.exists()]
         if existing and not self.overwrite:
             raise FileExistsError(f"results exist already ({existing[0]}); give --overwrite or another --output")
         image = load_image(job.scan)
+        values, _ = read_volume(image)
         affine = np.asarray(image.affine, dtype=np.float64)
-        values = image.get_fdata(dtype=np.float32)
         mask = None if job.mask is None else brain_of(job.mask, values, affine, affine)
         preprocessed = preprocess(values, affine, mask=mask, steps=steps)
-        self.output.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         stripped = np.where(preprocessed.brain, preprocessed.values, np.float32(0))
         save_image(stripped, affine, paths["preprocessed"], header=image.header)
         save_image(preprocessed.brain, affine, paths["brain"], header=image.header)

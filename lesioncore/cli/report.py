@@ -57,7 +57,7 @@ class Report:
         except ImportError as error:
             raise CommandError(str(error)) from error
         prior = None if self.prior is None else open_prior(self.prior)
-        scans = [path for given in self.scans for path in (scans_in(given, None)[0] if given.is_dir() else [given])]
+        scans = [path for given in self.scans for path in (scans_in(given, None).scans if given.is_dir() else [given])]
         pages, failed = [], []
         for sidecar in (sidecar for folder in self.results for sidecar in sidecars_in(folder) if scans):
             with output.about(str(sidecar)):

@@ -17,7 +17,8 @@ from lesioncore.cli.resume import expected_record, state_of
 from lesioncore.cli.scans import ScanJob, results_of, select
 from lesioncore.cli.workers import in_order
 from lesioncore.command_options import Flat
-from lesioncore.data.bids import other_contrast
+from lesioncore.data.files import check_here
+from lesioncore.data.names import other_contrast
 from lesioncore.scoring.postprocess import PostProcessing
 
 if TYPE_CHECKING:
@@ -33,9 +34,9 @@ class Restore:
     Parameters
     ----------
     inputs : tuple of Path
-        NIfTI files, or folders to search for them; masks, label maps, results and derivatives are left out.
+        Images, or folders to search for them; masks, label maps, results and derivatives are left out.
     output : Path
-        Folder for the results.
+        Folder for the results; those of the scans in a folder lie in it as the scans do in theirs.
     prior : str
         Name of an embedded prior, such as real-t2 or phantom-t2, or of another package's, or a prior's directory, or
         hf://owner/name@revision on the Hugging Face hub. auto is the embedded one of the scans' contrast, by their
@@ -100,8 +101,13 @@ class Restore:
             raise CommandError(str(error)) from error
         modality = run.metadata.modality
         selection = select(self.inputs, self.mask, modality)
-        for reason, count in selection.skipped.items():
-            output.note(f"{count} left out: {reason}")
+        if modality is None and selection.mixed:
+            raise UsageError(
+                f"INPUT: got scans of {selection.mixed} in folders, but prior {name} is for no one contrast; name the"
+                " files of one contrast"
+            )
+        for note in selection.notes:
+            output.note(note)
         if self.output.exists() and not self.output.is_dir():
             raise CommandError(f"{self.output}: exists and is no folder; choose another --output")
         check_writable(self.output)
@@ -178,15 +184,15 @@ class Restore:
         from lesioncore.report.page import write_report
         from lesioncore.restoration.restore import restore_scans
 
-        if not job.scan.exists():
-            raise FileNotFoundError("no such file or folder")
-        existing = results_of(job.scan, self.output)
+        check_here(job.scan)
+        folder = self.output / job.place
+        existing = results_of(job.scan, folder)
         state = "other" if expected is None else state_of(job.scan, job.mask, existing, expected)
         endings = {path.suffix for path in existing}
         if state == "finished" and ((self.figure and ".png" not in endings) or (report and ".html" not in endings)):
             state = "unfinished"
         if state == "finished":
-            return {"input": str(job.scan), "folder": str(self.output), "kept": [str(path) for path in existing]}
+            return {"input": str(job.scan), "folder": str(folder), "kept": [str(path) for path in existing]}
         if existing and not self.overwrite and state != "unfinished":
             how = ", of another scan or mask or made otherwise" if self.resume else ""
             raise FileExistsError(f"results exist already{how} ({existing[0]}); give --overwrite or another --output")
@@ -199,7 +205,7 @@ class Restore:
             progress=True,
             generator=torch.Generator().manual_seed(self.options.seed),
         )
-        written = result.save(self.output, figure=self.figure)
+        written = result.save(folder, figure=self.figure)
         if report:
             written["report"] = write_report(written["sidecar"], job.scan, prior=prior)
         # Files that the earlier run alone wrote, such as masks of a calibrated prior, belong to another restoration.
@@ -208,7 +214,7 @@ class Restore:
         return {
             "input": str(job.scan),
             "mask": None if job.mask is None else str(job.mask),
-            "folder": str(self.output),
+            "folder": str(folder),
             "files": {key: str(path) for key, path in written.items()},
             "preprocessing": [asdict(step) for step in result.scan.steps],
             "precision": result.record.precision,

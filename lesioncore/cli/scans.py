@@ -3,31 +3,53 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lesioncore.cli.output import UsageError
-from lesioncore.data.bids import SAVED, scans_in, subject_of
+from lesioncore.data.bids import SAVED, left_out, scans_in
+from lesioncore.data.names import FORMATS, contrast_of, several, subject_of
 
 _EXTENSION = re.compile(r"(\.nii\.gz|\.json|\.png|\.html)$")
 
 
 @dataclass(frozen=True)
 class ScanJob:
-    """One scan to restore; its mask is a file or the name of a tool."""
+    """One scan to work on.
+
+    Attributes
+    ----------
+    scan : Path
+        The scan.
+    mask : Path, str or None
+        Its brain mask: a file, the name of a tool, or none.
+    place : Path
+        Folder of its results in that of the command: where the scan lies in the folder that was named.
+    """
 
     scan: Path
     mask: Path | str | None
+    place: Path = Path()
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The scans that a command line selects, and how many files in its folders were left out, by reason."""
+    """The scans that a command line selects, and what is to be said of its folders.
+
+    Attributes
+    ----------
+    jobs : list of ScanJob
+        The scans.
+    notes : list of str
+        How many files of each folder were left out, and why.
+    mixed : str or None
+        Contrasts of the scans in folders with their numbers, where their names tell several.
+    """
 
     jobs: list[ScanJob]
-    skipped: Counter[str]
+    notes: list[str] = field(default_factory=list)
+    mixed: str | None = None
 
 
 def select(inputs: Sequence[Path], masks: Sequence[Path], modality: str | None) -> Selection:
@@ -42,7 +64,7 @@ def select(inputs: Sequence[Path], masks: Sequence[Path], modality: str | None) 
     masks : sequence of Path
         Brain masks: one for each input, which must all be files then; or the name of a tool alone, for all.
     modality : str or None
-        BIDS suffix of the prior's images; None selects any.
+        Contrast of the prior's images, such as ``T2w``; None selects any.
 
     Returns
     -------
@@ -56,24 +78,25 @@ def select(inputs: Sequence[Path], masks: Sequence[Path], modality: str | None) 
         same files.
     """
     if not inputs:
-        raise UsageError("INPUT: expected at least one NIfTI file or folder")
+        raise UsageError("INPUT: expected at least one image or folder")
     tool = _mask_tool(masks)
     if masks and tool is None:
-        return Selection(_pair(inputs, masks), Counter())
+        return Selection(_pair(inputs, masks))
     jobs: list[ScanJob] = []
-    skipped: Counter[str] = Counter()
+    notes: list[str] = []
+    contrasts: list[str | None] = []
     for path in inputs:
         if not path.is_dir():
             jobs.append(ScanJob(path, tool))
             continue
-        scans, reasons = scans_in(path, modality)
-        if not scans:
-            left_out = "".join(f"; {count} left out: {reason}" for reason, count in reasons.items())
-            raise UsageError(f"{path}: no scan (.nii or .nii.gz) in this folder{left_out}")
-        jobs += [ScanJob(scan, tool) for scan in scans]
-        skipped += reasons
+        found = scans_in(path, modality)
+        if not found.scans:
+            raise UsageError("; ".join([f"{path}: no scan ({FORMATS}) in this folder", *left_out(found.skipped)]))
+        jobs += [ScanJob(scan, tool, scan.parent.relative_to(path)) for scan in found.scans]
+        notes += [f"{path}: {note}" for note in found.notes(modality)]
+        contrasts += map(contrast_of, found.scans)
     refuse_clashes(jobs)
-    return Selection(jobs, skipped)
+    return Selection(jobs, notes, several(contrasts))
 
 
 def results_of(scan: Path, folder: Path) -> list[Path]:
@@ -126,9 +149,9 @@ def _pair(inputs: Sequence[Path], masks: Sequence[Path]) -> list[ScanJob]:
 
 def refuse_clashes(jobs: Sequence[ScanJob]) -> None:
     """Raise ``UsageError`` if two scans would write results of the same names."""
-    scan_of: dict[tuple[str, str], Path] = {}
+    scan_of: dict[tuple[Path, str, str], Path] = {}
     for job in jobs:
-        name = _stem_and_suffix(job.scan)
+        name = (job.place, *_stem_and_suffix(job.scan))
         if name in scan_of:
             raise UsageError(
                 f"{job.scan}: its results would have the names of those of {scan_of[name]}; restore them into different"

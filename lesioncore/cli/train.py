@@ -34,13 +34,13 @@ class TrainModel(Job):
         from lesioncore.training.train import train
 
         if not self.data:
-            raise UsageError("DATA: expected at least one folder, NIfTI file, list of paths, or range of phantoms")
+            raise UsageError("DATA: expected at least one folder, image, list of paths, or range of phantoms")
         if self.resume and not (self.output / CHECKPOINT).exists():
             output.note(f"{self.output} holds no checkpoint to go on from: starts from the beginning")
         job = Job(**{option.name: getattr(self, option.name) for option in fields(Job)})
         try:
             with _Bars() as bars:
-                facts = train(job, progress=bars)
+                facts = train(job, progress=bars, note=output.note)
         except KeyboardInterrupt as stop:
             raise CommandError(f"{stop or 'stopped'}; the same command with --resume goes on") from stop
         for line in lines(facts):

@@ -7,9 +7,20 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
-NIFTI = re.compile(r"\.nii(\.gz)?$")
+from lesioncore.data.files import absent
+from lesioncore.data.names import (
+    IMAGE,
+    contrast_of,
+    is_header,
+    is_label,
+    other_contrast,
+    partner_of,
+    stem_of,
+    subject_of,
+)
+
 SAVED = re.compile(
     r"(_space-[^_]+_res-[^_]+)?_"
     r"(desc-(restored|residual|score|figure|report)_(?P<suffix>[^_]+)"
@@ -19,116 +30,153 @@ SAVED = re.compile(
 
 The scan's suffix is one of the two groups."""
 
-_LABELS = re.compile(r"(^|_)(mask|[ad]?seg|probseg|roi|labels?)$")
-_CONTRAST = re.compile(
-    r"_(T1w|T2w|T2starw|FLAIR|PDw|PDT2|UNIT1|MTw|inplaneT[12]|T1map|T2map|angio|defacemask|bold|sbref|cbv|dwi|asl|m0scan"
-    r"|epi|fieldmap|phase[12]?|phasediff|magnitude[12]?)$"
-)
-_SUBJECT = re.compile(r"^sub-[0-9a-zA-Z]+")
+_RESULT, _LABEL = "a result of lesioncore", "a mask or label map"
+_OWN_LABEL = re.compile(r"desc-(rank|fpr\d\d)")
+_LESION = re.compile(r"label-(lesion|L)|desc-(?P<contrast>\w*?)lesion")
 
 
-def scans_in(folder: Path, modality: str | None) -> tuple[list[Path], Counter[str]]:
+class Found(NamedTuple):
+    """The scans in a folder.
+
+    Attributes
+    ----------
+    scans : list of Path
+        In the order of their names.
+    skipped : Counter of str
+        How many images were left out, by reason.
+    unnamed : list of Path
+        Those of the scans whose names tell no contrast, if other names in the folder tell one.
+    """
+
+    scans: list[Path]
+    skipped: Counter[str]
+    unnamed: list[Path]
+
+    def notes(self, modality: str | None) -> list[str]:
+        """Say what was left out, and what was taken for `modality` though its name does not tell it."""
+        notes = left_out(self.skipped)
+        if self.unnamed and modality is not None:
+            notes.append(
+                f"{len(self.unnamed)} taken for {modality} though their names tell no contrast, as other names do; the"
+                f" first is {self.unnamed[0].name}"
+            )
+        return notes
+
+
+def left_out(skipped: Counter[str]) -> list[str]:
+    """Say how many images were left out for each reason."""
+    return [f"{count} left out: {reason}" for reason, count in skipped.items()]
+
+
+def scans_in(folder: Path, modality: str | None) -> Found:
     """Find the scans in a folder and below.
 
-    Every NIfTI file is one, but for masks and label maps, what lesioncore wrote, ``derivatives``, hidden files and
-    folders, and files whose BIDS suffix names another contrast. Linked folders are searched as well, each once.
+    Every image (:data:`lesioncore.data.names.IMAGE`) is one, but for masks and label maps, what lesioncore wrote,
+    ``derivatives``, hidden files and folders, files whose names tell another contrast
+    (:func:`lesioncore.data.names.contrast_of`), and files whose content is not here. Both files of an Analyze pair are
+    one scan. Linked folders are searched as well, each once.
 
     Parameters
     ----------
     folder : Path
         Where to look.
     modality : str or None
-        BIDS suffix of the images wanted, such as ``T2w``; None takes any.
+        Contrast of the images wanted, such as ``T2w``; None takes any.
 
     Returns
     -------
-    scans : list of Path
-        In the order of their names.
-    skipped : Counter of str
-        How many NIfTI files were left out, by reason.
+    Found
+        The scans, and what was left out.
 
     Raises
     ------
     OSError
         If the folder, or one in it, cannot be read.
     """
-    scans, skipped = [], Counter[str]()
+    scans, skipped, unnamed, named = [], Counter[str](), [], 0
     for path in _walk(folder):
         reason = _reason_to_skip(path, modality)
-        if reason is None:
-            scans.append(path)
-        else:
+        if reason not in (_RESULT, _LABEL):
+            named += contrast_of(path) is not None
+        if reason is not None:
             skipped[reason] += 1
-    return scans, skipped
-
-
-def contrast_of(path: Path) -> str | None:
-    """Return the contrast that a file's BIDS suffix names, such as ``T2w``."""
-    match = _CONTRAST.search(NIFTI.sub("", path.name))
-    return match.group(1) if match else None
-
-
-def other_contrast(path: Path, modality: str | None) -> str | None:
-    """Return the contrast that a file's BIDS suffix names, if it is another than `modality`."""
-    contrast = contrast_of(path)
-    return contrast if modality is not None and contrast != modality else None
-
-
-def subject_of(path: Path) -> str | None:
-    """Return the subject that a file's name begins with, such as ``sub-01``."""
-    match = _SUBJECT.match(path.name)
-    return match.group() if match else None
+            continue
+        scans.append(path)
+        if contrast_of(path) is None:
+            unnamed.append(path)
+    return Found(scans, skipped, unnamed if named else [])
 
 
 def masks_of(scans: Sequence[Path], kind: Literal["desc-brain", "label-lesion"]) -> list[Path | None]:
     """Find the brain or lesion mask of each scan, where there is one.
 
     It lies beside the scan, or in the same place of a dataset in ``derivatives``, and has the scan's name but for
-    ``desc-`` and the suffix: ``sub-01_run-1_T2w`` and ``sub-01_run-1_desc-brain_mask`` belong together. A brain mask
-    may name its scan's suffix, ``desc-brainT2w``. A lesion mask may have a ``desc-`` of its own.
+    ``desc-``, the entity that says what it is of, and the suffix: ``sub-01_run-1_T2w`` and
+    ``sub-01_run-1_desc-brain_mask`` belong together. A brain mask may name its scan's suffix, ``desc-brainT2w``. A
+    lesion mask has ``label-lesion``, ``label-L`` or ``desc-lesion``, where ``desc-T1lesion`` is one of a T1w scan, and
+    the suffix ``mask`` or ``roi``. Lesioncore's own detections are none.
 
     Parameters
     ----------
     scans : sequence of Path
-        NIfTI files.
+        Images.
     kind : {"desc-brain", "label-lesion"}
-        Entity that tells what the masks are of.
+        What the masks are of.
 
     Raises
     ------
     ValueError
         If several files could be a scan's mask.
     """
-    listed: dict[Path, dict[frozenset[str], list[Path]]] = {}
+    listed: dict[Path, dict[frozenset[str], list[_Mask]]] = {}
     masks: list[Path | None] = []
     for scan in scans:
         entities, suffix = _split(scan)
-        own = frozenset(_undescribed(entities))
-        names = [own | {kind}, *([own | {kind + suffix}] if suffix and kind == "desc-brain" else [])]
+        own, contrast = frozenset(_undescribed(entities)), contrast_of(scan)
+        names = [own]
+        if kind == "desc-brain":
+            names = [own | {kind}, *([own | {kind + suffix}] if suffix else [])]
         candidates = []
         for folder in _places(Path(os.path.abspath(scan))):
             if folder not in listed:
                 listed[folder] = _masks_in(folder, kind)
-            candidates += [path for name in names for path in listed[folder].get(name, [])]
+            found = [mask for name in names for mask in listed[folder].get(name, [])]
+            candidates += [mask.path for mask in found if mask.fits(contrast)]
         if len(candidates) > 1:
-            found = " and ".join(str(path) for path in candidates)
+            files = " and ".join(str(path) for path in candidates)
             raise ValueError(
-                f"{scan}: got {len(candidates)} files, expected one {kind} mask: {found}; leave one there, or name it"
+                f"{scan}: got {len(candidates)} files, expected one {kind} mask: {files}; leave one there, or name it"
                 " in a table of images and masks"
             )
         masks.append(candidates[0] if candidates else None)
     return masks
 
 
-def _masks_in(folder: Path, kind: str) -> dict[frozenset[str], list[Path]]:
-    """Masks of a kind by their names' entities; of lesion masks without ``desc-``."""
-    masks: dict[frozenset[str], list[Path]] = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        entities, suffix = _split(path)
-        of_kind = any(entity.startswith(kind) if kind == "desc-brain" else entity == kind for entity in entities)
-        if suffix == "mask" and of_kind and NIFTI.search(path.name):
-            name = entities if kind == "desc-brain" else _undescribed(entities)
-            masks.setdefault(frozenset(name), []).append(path)
+class _Mask(NamedTuple):
+    path: Path
+    contrast: str | None
+    """Of the scans that it is for, where its name tells."""
+
+    def fits(self, contrast: str | None) -> bool:
+        """Whether it may be the mask of a scan of a contrast, which may be unknown."""
+        return self.contrast == contrast or None in (self.contrast, contrast)
+
+
+def _masks_in(folder: Path, kind: str) -> dict[frozenset[str], list[_Mask]]:
+    """Masks of a kind by their names' entities; of lesion masks without ``desc-`` and what says that they are one."""
+    masks: dict[frozenset[str], list[_Mask]] = {}
+    for name in _images([path.name for path in folder.iterdir()]) if folder.is_dir() else []:
+        entities, suffix = _split(folder / name)
+        if kind == "desc-brain":
+            if suffix == "mask" and any(entity.startswith(kind) for entity in entities):
+                masks.setdefault(frozenset(entities), []).append(_Mask(folder / name, None))
+            continue
+        told = [match for entity in entities if (match := _LESION.fullmatch(entity))]
+        if suffix not in ("mask", "roi") or not told or any(_OWN_LABEL.match(entity) for entity in entities):
+            continue
+        contrasts = [contrast_of(Path(match["contrast"])) for match in told if match["contrast"]]
+        rest = frozenset(entity for entity in _undescribed(entities) if not _LESION.fullmatch(entity))
+        masks.setdefault(rest, []).append(_Mask(folder / name, contrasts[0] if contrasts else None))
     return masks
 
 
@@ -146,7 +194,7 @@ def _places(scan: Path) -> list[Path]:
 
 def _split(path: Path) -> tuple[list[str], str]:
     """Entities and suffix of a file name; a name without a suffix has an empty one."""
-    parts = NIFTI.sub("", path.name).split("_")
+    parts = stem_of(path).split("_")
     return (parts[:-1], parts[-1]) if len(parts) > 1 and parts[-1].isalnum() else (parts, "")
 
 
@@ -159,7 +207,7 @@ def _fail(error: OSError) -> None:
 
 
 def _walk(folder: Path) -> list[Path]:
-    """NIfTI files below a folder, also in linked ones; each folder once, however many links lead there."""
+    """Images below a folder, also in linked ones; each folder once, however many links lead there."""
     files = []
     seen = {str(parent) for parent in Path(os.path.realpath(folder)).parents}  # a link to one of them is a loop
     for root, folders, names in os.walk(folder, onerror=_fail, followlinks=True):
@@ -171,15 +219,25 @@ def _walk(folder: Path) -> list[Path]:
         # Links come last, so that a folder that is also reached without one keeps its own path.
         folders[:] = [name for name in folders if name != "derivatives" and not name.startswith(".")]
         folders.sort(key=lambda name: (os.path.islink(os.path.join(root, name)), name))
-        files += [Path(root, name) for name in names if NIFTI.search(name) and not name.startswith(".")]
+        files += [Path(root, name) for name in _images(names)]
     return sorted(files)
 
 
+def _images(names: list[str]) -> list[str]:
+    """Names of a folder's images, sorted; of the two files of a pair the ``.img``."""
+    images = {name for name in names if IMAGE.search(name) and not name.startswith(".")}
+    return sorted(name for name in images if not (is_header(name) and partner_of(name) in images))
+
+
 def _reason_to_skip(path: Path, modality: str | None) -> str | None:
-    stem = NIFTI.sub("", path.name)
-    if SAVED.search(stem):
-        return "a result of lesioncore"
-    if _LABELS.search(stem):
-        return "a mask or label map"
+    if SAVED.search(stem_of(path)):
+        return _RESULT
+    if is_label(path):
+        return _LABEL
     contrast = other_contrast(path, modality)
-    return None if contrast is None else f"{contrast}, not {modality}"
+    if contrast is not None:
+        return f"{contrast}, not {modality}"
+    partner = partner_of(path.name)
+    if partner is not None and not os.path.lexists(path.with_name(partner)):
+        return f"one file of a pair, without its {'.img' if is_header(path.name) else '.hdr'}"
+    return absent(path)

@@ -14,6 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+_NOT_GOT = "content is not here: datalad get FILE"
+_LARGEST_POINTER = 32 * 1024
+"""Bytes that a file may have which stands for content elsewhere (git-annex, Git LFS)."""
 _NUMBERS = re.compile(r'\[\n([^"\[\]{}]*)\]')
 
 
@@ -118,6 +121,31 @@ def file_digest(path: Path) -> bytes:
             while block := file.read(1 << 20):
                 digest.update(block)
     return digest.digest()
+
+
+def absent(path: Path) -> str | None:
+    """Say why a file that is listed has no content, and what gets it; None for one that has, or that is not there."""
+    if path.is_symlink() and not path.exists():
+        at = os.readlink(path)
+        return _NOT_GOT if "annex/objects" in at else f"a link to {at}, which is not there"
+    try:
+        if not path.is_file() or path.stat().st_size > _LARGEST_POINTER:
+            return None
+        with open(path, "rb") as file:
+            start = file.read(64)
+    except OSError:  # whoever reads it will say so
+        return None
+    if start.startswith(b"/annex/objects/"):
+        return _NOT_GOT
+    return "content is not here: git lfs pull" if start.startswith(b"version https://git-lfs.") else None
+
+
+def check_here(path: Path) -> None:
+    """Raise ``FileNotFoundError`` unless a file and its content are here."""
+    if (reason := absent(path)) is not None:
+        raise FileNotFoundError(f"{path}: {reason.replace('FILE', str(path))}")
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file or folder")
 
 
 def _put_in_place(new: Path, target: Path) -> None:

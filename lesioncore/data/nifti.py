@@ -17,7 +17,7 @@ from nibabel.spatialimages import HeaderDataError, SpatialImage
 from nibabel.wrapstruct import WrapStructError
 
 from lesioncore.data.arrays import Array, NumpyArray, to_numpy
-from lesioncore.data.files import replace_atomically
+from lesioncore.data.files import check_here, replace_atomically
 
 # NIfTI xyzt_units: the low three bits are the unit of space (0 unknown, 1 metre, 2 millimetre, 3 micrometre).
 _SPACE_UNIT_BITS = 0x07
@@ -36,7 +36,7 @@ def load_image(path: str | os.PathLike[str]) -> SpatialImage:
     Parameters
     ----------
     path : path-like
-        For example a `.nii`, `.nii.gz` or `.mgz` file.
+        For example a `.nii`, `.nii.gz`, `.mgz` or `.img` file.
 
     Returns
     -------
@@ -53,8 +53,7 @@ def load_image(path: str | os.PathLike[str]) -> SpatialImage:
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"path: got the folder {path}, expected one image file, such as a .nii.gz")
-    if not path.exists():
-        raise FileNotFoundError(f"path: no such image: {path}")
+    check_here(path)
     try:
         image = nib.load(path)
     except (ImageFileError, HeaderDataError, WrapStructError) as error:
@@ -88,15 +87,16 @@ def check_image(image: SpatialImage, name: str = "image") -> SpatialImage:
     Raises
     ------
     ValueError
-        If it has several volumes, an empty axis, complex or RGB voxels, voxels that are not finite in float32 or
-        cannot be read, an affine that cannot be inverted, or a unit of length other than the millimetre.
+        If it has several volumes, an empty axis, complex or RGB voxels, voxels that are infinite in float32 or cannot
+        be read, an affine that cannot be inverted, or a unit of length other than the millimetre.
     MemoryError
         If it is too large, or a damaged header says so.
 
     Warns
     -----
     UserWarning
-        If a NIfTI header has neither qform nor sform, so that its orientation is a guess.
+        If a NIfTI header has neither qform nor sform, or the file is an Analyze pair without a ``.mat`` file, so that
+        its orientation is a guess.
     """
     shape = tuple(image.shape)
     if len(shape) < 2:
@@ -120,10 +120,10 @@ def check_image(image: SpatialImage, name: str = "image") -> SpatialImage:
         raise _damaged(name, error) from error
     except MemoryError as error:
         raise MemoryError(f"{name}: got shape {shape}, too large for memory; its header may be damaged") from error
-    bad = data.size - int(np.count_nonzero(np.isfinite(data)))
+    bad = int(np.count_nonzero(np.isinf(data)))  # NaN is what SPM and others write as background
     if bad:
         raise ValueError(
-            f"{name}: got {bad} of {data.size} voxels that are NaN, infinite or beyond float32, expected finite "
+            f"{name}: got {bad} of {data.size} voxels that are infinite or beyond float32, expected finite "
             f"intensities; replace them, with 0 where they are background"
         )
     if len(shape) == 3:
@@ -226,6 +226,10 @@ def _check_geometry(image: SpatialImage, name: str) -> None:
     _check_affine(np.asarray(image.affine, dtype=np.float64), f"{name}: affine")
     header = image.header
     if not isinstance(header, nib.Nifti1Header):
+        matrix = image.file_map.get("mat")  # the file beside an Analyze pair in which SPM keeps the affine
+        if isinstance(image, nib.AnalyzeImage) and not (matrix and os.path.exists(matrix.filename or "")):
+            guess = "right to left, back to front and bottom to top, as in SPM; convert it to NIfTI if they do not"
+            warnings.warn(f"{name} is an Analyze file without orientation: its axes are taken as {guess}", stacklevel=2)
         return
     unit = _UNITS_OTHER_THAN_MM.get(int(header["xyzt_units"]) & _SPACE_UNIT_BITS)
     if unit is not None:
@@ -234,8 +238,7 @@ def _check_geometry(image: SpatialImage, name: str) -> None:
         warnings.warn(
             f"{name} has neither qform nor sform, so its orientation is unknown: its third axis is taken as "
             f"inferior to superior. Results are wrong if it is not",
-            UserWarning,
-            stacklevel=3,
+            stacklevel=2,  # one place, so that Python shows a file that is checked again once
         )
 
 

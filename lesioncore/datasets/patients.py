@@ -184,7 +184,6 @@ PATIENTS = (
         images=(
             # One volume at b = 1000 s/mm2; its directions are not told.
             Image("dwi", f"{_ISLES}_dwi", folder="dwi", beside=((".bval", "1000\n"), (".bvec", "0\n0\n0\n"))),
-            # lesioncore.data.bids knows no such suffix, and would take it for a scan of any contrast.
             Image("ADC", f"{_ISLES}_adc", folder="dwi", default=False),
             Image("FLAIR", f"{_ISLES}_flair"),
         ),

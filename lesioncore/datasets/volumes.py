@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -75,7 +76,9 @@ def write_from_analyze(header: Path, axes: str, target: Path) -> None:
     ValueError
         If the pair is damaged or no volume.
     """
-    image = load_image(header)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*is an Analyze file without orientation")  # `axes` gives it
+        image = load_image(header)
     signs = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
     affine = np.eye(4)
     affine[:3] = 0

@@ -114,7 +114,7 @@ def preprocess(
     Parameters
     ----------
     values : ndarray
-        ``[X, Y, Z]`` float32, as stored, finite.
+        ``[X, Y, Z]`` float32, as stored; what is NaN is background.
     affine : ndarray
         ``[4, 4]``, voxel indices to mm (RAS+).
     mask : ndarray, optional
@@ -136,7 +136,7 @@ def preprocess(
     Raises
     ------
     ValueError
-        If no brain is found, the registration fails, or an argument cannot be used.
+        If no brain is found, the registration fails, NaN lie within `mask`, or an argument cannot be used.
     ImportError
         If SimpleITK, of the extra ``preprocess``, is needed and missing.
     """
@@ -148,6 +148,12 @@ def preprocess(
         if progress is not None:
             progress(len(done), max(len(done), len(wanted)))
 
+    missing = np.isnan(values)
+    if missing.any():
+        within = 0 if mask is None else int(np.count_nonzero(missing & mask))
+        if within:
+            raise ValueError(f"volume: {within} voxels within the mask are NaN, expected intensities; mend one of them")
+        values = np.where(missing, min(np.float32(0), np.fmin.reduce(values, axis=None)), values)
     start = time.perf_counter()
     background = None if "extract" in wanted or mask is not None else background_brain(values, affine)
     if "extract" in wanted or (mask is None and background is None):
@@ -171,7 +177,7 @@ def preprocess(
             start = time.perf_counter()
             values, bias = correct_bias(values, affine, brain, matrix)
             finish("bias", {"log_field_sd": round(float(np.log(bias[brain]).std()), 4)}, start)
-    return PreprocessedScan(values, brain, to_template, tuple(done))
+    return PreprocessedScan(values, brain & ~missing, to_template, tuple(done))
 
 
 def _register(

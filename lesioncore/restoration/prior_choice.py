@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lesioncore.data.bids import contrast_of
+from lesioncore.data.names import contrast_of, several
 from lesioncore.models import Prior, load_prior
 from lesioncore.preprocess.tissue_scale import TissueScale
 from lesioncore.restoration.scan import Scan, prepare
@@ -52,8 +52,8 @@ def choose_prior(
 ) -> Choice:
     """Choose the embedded prior of the contrast of some scans.
 
-    The contrast is what the BIDS suffix of the files' names says, such as ``_T2w``. Where none says so, the first scan
-    is preprocessed, and the contrast whose healthy tissues its intensities fit best is taken.
+    The contrast is what the files' names tell (:func:`lesioncore.data.names.contrast_of`), such as ``_T2w``. Where none
+    tells one, the first scan is preprocessed, and the contrast whose healthy tissues its intensities fit best is taken.
 
     Parameters
     ----------
@@ -72,11 +72,12 @@ def choose_prior(
     if len(volumes) == 0:
         raise ValueError("volume: got an empty list, expected at least one scan")
     paths = [Path(volume) for volume in volumes if isinstance(volume, (str, os.PathLike))]
-    named = sorted({contrast for path in paths if (contrast := contrast_of(path)) is not None})
-    if len(named) > 1:
+    contrasts = [contrast_of(path) for path in paths]
+    named = sorted({contrast for contrast in contrasts if contrast is not None})
+    if mixed := several(contrasts):
         raise ValueError(
-            f"prior: got 'auto' for scans of {', '.join(named)}, expected scans of one contrast; restore each contrast"
-            " by itself, or name a prior"
+            f"prior: got 'auto' for scans of {mixed}, expected scans of one contrast; name the prior of the one that is"
+            f" wanted, such as {', '.join(PRIORS.values())}: other contrasts in folders are then left out"
         )
     if named and named[0] not in PRIORS:
         raise ValueError(f"prior: no embedded prior is for {named[0]} scans, only for {', '.join(PRIORS)}; name one")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import cached_property
@@ -18,6 +17,7 @@ from nibabel.affines import voxel_sizes
 from lesioncore.about import NOTE
 from lesioncore.calibration.record import Calibration
 from lesioncore.data.files import replace_atomically
+from lesioncore.data.names import stem_of
 from lesioncore.data.nifti import save_image
 from lesioncore.metrics.limits import LIMITS
 from lesioncore.restoration.prior_choice import doubt
@@ -288,7 +288,7 @@ def base_name(path: Path | None) -> str:
     """Name of a scan's file without its suffixes; ``ValueError`` without a file."""
     if path is None:
         raise ValueError("name: the input was no file, so give save(..., name='sub-01_T2w')")
-    return re.sub(r"\.(nii|img|hdr|mgz|mgh)(\.gz)?$", "", path.name)
+    return stem_of(path)
 
 
 def split_name(name: str) -> tuple[str, str]:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lesioncore.data.arrays import to_numpy
 from lesioncore.data.files import file_digest
+from lesioncore.data.names import contrast_of, several
 from lesioncore.data.nifti import check_image, load_image
 from lesioncore.preprocess.external import is_tool, tool_mask
 
@@ -23,7 +24,9 @@ Volume = str | os.PathLike[str] | SpatialImage | np.ndarray | Tensor
 
 
 def read_volume(volume: Volume, name: str = "volume") -> tuple[np.ndarray, np.ndarray | None]:
-    """Read the float32 voxels of a volume in storage order, and the affine (mm) if it is an image.
+    """Read the float32 voxels of a scan in storage order, and the affine (mm) if it is an image.
+
+    NaN of a volume are kept: :func:`lesioncore.preprocess.pipeline.preprocess` takes them for background.
 
     Parameters
     ----------
@@ -35,13 +38,31 @@ def read_volume(volume: Volume, name: str = "volume") -> tuple[np.ndarray, np.nd
     Raises
     ------
     ValueError
-        If the image cannot be used, or an array has no voxels, or some that are NaN or infinite.
+        If the image cannot be used, an array has no voxels, some are infinite, all are NaN, or slices have NaN.
     TypeError
         If `volume` is of a kind not listed.
+
+    Warns
+    -----
+    UserWarning
+        If voxels are NaN.
     """
+    values, affine = _read(volume, name)
+    missing = int(np.count_nonzero(np.isnan(values)))
+    if missing == values.size:
+        raise ValueError(f"{name}: got nothing but NaN, expected intensities")
+    if missing and values.ndim == 4:
+        raise ValueError(f"{name}: got {missing} NaN in slices, expected none; set them to the background's z-score")
+    if missing:
+        file = volume.get_filename() if isinstance(volume, SpatialImage) else None
+        warnings.warn(f"{file or name}: {missing} voxels are NaN and count as background", stacklevel=2)
+    return values, affine
+
+
+def _read(volume: Volume, name: str) -> tuple[np.ndarray, np.ndarray | None]:
     volume = load_image(volume) if isinstance(volume, (str, os.PathLike)) else volume
     if isinstance(volume, SpatialImage):
-        image = check_image(volume, name)
+        image = check_image(volume, volume.get_filename() or name)
         return image.get_fdata(dtype=np.float32), np.asarray(image.affine, dtype=np.float64)
     if not isinstance(volume, (np.ndarray, Tensor)):
         raise TypeError(
@@ -50,9 +71,9 @@ def read_volume(volume: Volume, name: str = "volume") -> tuple[np.ndarray, np.nd
     array = np.array(to_numpy(volume, name), dtype=np.float32, order="C")
     if array.size == 0:
         raise ValueError(f"{name}: got shape {array.shape}, expected at least one voxel along each axis")
-    bad = array.size - int(np.count_nonzero(np.isfinite(array)))
+    bad = int(np.count_nonzero(np.isinf(array)))
     if bad:
-        raise ValueError(f"{name}: {bad} of {array.size} voxels are NaN or infinite; clean the scan first")
+        raise ValueError(f"{name}: {bad} of {array.size} voxels are infinite; clean the scan first")
     return array, None
 
 
@@ -62,7 +83,7 @@ def brain_of(mask: Volume, values: np.ndarray, world: np.ndarray, affine: np.nda
     `values` are the volume's voxels, `world` is its voxel-to-world matrix (mm), and `affine` the same matrix if the
     volume is an image.
     """
-    return tool_mask(mask, values, world) if is_tool(mask) else read_mask(mask, values.shape, affine)
+    return tool_mask(mask, np.nan_to_num(values), world) if is_tool(mask) else read_mask(mask, values.shape, affine)
 
 
 def read_mask(
@@ -84,7 +105,7 @@ def read_mask(
     Raises
     ------
     ValueError
-        If it lies on another grid than the volume.
+        If it lies on another grid than the volume, or has NaN.
     TypeError
         If `mask` is of a kind not listed.
 
@@ -97,7 +118,11 @@ def read_mask(
     if isinstance(mask, (np.ndarray, Tensor)) and mask.dtype in (np.bool_, torch.bool):
         voxels, mask_affine = np.array(to_numpy(mask, name), order="C"), None
     else:
-        voxels, mask_affine = read_volume(mask, name)
+        voxels, mask_affine = _read(mask, name)
+        if np.isnan(voxels).any():
+            raise ValueError(
+                f"{name}: got {np.count_nonzero(np.isnan(voxels))} NaN voxels, expected none; set them to 0"
+            )
     if voxels.shape != shape:
         raise ValueError(f"{name}: got shape {voxels.shape}, expected that of the volume, {shape}")
     # A tenth of a millimetre is far less than a voxel, and far more than the rounding errors of headers.
@@ -114,13 +139,18 @@ def read_mask(
 
 
 def check_several(healthy: Sequence[Any], masks: Sequence[Any] | None) -> None:
-    """Raise ``ValueError`` unless `healthy` is a list of scans, and `masks` None or a list of as many masks."""
+    """Raise ``ValueError`` unless `healthy` lists scans, of one contrast by names, and `masks` is None or as long."""
     if isinstance(healthy, (str, os.PathLike)):
         raise ValueError(
             f"healthy: got {str(healthy)!r} alone, expected a list of scans, such as sorted(folder.glob(...))"
         )
     if len(healthy) == 0:
         raise ValueError("healthy: got no scans, expected at least one")
+    mixed = several(contrast_of(Path(scan)) for scan in healthy if isinstance(scan, (str, os.PathLike)))
+    if mixed:
+        raise ValueError(
+            f"healthy: got scans of {mixed} by their names, expected one contrast; give those of one alone"
+        )
     if isinstance(masks, str):
         raise ValueError(f"masks: got {masks!r} alone, expected one for each scan; give [{masks!r}] * len(healthy)")
     if masks is not None and len(masks) != len(healthy):

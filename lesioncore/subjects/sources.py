@@ -5,20 +5,23 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from lesioncore.data.bids import NIFTI, contrast_of, masks_of, scans_in, subject_of
+from lesioncore.data.bids import Found, left_out, masks_of, scans_in
+from lesioncore.data.files import check_here
+from lesioncore.data.names import FORMATS, IMAGE, contrast_of, several, stem_of, subject_of
 from lesioncore.phantom.simulate import check_arguments
 from lesioncore.subjects.subject import FileSubject, PhantomSubject, Subject
 
 _COLUMNS = ("image", "mask", "lesion", "subject")
 _PHANTOM = re.compile(r"phantom:(?P<contrast>[^:]+):((?P<first>\d+)-)?(?P<last>\d+)(:(?P<lesion>[^:]+))?")
 _KINDS = (
-    "a folder, a NIfTI file (.nii, .nii.gz), a list of paths (.txt), a table with a column 'image' (.csv, .tsv), or"
-    " phantoms (phantom:T2w:0-99)"
+    f"a folder, an image ({FORMATS}), a list of paths (.txt), a table with a column 'image' (.csv, .tsv), or phantoms"
+    " (phantom:T2w:0-99)"
 )
 
 
@@ -27,6 +30,7 @@ def find_subjects(
     *,
     modality: str | None = None,
     split: Literal["train", "validation", "test", "demo"] = "train",
+    note: Callable[[str], None] | None = None,
 ) -> list[Subject]:
     """Find the subjects that a user named as data.
 
@@ -36,7 +40,7 @@ def find_subjects(
         Any of
 
         - a folder, BIDS or not: the scans in it and below (:func:`lesioncore.data.bids.scans_in`);
-        - a NIfTI file;
+        - an image: NIfTI, FreeSurfer's ``.mgz``, or one file of an Analyze pair;
         - a ``.txt`` file with one path a line, ``#`` before comments;
         - a ``.csv`` or ``.tsv`` file with the column ``image`` and, where wanted, ``mask`` (brain), ``lesion`` (mask),
           whose cells may be empty, and ``subject`` (who it is, for scans of one person under different names);
@@ -47,9 +51,11 @@ def find_subjects(
         dataset's derivatives (:func:`lesioncore.data.bids.masks_of`); without a brain mask, the brain is what the
         constant background leaves.
     modality : str, optional
-        BIDS suffix of the scans wanted, such as ``T2w``.
+        Contrast of the scans wanted, such as ``T2w`` (:func:`lesioncore.data.names.contrast_of`).
     split : {"train", "validation", "test", "demo"}
         Population of the phantoms.
+    note : callable, optional
+        Called with a sentence on what was left out of a folder, and why; warnings when absent.
 
     Returns
     -------
@@ -68,14 +74,26 @@ def find_subjects(
     if not inputs:
         raise ValueError(f"inputs: got none, expected at least one: {_KINDS}")
     subjects: list[Subject] = []
+    folders: list[tuple[Path, Found]] = []
     for given in inputs:
         text = os.fspath(given)
         if text.startswith("phantom:"):
             subjects += _phantoms(text, split)
         else:
-            subjects += _files(Path(text), modality)
+            path = Path(text)
+            found = scans_in(path, modality) if path.is_dir() else None
+            if found is not None:
+                folders.append((path, found))
+            subjects += _files(path) if found is None else _folder(path, found)
     _check_modality(subjects, modality)
     _check_names(subjects)
+    contrast = modality or next((subject.modality for subject in subjects if subject.modality), None)
+    for path, found in folders:
+        for sentence in found.notes(contrast):
+            if note is None:
+                warnings.warn(f"{path}: {sentence}", stacklevel=2)
+            else:
+                note(f"{path}: {sentence}")
     return subjects
 
 
@@ -96,15 +114,15 @@ def _phantoms(text: str, split: str) -> list[Subject]:
     return [PhantomSubject.of(match["contrast"], number, split, match["lesion"]) for number in range(first, end)]
 
 
-def _files(path: Path, modality: str | None) -> list[FileSubject]:
-    if path.is_dir():
-        scans, skipped = scans_in(path, modality)
-        if not scans:
-            reasons = "".join(f"; {count} left out: {reason}" for reason, count in skipped.items())
-            raise ValueError(f"{path}: no scan (.nii or .nii.gz) in this folder{reasons}")
-        return _with_masks([_subject(scan) for scan in scans])
-    _check_file(path)
-    if NIFTI.search(path.name):
+def _folder(path: Path, found: Found) -> list[FileSubject]:
+    if not found.scans:
+        raise ValueError("; ".join([f"{path}: no scan ({FORMATS}) in this folder", *left_out(found.skipped)]))
+    return _with_masks([_subject(scan) for scan in found.scans])
+
+
+def _files(path: Path) -> list[FileSubject]:
+    check_here(path)
+    if IMAGE.search(path.name):
         return _with_masks([_subject(path)])
     if path.suffix not in (".txt", ".csv", ".tsv"):
         raise ValueError(f"inputs: got {path}, expected {_KINDS}")
@@ -151,10 +169,10 @@ def _table(path: Path) -> list[FileSubject]:
 
 
 def _named(name: str, table: Path, line: int) -> Path:
-    """A NIfTI file that a line of a file names."""
+    """An image that a line of a file names."""
     path = table.parent / name
-    if not NIFTI.search(path.name):
-        raise ValueError(f"{table}, line {line}: got {name}, expected a NIfTI file (.nii, .nii.gz)")
+    if not IMAGE.search(path.name):
+        raise ValueError(f"{table}, line {line}: got {name}, expected an image ({FORMATS})")
     try:
         _check_file(path)
     except OSError as error:
@@ -163,7 +181,7 @@ def _named(name: str, table: Path, line: int) -> Path:
 
 
 def _subject(scan: Path, person: str | None = None) -> FileSubject:
-    contrast, name = contrast_of(scan), NIFTI.sub("", scan.name)
+    contrast, name = contrast_of(scan), stem_of(scan)
     if contrast is not None:
         name = name.removesuffix(f"_{contrast}")
     if person:
@@ -184,8 +202,7 @@ def _with_masks(subjects: list[FileSubject], named: Sequence[str] = ()) -> list[
 def _check_file(path: Path) -> None:
     if path.is_dir():
         raise IsADirectoryError(f"{path}: got a folder, expected a file")
-    if not path.exists():
-        raise FileNotFoundError(f"no such file: {path}")
+    check_here(path)
 
 
 def _check_modality(subjects: Sequence[Subject], modality: str | None) -> None:
@@ -198,9 +215,12 @@ def _check_modality(subjects: Sequence[Subject], modality: str | None) -> None:
             raise ValueError(
                 f"{first[contrast].id}: got a {contrast} image, expected {modality}; leave it out or ask for {contrast}"
             )
-    elif len(first) > 1:
-        examples = ", ".join(f"{contrast} ({subject.id})" for contrast, subject in first.items())
-        raise ValueError(f"modality: the scans are of several contrasts, {examples}; say which one is wanted")
+    elif mixed := several(subject.modality for subject in subjects):
+        examples = ", ".join(f"{subject.id} is {contrast}" for contrast, subject in first.items())
+        raise ValueError(
+            f"modality: got scans of several contrasts, {mixed}, expected one, since they are not to be mixed"
+            f" ({examples}); name the one that is wanted (modality=..., --modality)"
+        )
 
 
 def _check_names(subjects: Sequence[Subject]) -> None:

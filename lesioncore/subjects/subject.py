@@ -87,7 +87,7 @@ class Subject(ABC):
     person : str
         Who it is of. Scans of one person are never divided between training and validation.
     modality : str or None
-        BIDS suffix of its contrast, such as ``T2w``, where its name says so.
+        Its contrast, such as ``T2w``, where its name tells one.
     """
 
     id: str
@@ -105,7 +105,7 @@ class Subject(ABC):
 
 @dataclass(frozen=True)
 class FileSubject(Subject):
-    """A scan in a NIfTI file, with masks on its grid where there are any."""
+    """A scan in a file, with masks on its grid where there are any."""
 
     scan: Path
     mask: Path | None = None

@@ -26,6 +26,7 @@ def dataset(tmp_path_factory):
             "derivatives/x/sub-01/anat/sub-01_T1w.nii.gz",
             "sub-03/anat/sub-03_T1map.nii.gz",
             "sub-03/anat/sub-03_T1w.json",
+            "sub-03/anat/sub-03_ce-gadolinium_T1w.nii.gz",
         ),
         *("sub-03/anat/sub-04_T1w.nii.gz", "sub-03/anat/sub-03_ses-1_T1w.nii.gz", "sub-03/func/sub-03_T1w.nii.gz"),
     ):
@@ -71,7 +72,7 @@ def test_labels_and_filters_choose(dataset, arguments, expected):
             "--participant-label: got 07, 08, expected some of the dataset's: 01, 02, 03",
         ),
         ({"sessions": ["9"]}, "--session-label: got 9, expected some of the dataset's: 1, 2"),
-        ({"participants": ["03"], "contrasts": ["FLAIR"]}, "no scan of FLAIR is selected of the 7"),
+        ({"participants": ["03"], "contrasts": ["FLAIR"]}, "no scan of FLAIR is selected of the 8"),
     ],
 )
 def test_what_is_not_there_is_named(dataset, arguments, says):

@@ -147,7 +147,7 @@ def test_warnings_name_their_scan(tmp_path, prior, capsys, workers):
         ("restore SCAN -o OUT --prior PRIOR --device tpu", 1, "tpu"),
         ("restore EMPTY -o OUT --prior PRIOR", 2, "no scan"),
         ("restore -o OUT --prior PRIOR", 2, "INPUT"),
-        ("restore SCAN OTHER -o OUT", 1, "--prior: got 'auto' for scans of T1w, T2w"),
+        ("restore SCAN OTHER -o OUT", 1, "--prior: got 'auto' for scans of T1w (1), T2w (1)"),
         ("restore SCAN -o OUT --prior PRIOR --steps -1", 2, "-1"),
         ("restore SCAN -o OUT --prior PRIOR --seed -1", 2, "--seed"),
         ("restore SCAN -o OUT --prior PRIOR --workers -1", 2, "--workers"),
@@ -209,11 +209,15 @@ def test_a_folder_stands_for_its_scans(tmp_path, prior, capsys):
     (tmp_path / "participants.tsv").write_text("participant_id\n")
     chosen = select([tmp_path], [], "T2w")
     assert {job.scan for job in chosen.jobs} == set(wanted)
-    assert sum(chosen.skipped.values()) == 3
+    assert chosen.notes == [
+        f"{tmp_path}: 2 left out: a mask or label map",
+        f"{tmp_path}: 1 left out: T1w, not T2w",
+        f"{tmp_path}: 1 taken for T2w though their names tell no contrast, as other names do; the first is unnamed.nii",
+    ]
     assert main(["restore", str(tmp_path), "-o", str(tmp_path), "--prior", prior]) == 0
     assert "left out" in capsys.readouterr().err
     assert {job.scan for job in select([tmp_path], [], "T2w").jobs} == set(wanted)
-    again = scan(tmp_path / "copy" / "sub-01_T2w.nii.gz")
+    again = scan(wanted[0].with_suffix("").with_suffix(".nii"))
     with pytest.raises(UsageError, match=rf"{wanted[0]}.*{again}"):
         select([tmp_path], [], None)  # both would write the same files
 

@@ -176,7 +176,10 @@ def test_simulated_people(run, monkeypatch, capsys):
 
     monkeypatch.setattr("lesioncore.subjects.subject.simulate", simulate)
     line = "phantom:T2w:0-0:glioma --healthy phantom:T2w:0-0 --voxel-size 5 --no-figures -o OUT"
-    assert run(f"{line} --methods ranks=phantom-t1:equalized:sign=1") == 0
+    line += " --methods ranks=phantom-t1:equalized:sign=1"
+    assert run(line) == 1
+    assert "got a T2w image, expected T1w" in capsys.readouterr().err
+    assert run(f"{line} --modality T2w") == 0
     captured = capsys.readouterr()
     assert "Scans with lesion masks: 1. Healthy scans: 1." in captured.out
     assert "warning: ranks: is for T1w images, but some scans are T2w" in captured.err

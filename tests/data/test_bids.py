@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lesioncore.data.bids import contrast_of, masks_of, other_contrast, scans_in, subject_of
+from lesioncore.data.bids import masks_of, scans_in
 
 
 def touch(folder: Path, *names: str) -> list[Path]:
@@ -40,8 +40,9 @@ def test_scans_of_a_dataset(tmp_path):
         ".git/annex/sub-09_T2w.nii.gz",
         ".sub-01_T2w.nii.gz",
     )
-    scans, skipped = scans_in(tmp_path, "T2w")
+    scans, skipped, unnamed = scans_in(tmp_path, "T2w")
     assert scans == wanted
+    assert unnamed == wanted[2:]
     assert skipped == {
         "T1w, not T2w": 1,
         "phasediff, not T2w": 1,
@@ -70,16 +71,6 @@ def test_each_folder_is_searched_once_however_many_links_lead_there(tmp_path):
     (scan.parent / "root").symlink_to(data)
     (scan.parent / "above").symlink_to(tmp_path)
     assert scans_in(data, "T2w")[0] == [scan]
-
-
-def test_names():
-    path = Path("ds/sub-01/anat/sub-01_acq-x_T1w.nii.gz")
-    assert (subject_of(path), contrast_of(path)) == ("sub-01", "T1w")
-    assert other_contrast(path, "T2w") == "T1w"
-    assert other_contrast(path, "T1w") is None
-    assert other_contrast(path, None) is None
-    assert (subject_of(Path("IXI002.nii")), contrast_of(Path("IXI002.nii"))) == (None, None)
-    assert other_contrast(Path("IXI002.nii"), "T2w") is None
 
 
 def test_masks_have_the_name_of_their_scan(tmp_path):
@@ -132,3 +123,78 @@ def test_two_masks_are_an_error(tmp_path):
     )
     with pytest.raises(ValueError, match=r"sub-01_T2w.*2 files.*derivatives"):
         masks_of([scan], "desc-brain")
+
+
+def test_names_and_formats_that_people_use(tmp_path):
+    wanted = touch(
+        tmp_path,
+        *("BraTS-GLI-00001-000/BraTS-GLI-00001-000-t2w.nii.gz", "WMH/T2.NII.GZ", "freesurfer/x.t2.mgz", "old/a_T2.img"),
+    )
+    touch(
+        tmp_path,
+        *(f"BraTS-GLI-00001-000/BraTS-GLI-00001-000-{word}.nii.gz" for word in ("t1n", "t1c", "t2f", "seg")),
+        *("freesurfer/aseg.mgz", "freesurfer/lh.thickness.mgh", "old/a_T2.hdr", "old/b_T2.hdr", "old/c_T2.img"),
+        "labelsTr/case_001.nii.gz",
+    )
+    scans, skipped, unnamed = scans_in(tmp_path, "T2w")
+    assert (scans, unnamed) == (sorted(wanted), [])
+    assert skipped == {
+        "T1w, not T2w": 1,
+        "T1ce, not T2w": 1,
+        "FLAIR, not T2w": 1,
+        "a mask or label map": 3,
+        "one file of a pair, without its .img": 1,
+        "one file of a pair, without its .hdr": 1,
+    }
+
+
+def test_scans_of_unknown_contrast_are_told_where_others_are_known(tmp_path):
+    touch(tmp_path, "a.nii", "b.nii")
+    found = scans_in(tmp_path, "T2w")
+    assert found.notes("T2w") == []
+    touch(tmp_path, "c_T1w.nii")
+    assert scans_in(tmp_path, "T2w").notes("T2w") == [
+        "1 left out: T1w, not T2w",
+        "2 taken for T2w though their names tell no contrast, as other names do; the first is a.nii",
+    ]
+
+
+def test_files_without_their_content_are_left_out(tmp_path):
+    (scan,) = touch(tmp_path, "a_T2w.nii.gz")
+    (tmp_path / "b_T2w.nii.gz").symlink_to(".git/annex/objects/xx/MD5E-s9--0.nii.gz")
+    (tmp_path / "c_T2w.nii.gz").symlink_to("gone.nii.gz")
+    (tmp_path / "d_T2w.nii.gz").write_text("/annex/objects/MD5E-s9--0.nii.gz\n")
+    (tmp_path / "e_T2w.nii.gz").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    found = scans_in(tmp_path, "T2w")
+    assert found.scans == [scan]
+    assert found.skipped == {
+        "content is not here: datalad get FILE": 2,
+        "a link to gone.nii.gz, which is not there": 1,
+        "content is not here: git lfs pull": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("label-lesion_mask", "label-L_mask", "desc-lesion_mask", "desc-T1lesion_mask", "label-L_desc-T1lesion_mask"),
+        *("label-lesion_roi", "desc-lesion_roi", "label-lesion_desc-rater2_mask"),
+    ],
+)
+@pytest.mark.parametrize("folder", [".", "derivatives/manual"])
+def test_lesion_masks_have_many_names(tmp_path, folder, name):
+    first, second = touch(tmp_path, "sub-01/anat/sub-01_T1w.nii.gz", "sub-01/anat/sub-01_T2w.nii.gz")
+    touch(
+        tmp_path,
+        "sub-01/anat/sub-01_label-excluded_mask.nii.gz",
+        "sub-01/anat/sub-01_label-L_desc-fpr05T1w_mask.nii.gz",
+        "sub-01/anat/sub-01_label-L_desc-fpr05_mask.nii.gz",
+        "sub-01/anat/sub-01_desc-brain_mask.nii.gz",
+        "sub-01/anat/sub-01_label-lesion_T1w.nii.gz",
+    )
+    assert masks_of([first, second], "label-lesion") == [None, None]
+    (mask,) = touch(tmp_path, f"{folder}/sub-01/anat/sub-01_{name}.nii.gz")
+    assert masks_of([first, second], "label-lesion") == [mask, None if "T1" in name else mask]
+    touch(tmp_path, "derivatives/other/sub-01/anat/sub-01_label-lesion_mask.nii.gz")
+    with pytest.raises(ValueError, match=r"sub-01_T1w.*2 files.*other"):
+        masks_of([first], "label-lesion")

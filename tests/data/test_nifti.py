@@ -4,6 +4,7 @@ import gzip
 import itertools
 import os
 import stat
+import warnings
 
 import nibabel as nib
 import numpy as np
@@ -90,7 +91,7 @@ class TestLoad:
         np.testing.assert_allclose(load_image(tmp_path / "b.nii").get_fdata(dtype=np.float32), expected)
 
     def test_missing_and_folder(self, tmp_path):
-        with pytest.raises(FileNotFoundError, match="no such image"):
+        with pytest.raises(FileNotFoundError, match="no such file"):
             load_image(tmp_path / "a.nii")
         with pytest.raises(IsADirectoryError, match="folder"):
             load_image(tmp_path)
@@ -148,8 +149,8 @@ class TestLoad:
         with pytest.raises(ValueError, match="at least one voxel"):
             check_image(nib.Nifti1Image(np.zeros((5, 0, 3), np.float32), np.eye(4)))
 
-    @pytest.mark.parametrize(("value", "dtype"), [(np.nan, np.float32), (np.inf, np.float32), (1e300, np.float64)])
-    def test_counts_voxels_that_are_not_finite(self, tmp_path, value, dtype):
+    @pytest.mark.parametrize(("value", "dtype"), [(np.inf, np.float32), (-np.inf, np.float32), (1e300, np.float64)])
+    def test_counts_voxels_that_are_infinite(self, tmp_path, value, dtype):
         data = volume().astype(dtype)
         data[0, :2, 1] = value
         with pytest.raises(ValueError, match="2 of 60 voxels"):
@@ -181,6 +182,31 @@ class TestLoad:
         nib.save(image, tmp_path / "a.nii")
         with pytest.warns(UserWarning, match="neither qform nor sform"):
             load_image(tmp_path / "a.nii")
+
+    def test_warns_of_analyze_files_without_orientation(self, tmp_path):
+        nib.save(nib.AnalyzeImage(volume(), None), tmp_path / "a.img")
+        with pytest.warns(UserWarning, match=r"a\.img is an Analyze file without orientation"):
+            image = load_image(tmp_path / "a.img")
+        assert nib.aff2axcodes(image.affine) == ("L", "A", "S")
+        affine = affine_of((1, 0, 2), (1, -1, 1))
+        nib.save(nib.Spm99AnalyzeImage(volume(), affine), tmp_path / "b.img")  # with a .mat file
+        nib.save(nib.Nifti1Pair(volume(), affine), tmp_path / "c.img")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            for name in ("b.img", "c.img"):
+                np.testing.assert_allclose(load_image(tmp_path / name).affine, affine)
+
+    def test_nan_is_left_to_those_who_know_what_is_background(self):
+        data = volume()
+        data[0] = np.nan
+        assert np.isnan(check_image(nib.Nifti1Image(data, np.eye(4))).get_fdata()).sum() == 12
+
+    def test_files_without_their_content(self, tmp_path):
+        (tmp_path / "a.nii").symlink_to(".git/annex/objects/x")
+        (tmp_path / "b.nii").write_text("/annex/objects/MD5E-s9--0.nii\n")
+        for name in ("a.nii", "b.nii"):
+            with pytest.raises(FileNotFoundError, match=rf"{name}: content is not here: datalad get .*{name}"):
+                load_image(tmp_path / name)
 
 
 class TestSave:

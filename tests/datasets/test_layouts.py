@@ -79,7 +79,7 @@ def table(path: Path) -> list[dict[str, str]]:
 
 def lesions(out: Path, modality: str) -> dict[str, list[int] | None]:
     """First rows of the lesion masks that lesioncore finds, by the scans' names."""
-    scans, _ = scans_in(out, modality)
+    scans = scans_in(out, modality).scans
     masks = masks_of(scans, "label-lesion")
     return {s.name.split(".")[0]: None if m is None else row(m) for s, m in zip(scans, masks, strict=True)}
 
@@ -101,7 +101,7 @@ def test_descriptions_fit_together(data):
 @pytest.mark.parametrize("name", SCANS)
 def test_scans_are_found_in_the_result(name, tmp_path):
     out = imported(name, tmp_path)
-    scans, _ = scans_in(out, "dwi" if name == "isles22" else "T1w")
+    scans = scans_in(out, "dwi" if name == "isles22" else "T1w").scans
     assert [path.relative_to(out).as_posix().split(".")[0] for path in scans] == SCANS[name]
     if name in MASKS:
         found = lesions(out, "T1w")
@@ -150,7 +150,7 @@ def test_a_part_of_a_tumour_can_be_asked_for(name, region, expected, tmp_path):
 
 def test_scans_with_contrast_agent_are_taken_where_asked_for(tmp_path):
     out = imported("brats21", tmp_path, modalities=["T1ce", "T2w"])
-    assert lesions(out, "T1w") == {"sub-BraTS202100000_ce-gadolinium_T1w": [1, 1, 1, 0, 0]}
+    assert lesions(out, "T1ce") == {"sub-BraTS202100000_ce-gadolinium_T1w": [1, 1, 1, 0, 0]}
     assert lesions(out, "T2w") == {"sub-BraTS202100000_T2w": [1, 1, 1, 0, 0]}
 
 
@@ -167,7 +167,7 @@ def test_other_pathology_is_a_mask_of_its_own(tmp_path):
 
 def test_brain_masks_are_found(tmp_path):
     out = imported("mslub", tmp_path)
-    scans, _ = scans_in(out, "FLAIR")
+    scans = scans_in(out, "FLAIR").scans
     (mask,) = masks_of(scans, "desc-brain")
     assert row(mask) == [1, 1, 1, 0, 0]
 

@@ -177,6 +177,7 @@ def test_calibrations_of_two_sites_merge(calibrated):
     [
         ({"healthy": []}, "no scans"),
         ({"healthy": "healthy_study"}, "expected a list of scans"),
+        ({"healthy": ["a-t1n.nii", "b_T2w.nii", "c.T2.mgz"]}, r"got scans of T1w \(1\), T2w \(2\) by their names"),
         ({"tv_weights": (2.0, 1.0)}, "ascending"),
         ({"tv_weights": ()}, "ascending"),
         ({"criterion": "best"}, "criterion"),

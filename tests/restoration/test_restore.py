@@ -282,11 +282,14 @@ def test_progress_counts_every_step(prior, image):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"volume": "no-such-file.nii.gz"}, FileNotFoundError, "no such image"),
+        ({"volume": "no-such-file.nii.gz"}, FileNotFoundError, "no such file"),
         ({"volume": np.zeros((3, 3), np.float32)}, ValueError, r"\[X, Y, Z\]"),
         ({"volume": [1, 2]}, TypeError, "volume: got int"),
         ({"volume": []}, ValueError, "empty list"),
-        ({"volume": np.full(SHAPE, np.nan)}, ValueError, "NaN"),
+        ({"volume": np.full(SHAPE, np.nan)}, ValueError, "nothing but NaN"),
+        ({"volume": np.full(SHAPE, np.inf)}, ValueError, "infinite"),
+        ({"volume": np.where(np.eye(24, 20), np.nan, 0)[None, None]}, ValueError, "20 NaN in slices"),
+        ({"mask": np.full(SHAPE, np.nan)}, ValueError, "mask: got .* NaN voxels"),
         ({"volume": np.zeros((2, 1, 9, 9), np.float32)}, ValueError, "expected .24, 20"),
         ({"mask": np.zeros(SHAPE, bool)}, ValueError, "no voxel is brain"),
         ({"mask": np.ones((3, 3, 3), bool)}, ValueError, "mask: got shape"),

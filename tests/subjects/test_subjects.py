@@ -103,13 +103,13 @@ def test_several_inputs_keep_their_order(dataset, tmp_path):
         ("t.csv", "", "columns none"),
         ("t.csv", "image,mask\nplain.nii\n", r"t\.csv, line 2: got 1 cells, expected 2"),
         ("t.csv", "image,mask\n,plain.nii\n", "line 2: names no image"),
-        ("t.csv", "image\nplain.nii\ngone.nii\n", r"line 3: no such file: .*gone\.nii"),
-        ("t.csv", "image,mask\nplain.nii,gone.nii\n", r"line 2: no such file: .*gone\.nii"),
+        ("t.csv", "image\nplain.nii\ngone.nii\n", r"line 3: .*gone\.nii: no such file"),
+        ("t.csv", "image,mask\nplain.nii,gone.nii\n", r"line 2: .*gone\.nii: no such file"),
         ("t.csv", 'image\n"plain.nii\n', "no table"),
         ("t.csv", "image\n\n", "names no scan"),
         ("t.txt", "# none\n", "names no scan"),
-        ("t.txt", "plain.nii\nnotes.docx\n", r"line 2: got notes\.docx, expected a NIfTI file"),
-        ("t.txt", "sub\n", "line 1: got sub, expected a NIfTI file"),
+        ("t.txt", "plain.nii\nnotes.docx\n", r"line 2: got notes\.docx, expected an image"),
+        ("t.txt", "sub\n", "line 1: got sub, expected an image"),
         ("t.txt", "caf\udce9.nii", "UTF-8"),
         ("t.xlsx", "PK", r"inputs: got .*t\.xlsx, expected a folder"),
     ],
@@ -130,15 +130,45 @@ def test_bad_inputs_say_what_to_do(dataset, tmp_path):
         ("phantom:T2w:3", None, "expected a list"),
         ([tmp_path / "empty"], None, r"empty: no scan .* in this folder"),
         ([dataset], "FLAIR", r"ds: no scan .*3 left out: T1w, not FLAIR"),
-        ([dataset], None, r"modality: .*T1w \(sub-.*T2w \(sub-"),
+        ([dataset], None, r"modality: .*T1w \(3\), T2w \(3\).*sub-.* is T1w"),
         ([file], "T1w", "sub-02: got a T2w image, expected T1w"),
         (["phantom:T2w:3"], "T1w", "phantom-train-0000: got a T2w image"),
         ([file, "phantom:T1w:3"], None, "several contrasts"),
         ([file, dataset], "T2w", "sub-02: is named twice"),
-        ([tmp_path / "gone"], None, "no such file: .*gone"),
+        ([tmp_path / "gone"], None, "gone: no such file"),
     ]:
         with pytest.raises((ValueError, OSError), match=message):
             find_subjects(inputs, modality=modality)
+
+
+def test_names_and_formats_that_people_use(tmp_path):
+    folder = tmp_path / "study"
+    for number, name in enumerate(("a-t2w.nii.gz", "b-t1n.nii.gz", "c-t1c.nii.gz", "d.nii.gz")):
+        write_scan(folder / name, number)
+    nib.save(nib.MGHImage(np.asarray(nib.load(folder / "d.nii.gz").dataobj), np.eye(4)), folder / "e.T2.mgz")
+    brain = write(folder / "a-t2w_desc-brain_mask.nii.gz", BRAIN.numpy().astype(np.uint8))
+    said: list[str] = []
+    subjects = find_subjects([folder], modality="T2w", note=said.append)
+    assert [(s.id, s.modality, s.mask) for s in subjects] == [
+        ("a-t2w", "T2w", brain),
+        ("d", None, None),
+        ("e.T2", "T2w", None),
+    ]
+    assert said == [
+        f"{folder}: 1 left out: a mask or label map",
+        f"{folder}: 1 left out: T1w, not T2w",
+        f"{folder}: 1 left out: T1ce, not T2w",
+        f"{folder}: 1 taken for T2w though their names tell no contrast, as other names do; the first is d.nii.gz",
+    ]
+    with pytest.warns(UserWarning, match="T1ce, not T2w"):
+        find_subjects([folder], modality="T2w")
+    (tmp_path / "t.csv").write_text("image,subject\nstudy/e.T2.mgz,emma\nstudy/a-t2w.nii.gz,anna\n")
+    assert ids(find_subjects([tmp_path / "t.csv"])) == ["emma/e.T2", "anna/a-t2w"]
+    with pytest.raises(ValueError, match=r"several contrasts, T1ce \(1\), T1w \(1\), T2w \(2\), expected one"):
+        find_subjects([folder])
+    write_scan(folder / "e.T2.nii")
+    with pytest.raises(ValueError, match=r"e\.T2: two scans have this name"):
+        find_subjects([folder], modality="T2w")
 
 
 def test_two_people_of_one_name_can_be_told_apart(dataset, tmp_path):
