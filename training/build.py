@@ -20,7 +20,14 @@ from lesioncore.training.preparation import PreparationError, prepare_subjects
 from lesioncore.training.store import INDEX, Entry, SliceStore, locked
 
 _FORMAT = 3
-PREPARING = ("data", "preprocess", "subjects", "restoration/scan.py", "restoration/volumes.py")
+PREPARING = (
+    "data",
+    "preprocess",
+    "subjects",
+    "restoration/prepare.py",
+    "restoration/scan.py",
+    "restoration/volumes.py",
+)
 """Parts of the package by which scans become slices: where one changes, slices are prepared anew."""
 _SHOWN_FAILURES = 5
 

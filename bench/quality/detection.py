@@ -30,7 +30,8 @@ import lesioncore as lc
 from lesioncore.data.grid import SliceGrid
 from lesioncore.detectors import Detector, IntensityThreshold, MeanDistance, ProjectionDetector
 from lesioncore.evaluation import evaluate
-from lesioncore.restoration.scan import Scan, prepare
+from lesioncore.restoration.prepare import prepare
+from lesioncore.restoration.scan import Scan
 from lesioncore.restoration.search import choose, search
 from lesioncore.solvers import Solution
 from lesioncore.subjects import Subject, find_subjects

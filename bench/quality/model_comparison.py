@@ -39,7 +39,8 @@ from lesioncore.models import AAEConfig, AnoGANConfig, GMVAEConfig, LatentSearch
 from lesioncore.phantom import simulate, write_dataset
 from lesioncore.restoration.calibrate import calibrate
 from lesioncore.restoration.config import RestoreConfig
-from lesioncore.restoration.scan import Scan, prepare
+from lesioncore.restoration.prepare import prepare
+from lesioncore.restoration.scan import Scan
 from lesioncore.training import embedded
 from lesioncore.training.job import Job
 from lesioncore.training.recipes import AAERecipe, AnoGANRecipe, GMVAERecipe, Recipe, UNetRecipe, VAERecipe

@@ -28,8 +28,8 @@ import lesioncore as lc
 from lesioncore.data.stack import SliceStack
 from lesioncore.metrics import ScoreHistogram, bootstrap_interval
 from lesioncore.phantom import simulate
+from lesioncore.restoration.prepare import prepare
 from lesioncore.restoration.run import Run
-from lesioncore.restoration.scan import prepare
 from lesioncore.restoration.solve import solve_stacks
 from lesioncore.solvers import EMSolver, PaperSolver, ProxSolver, Solver
 

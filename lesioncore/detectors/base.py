@@ -19,8 +19,9 @@ from lesioncore.engine.device import resolve_device
 from lesioncore.engine.progress import ProgressBar
 from lesioncore.models.prior import PriorMetadata
 from lesioncore.preprocess.pipeline import Step
+from lesioncore.restoration.prepare import prepare, prepare_all
 from lesioncore.restoration.remarks import warn_of_slices, warn_unusual
-from lesioncore.restoration.scan import Scan, prepare, prepare_all
+from lesioncore.restoration.scan import Scan
 from lesioncore.restoration.volumes import Volume, check_several
 from lesioncore.scoring.postprocess import PostProcessing
 from lesioncore.scoring.spread_map import SpreadMap

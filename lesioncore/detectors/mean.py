@@ -17,7 +17,7 @@ from lesioncore.detectors.deviation import DeviationDetector, scoring_by
 from lesioncore.detectors.sign import Sign
 from lesioncore.models.healthy_mean import HealthyMean, HealthyMeanConfig, check_size, spacing_of
 from lesioncore.models.prior import PriorMetadata
-from lesioncore.restoration.scan import prepare
+from lesioncore.restoration.prepare import prepare
 from lesioncore.restoration.volumes import Volume, check_several
 
 

@@ -60,12 +60,15 @@ class PreprocessedScan:
         ``[4, 4]`` from the scan's world (mm) to the template's (ICBM152 2009a, mm); None where it was not registered.
     steps : tuple of StepRecord
         What was done.
+    bias : ndarray or None
+        ``[X, Y, Z]`` float32, the field that `values` was divided by; None where it was not estimated.
     """
 
     values: npt.NDArray[np.float32]
     brain: npt.NDArray[np.bool_]
     to_template: npt.NDArray[np.float64] | None
     steps: tuple[StepRecord, ...] = field(default=())
+    bias: npt.NDArray[np.float32] | None = None
 
     def log(self) -> list[dict[str, Any]]:
         """The steps, JSON-able."""
@@ -165,7 +168,7 @@ def preprocess(
         brain = limit = given
     if not brain.any():
         raise ValueError("mask: no voxel is brain; check that it belongs to this scan")
-    to_template = None
+    to_template = bias = None
     if "register" in wanted or "bias" in wanted:
         start = time.perf_counter()
         brain, matrix, figures = _register(values, affine, brain, limit if "extract" in wanted else None)
@@ -177,7 +180,7 @@ def preprocess(
             start = time.perf_counter()
             values, bias = correct_bias(values, affine, brain, matrix)
             finish("bias", {"log_field_sd": round(float(np.log(bias[brain]).std()), 4)}, start)
-    return PreprocessedScan(values, brain & ~missing, to_template, tuple(done))
+    return PreprocessedScan(values, brain & ~missing, to_template, tuple(done), bias)
 
 
 def _register(

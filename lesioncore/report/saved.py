@@ -72,8 +72,9 @@ class SavedResult:
 
     @cached_property
     def scan(self) -> npt.NDArray[np.float32]:
-        """The scan that was restored, ``[X, Y, Z]``, in its storage order and units."""
-        return load_image(self.scan_path).get_fdata(dtype=np.float32)
+        """The scan that was restored, ``[X, Y, Z]``, in its storage order and units; NaN are its lowest value."""
+        values = load_image(self.scan_path).get_fdata(dtype=np.float32)
+        return np.nan_to_num(values, nan=float(np.nanmin(values)))
 
     @cached_property
     def affine(self) -> npt.NDArray[np.float64]:

@@ -14,8 +14,8 @@ from lesioncore.data.stack import SliceStack
 from lesioncore.engine.device import resolve_device
 from lesioncore.models.prior import metadata_of
 from lesioncore.restoration.config import RestoreConfig
+from lesioncore.restoration.prepare import prepare
 from lesioncore.restoration.run import Run
-from lesioncore.restoration.scan import prepare
 from lesioncore.restoration.search import Criterion, choose, evenly_spaced, search
 from lesioncore.restoration.solve import solve_stacks
 from lesioncore.restoration.volumes import Volume, check_several

@@ -75,7 +75,7 @@ class FigureVolumes:
         return cls.from_arrays(
             scan.affine,
             scan=observed,
-            restored=scan.restored(residual),
+            restored=_voxels(result.restored),
             residual=residual,
             brain=scan.brain(),
             masks=masks,

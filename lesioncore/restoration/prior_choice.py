@@ -15,7 +15,8 @@ import numpy as np
 from lesioncore.data.names import contrast_of, several
 from lesioncore.models import Prior, load_prior
 from lesioncore.preprocess.tissue_scale import TissueScale
-from lesioncore.restoration.scan import Scan, prepare
+from lesioncore.restoration.prepare import prepare
+from lesioncore.restoration.scan import Scan
 from lesioncore.restoration.volumes import Volume
 
 AUTO = "auto"

@@ -11,11 +11,11 @@ import torch
 from lesioncore.engine.progress import ProgressBar
 from lesioncore.models import load_prior
 from lesioncore.restoration.config import RestoreConfig
+from lesioncore.restoration.prepare import prepare_all
 from lesioncore.restoration.prior_choice import AUTO, choose_prior
 from lesioncore.restoration.remarks import warn_of_slices, warn_unusual
 from lesioncore.restoration.result import Restoration
 from lesioncore.restoration.run import Run, RunRecord
-from lesioncore.restoration.scan import prepare_all
 from lesioncore.restoration.solve import solve_stacks
 from lesioncore.restoration.volumes import Volume
 

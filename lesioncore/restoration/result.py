@@ -35,7 +35,9 @@ class Restoration:
     Attributes
     ----------
     restored
-        The most probable healthy image, in the input's intensity units; equal to the input outside the brain.
+        The most probable healthy image, in the input's units and range, with its bias field. It is the input outside
+        the brain and where nothing changed. Elsewhere it is as coarse as the prior's grid, with the input's own finer
+        detail; where the change is large, such as in a lesion, only with as much of it as is usual in this brain.
     residual
         Signed ``D = Y - X``, z-scores of the prior's intensity scale; 0 outside the brain.
     score
@@ -95,8 +97,12 @@ class Restoration:
         return score_of(self.scan.residual(self._deviation.values), self.record.scoring.sign)
 
     @cached_property
+    def _restored(self) -> np.ndarray:
+        return self.scan.restored(self.slice_residual, self.spread)
+
+    @cached_property
     def restored(self) -> Any:
-        return self.scan.like_input(self.scan.restored(self._residual))
+        return self.scan.like_input(self._restored)
 
     @cached_property
     def residual(self) -> Any:
@@ -243,7 +249,7 @@ class Restoration:
         stem, suffix = split_name(name if name is not None else base_name(self.scan.path))
         header = getattr(self.scan.source, "header", None)
         images = {
-            "restored": (f"{stem}_desc-restored_{suffix}", self.scan.restored(self._residual)),
+            "restored": (f"{stem}_desc-restored_{suffix}", self._restored),
             "residual": (f"{stem}_desc-residual_{suffix}", self._residual),
             "score": (f"{stem}_desc-score_{suffix}", self._score),
             "brain": (f"{stem}_desc-brain{suffix}_mask", self.scan.brain()),

@@ -21,7 +21,8 @@ from lesioncore.data.nifti import load_image
 from lesioncore.models.prior import PriorMetadata
 from lesioncore.phantom import simulate
 from lesioncore.preprocess.pipeline import Step, preprocess
-from lesioncore.restoration.scan import Scan, prepare
+from lesioncore.restoration.prepare import prepare
+from lesioncore.restoration.scan import Scan
 from lesioncore.restoration.volumes import Volume, read_mask, read_volume
 
 

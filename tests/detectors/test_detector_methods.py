@@ -17,7 +17,7 @@ from lesioncore.data.stack import SliceStack
 from lesioncore.detectors import AnoGANDetector, EqualizedThreshold, MAPDetector, MeanDistance, ProjectionDetector
 from lesioncore.detectors.intensity import mean_ranks
 from lesioncore.models import AnoGAN, AnoGANConfig, HealthyMean, HealthyMeanConfig, LatentSearch
-from lesioncore.restoration.scan import prepare
+from lesioncore.restoration.prepare import prepare
 from lesioncore.scoring.smoothing import smooth
 
 

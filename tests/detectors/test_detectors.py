@@ -28,7 +28,7 @@ from lesioncore.detectors import (
 )
 from lesioncore.metrics import ScoreHistogram, fpr_threshold
 from lesioncore.models import AAE, AAEConfig, AnoGAN, AnoGANConfig, UNet, UNetConfig
-from lesioncore.restoration.scan import prepare
+from lesioncore.restoration.prepare import prepare
 
 
 def detectors(sign=None):

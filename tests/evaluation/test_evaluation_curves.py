@@ -18,7 +18,7 @@ from lesioncore.detectors import MAPDetector
 from lesioncore.evaluation.curves import Curves, write_curves
 from lesioncore.evaluation.examples import choose_examples, draw_examples
 from lesioncore.restoration.figure import restoration_figure
-from lesioncore.restoration.scan import prepare
+from lesioncore.restoration.prepare import prepare
 from lesioncore.scoring.postprocess import PostProcessing
 
 

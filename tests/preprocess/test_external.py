@@ -16,7 +16,7 @@ from support.models import tiny_metadata, tiny_vae
 import lesioncore as lc
 from lesioncore.cli import main
 from lesioncore.preprocess.external import TOOLS, is_tool, tool_mask
-from lesioncore.restoration.scan import prepare
+from lesioncore.restoration.prepare import prepare
 from lesioncore.restoration.volumes import sources_of
 
 # The arguments are those of HD-BET 2.0.1, mri_synthstrip and deepbet 1.0.2.

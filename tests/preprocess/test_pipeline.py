@@ -15,7 +15,7 @@ import lesioncore as lc
 from lesioncore.models.prior import PriorMetadata
 from lesioncore.preprocess.pipeline import STEPS, background_brain, check_steps, parse_steps, preprocess
 from lesioncore.preprocess.template import template_depth
-from lesioncore.restoration.scan import prepare
+from lesioncore.restoration.prepare import prepare
 from lesioncore.subjects import Loaded
 
 GRID = lc.SliceGrid(2.0, (100, 100))

@@ -10,8 +10,8 @@ import pytest
 import lesioncore as lc
 from lesioncore.phantom import simulate
 from lesioncore.preprocess.tissue_scale import TissueScale
+from lesioncore.restoration.prepare import prepare
 from lesioncore.restoration.prior_choice import PRIORS, doubt
-from lesioncore.restoration.scan import prepare
 
 pytest.importorskip("SimpleITK")
 

@@ -56,16 +56,19 @@ def test_result_is_on_the_input_grid(result, prior, image):
 
 
 def test_restored_is_input_minus_residual_on_the_intensity_scale(result):
-    """Where nothing had to change the input is kept to the bit; elsewhere the change has the residual's sign."""
-    change = VALUES.numpy() - voxels(result.restored)
-    residual = voxels(result.residual)
-    assert np.array_equal(change[residual == 0], np.zeros((residual == 0).sum()))
+    """Where nothing had to change the input is kept to the bit; the residual is off the rest, within the range."""
+    restored, residual = voxels(result.restored), voxels(result.residual)
+    assert np.array_equal(restored[residual == 0], VALUES.numpy()[residual == 0])
     large = np.abs(residual) > 0.05
     assert large.any()
-    assert (np.sign(change[large]) == np.sign(residual[large])).all()
-    mapping = result.scan._mapping
-    z = mapping(VALUES.numpy()) - mapping(voxels(result.restored).astype(np.float32))
-    assert np.abs(z - residual)[BRAIN].max() < 1e-3
+    expected = result.scan.intensity_map.inverse(
+        (result.scan.intensity_map(VALUES.numpy()) - residual).astype(np.float32)
+    ).clip(0, float(VALUES.max()))
+    assert (
+        np.abs(restored - expected)[BRAIN.numpy()].max() < 1e-2
+    )  # the prior's grid is the scan's: there is no finer detail
+    assert restored.min() >= 0
+    assert restored.max() <= VALUES.max()
 
 
 def test_objective_rises(result):

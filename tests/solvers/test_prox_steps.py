@@ -10,7 +10,7 @@ import lesioncore as lc
 from lesioncore import ProxSolver
 from lesioncore.engine.gradient import ElboGradient
 from lesioncore.phantom import simulate
-from lesioncore.restoration.scan import prepare
+from lesioncore.restoration.prepare import prepare
 from lesioncore.solvers import Objective, TotalVariation
 
 

@@ -13,7 +13,7 @@ from support.models import head, scan_values
 from lesioncore.data.grid import SliceGrid
 from lesioncore.models import PriorMetadata
 from lesioncore.preprocess.intensity import IntensityScale
-from lesioncore.restoration.scan import prepare
+from lesioncore.restoration.prepare import prepare
 from lesioncore.subjects import FileSubject
 from lesioncore.training.cache import SliceCache
 

@@ -10,7 +10,8 @@ from hypothesis import given, strategies as st
 from lesioncore.data.grid import SliceGrid
 from lesioncore.models import PriorMetadata
 from lesioncore.preprocess.intensity import IntensityScale
-from lesioncore.restoration.scan import BACKGROUND, prepare
+from lesioncore.restoration.prepare import prepare
+from lesioncore.restoration.scan import BACKGROUND
 from lesioncore.training.augment import Augmentation, augment
 
 EVERYTHING = Augmentation(

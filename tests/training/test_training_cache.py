@@ -27,7 +27,8 @@ from support.subjects import (
 )
 
 from lesioncore.data.grid import SliceGrid
-from lesioncore.restoration.scan import BACKGROUND, prepare
+from lesioncore.restoration.prepare import prepare
+from lesioncore.restoration.scan import BACKGROUND
 from lesioncore.training.cache import SliceCache
 from lesioncore.training.preparation import PreparationError
 from lesioncore.training.store import INDEX, LABELS, SLICES, SliceStore
