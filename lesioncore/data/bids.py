@@ -76,19 +76,19 @@ def subject_of(path: Path) -> str | None:
     return match.group() if match else None
 
 
-def masks_of(scans: Sequence[Path], kind: Literal["desc-brain", "label-lesion"]) -> list[Path | None]:
-    """Find the brain or lesion mask of each scan, where there is one.
+def masks_of(scans: Sequence[Path], kind: Literal["desc-brain", "label-lesion", "label-excluded"]) -> list[Path | None]:
+    """Find the mask of a kind of each scan, where there is one.
 
     It lies beside the scan, or in the same place of a dataset in ``derivatives``, and has the scan's name but for
-    ``desc-`` and the suffix: ``sub-01_run-1_T2w`` and ``sub-01_run-1_desc-brain_mask`` belong together. A lesion mask
-    may have a ``desc-`` of its own.
+    ``desc-`` and the suffix: ``sub-01_run-1_T2w`` and ``sub-01_run-1_desc-brain_mask`` belong together. A mask of a
+    ``label-`` may have a ``desc-`` of its own.
 
     Parameters
     ----------
     scans : sequence of Path
         NIfTI files.
-    kind : {"desc-brain", "label-lesion"}
-        Entity that tells what the masks are of.
+    kind : {"desc-brain", "label-lesion", "label-excluded"}
+        Entity that tells what the masks are of: the brain, the lesion, or what is neither lesion nor healthy.
 
     Raises
     ------
@@ -115,7 +115,7 @@ def masks_of(scans: Sequence[Path], kind: Literal["desc-brain", "label-lesion"])
 
 
 def _masks_in(folder: Path, kind: str) -> dict[frozenset[str], list[Path]]:
-    """Masks of a kind by their names' entities; of lesion masks without ``desc-``."""
+    """Masks of a kind by their names' entities; of labels without ``desc-``."""
     masks: dict[frozenset[str], list[Path]] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         entities, suffix = _split(path)

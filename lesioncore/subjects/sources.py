@@ -8,13 +8,20 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from lesioncore.data.bids import NIFTI, contrast_of, masks_of, scans_in, subject_of
 from lesioncore.phantom.simulate import check_arguments
 from lesioncore.subjects.subject import FileSubject, PhantomSubject, Subject
 
-_COLUMNS = ("image", "mask", "lesion", "subject")
+_MASKS: dict[str, Literal["desc-brain", "label-lesion", "label-excluded"]] = {
+    "mask": "desc-brain",
+    "lesion": "label-lesion",
+    "excluded": "label-excluded",
+}
+"""Columns of masks, and the kinds of masks that are looked for where there is no such column."""
+
+_COLUMNS = ("image", *_MASKS, "subject")
 _PHANTOM = re.compile(r"phantom:(?P<contrast>[^:]+):((?P<first>\d+)-)?(?P<last>\d+)(:(?P<lesion>[^:]+))?")
 _KINDS = (
     "a folder, a NIfTI file (.nii, .nii.gz), a list of paths (.txt), a table with a column 'image' (.csv, .tsv), or"
@@ -39,7 +46,8 @@ def find_subjects(
         - a NIfTI file;
         - a ``.txt`` file with one path a line, ``#`` before comments;
         - a ``.csv`` or ``.tsv`` file with the column ``image`` and, where wanted, ``mask`` (brain), ``lesion`` (mask),
-          whose cells may be empty, and ``subject`` (who it is, for scans of one person under different names);
+          ``excluded`` (mask of what is neither lesion nor healthy), whose cells may be empty, and ``subject`` (who it
+          is, for scans of one person under different names);
         - ``phantom:T2w:0-99`` for simulated subjects 0 to 99, ``phantom:T2w:100`` for the first hundred,
           ``phantom:T2w:0-99:glioma`` with lesions.
 
@@ -142,11 +150,10 @@ def _table(path: Path) -> list[FileSubject]:
             row = dict(zip(header, values, strict=True))
             if not row["image"]:
                 raise ValueError(f"{path}, line {line}: names no image")
-            scan, mask, lesion = (
-                _named(row[name], path, line) if row.get(name) else None for name in ("image", "mask", "lesion")
-            )
+            scan, *masks = (_named(row[name], path, line) if row.get(name) else None for name in ("image", *_MASKS))
             assert scan is not None
-            subjects.append(replace(_subject(scan, row.get("subject")), mask=mask, lesion=lesion))
+            of_columns: dict[str, Any] = dict(zip(_MASKS, masks, strict=True))
+            subjects.append(replace(_subject(scan, row.get("subject")), **of_columns))
     return _with_masks(subjects, named=header)
 
 
@@ -174,10 +181,10 @@ def _subject(scan: Path, person: str | None = None) -> FileSubject:
 def _with_masks(subjects: list[FileSubject], named: Sequence[str] = ()) -> list[FileSubject]:
     """Look for the masks that no column of a table has named."""
     scans = [subject.scan for subject in subjects]
-    if "mask" not in named:
-        subjects = [replace(s, mask=m) for s, m in zip(subjects, masks_of(scans, "desc-brain"), strict=True)]
-    if "lesion" not in named:
-        subjects = [replace(s, lesion=m) for s, m in zip(subjects, masks_of(scans, "label-lesion"), strict=True)]
+    for column, kind in _MASKS.items():
+        if column not in named:
+            found: list[dict[str, Any]] = [{column: mask} for mask in masks_of(scans, kind)]
+            subjects = [replace(subject, **mask) for subject, mask in zip(subjects, found, strict=True)]
     return subjects
 
 
