@@ -27,7 +27,7 @@ LAYERS = (
         "solvers",
         "restoration",
     ),
-    *("detectors", "phantom", "datasets", "subjects", "evaluation", "demo", "training", "cli"),
+    *("detectors", "phantom", "datasets", "subjects", "evaluation", "demo", "training", "reproduction", "cli"),
 )
 """From the lowest to the highest: a room imports those that come before it, and itself."""
 

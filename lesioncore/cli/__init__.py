@@ -34,6 +34,7 @@ COMMANDS = {
     "evaluate": "Compare detectors on scans with known lesions, and write figures, tables and pictures.",
     "phantom": "Simulate a population with ground truth and write it as a BIDS dataset of NIfTI files.",
     "import": "Make a BIDS data set of a public data set, as it was downloaded: scans, lesion masks, people, split.",
+    "reproduce": "Make the paper's Tables 1 to 3 and Figures 4 to 11 of its data sets, as they were downloaded.",
     "info": "Show versions, the backends that are built and loaded (or why not), processor, GPU and embedded priors.",
     "demo": "Find a simulated lesion in a head or brain that no prior has seen, and show how well that went.",
 }
@@ -95,19 +96,24 @@ def main(args: Sequence[str] | None = None) -> int:
         return 1
 
 
+def parse(arguments: Sequence[str]) -> Command:
+    """Read a command line without the program's name; ``SystemExit`` as tyro's, where it cannot be understood."""
+    return tyro.cli(
+        commands(arguments[0] if arguments and arguments[0] in COMMANDS else None),
+        prog="lesioncore",
+        description=_DESCRIPTION,
+        args=arguments or ["--help"],
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+
+
 def _run(arguments: list[str]) -> int:
     output = Output("--json" in arguments)
     if arguments == ["--version"]:
         output.say(f"lesioncore {version('lesioncore')}")
         return 0
     try:
-        command: Command = tyro.cli(
-            commands(arguments[0] if arguments and arguments[0] in COMMANDS else None),
-            prog="lesioncore",
-            description=_DESCRIPTION,
-            args=arguments or ["--help"],
-            config=(tyro.conf.FlagCreatePairsOff,),
-        )
+        command = parse(arguments)
     except SystemExit as stop:
         sys.stdout.flush()  # a pipe that the reader has closed must raise here, where it still changes the exit code
         # Without arguments the help is shown; the exit code tells a script that no command has run.

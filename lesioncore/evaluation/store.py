@@ -34,6 +34,7 @@ NOT_SCORING = (
         "demo.py",
         "evaluation",
         "phantom",
+        "reproduction",
     ),
     "training",
 )

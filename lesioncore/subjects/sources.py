@@ -23,9 +23,10 @@ _MASKS: dict[str, Literal["desc-brain", "label-lesion", "label-excluded"]] = {
 
 _COLUMNS = ("image", *_MASKS, "subject")
 _PHANTOM = re.compile(r"phantom:(?P<contrast>[^:]+):((?P<first>\d+)-)?(?P<last>\d+)(:(?P<lesion>[^:]+))?")
+_PART = re.compile(r"(?P<table>(.*/)?split\.tsv):(?P<name>\w+)")
 _KINDS = (
-    "a folder, a NIfTI file (.nii, .nii.gz), a list of paths (.txt), a table with a column 'image' (.csv, .tsv), or"
-    " phantoms (phantom:T2w:0-99)"
+    "a folder, a NIfTI file (.nii, .nii.gz), a list of paths (.txt), a table with a column 'image' (.csv, .tsv), a part"
+    " of an imported data set (data/split.tsv:train), or phantoms (phantom:T2w:0-99)"
 )
 
 
@@ -48,6 +49,8 @@ def find_subjects(
         - a ``.csv`` or ``.tsv`` file with the column ``image`` and, where wanted, ``mask`` (brain), ``lesion`` (mask),
           ``excluded`` (mask of what is neither lesion nor healthy), whose cells may be empty, and ``subject`` (who it
           is, for scans of one person under different names);
+        - ``data/split.tsv:train``: of the data set in the folder ``data``, the scans of the people whom the table
+          ``split.tsv`` of ``lesioncore import`` puts into a part;
         - ``phantom:T2w:0-99`` for simulated subjects 0 to 99, ``phantom:T2w:100`` for the first hundred,
           ``phantom:T2w:0-99:glioma`` with lesions.
 
@@ -80,6 +83,8 @@ def find_subjects(
         text = os.fspath(given)
         if text.startswith("phantom:"):
             subjects += _phantoms(text, split)
+        elif (part := _PART.fullmatch(text)) is not None:
+            subjects += _part(Path(part["table"]), part["name"], modality)
         else:
             subjects += _files(Path(text), modality)
     _check_modality(subjects, modality)
@@ -102,6 +107,20 @@ def _phantoms(text: str, split: str) -> list[Subject]:
     if end <= first:
         raise ValueError(f"{text}: got no subject, expected a first number of at most the last")
     return [PhantomSubject.of(match["contrast"], number, split, match["lesion"]) for number in range(first, end)]
+
+
+def _part(table: Path, name: str, modality: str | None) -> list[FileSubject]:
+    """Scans of the people in a part of a data set, such as those for validation."""
+    with open(table, encoding="utf-8-sig", newline="") as file:
+        rows = [(row.get("participant_id"), row.get("split")) for row in csv.DictReader(file, delimiter="\t")]
+    people = {person for person, part in rows if part == name}
+    if not people:
+        parts = ", ".join(sorted({part for _, part in rows if part}))
+        raise ValueError(f"{table}: has nobody in the part {name}, expected one of {parts or 'none'}")
+    scans = [scan for scan in scans_in(table.parent, modality)[0] if subject_of(scan) in people]
+    if not scans:
+        raise ValueError(f"{table}: no scan{f' {modality}' if modality else ''} of the {len(people)} people in {name}")
+    return _with_masks([_subject(scan) for scan in scans])
 
 
 def _files(path: Path, modality: str | None) -> list[FileSubject]:
