@@ -44,7 +44,7 @@ napoleon_use_ivar = True
 napoleon_use_rtype = False
 napoleon_preprocess_types = False
 
-COMMANDS = ("restore", "calibrate", "evaluate", "train", "preprocess", "phantom", "import", "info", "demo")
+COMMANDS = ("restore", "calibrate", "evaluate", "train", "preprocess", "phantom", "import", "reproduce", "info", "demo")
 MODELS = ("vae", "multiscale-vae", "embedded", "gmvae", "aae", "anogan", "unet")
 ROOMS = {
     "ops": "Native operators",
@@ -64,6 +64,7 @@ ROOMS = {
     "evaluation": "Comparing detectors",
     "demo": "The demo",
     "training": "Training",
+    "reproduction": "The paper's tables and figures",
 }
 """Rooms of the package in the order of their layers, and what they are for."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,19 +70,17 @@ def write_figures(plan: Plan) -> list[Path]:
                     shutil.copyfile(picture, temporary)
             if pattern == "curves.png":
                 files.append(folder / f"{name}_{PATIENTS[contrast]}_change.png")
-                save_figure(change_figure(plan, contrast), files[-1])
+                save_figure(change_figure({of: plan.prior(of, contrast) for of in NEEDS[name][contrast]}), files[-1])
     return files
 
 
-def change_figure(plan: Plan, contrast: str) -> Figure:
+def change_figure(priors: Mapping[str, str]) -> Figure:
     """Mean change of healthy images against the weight λ, of each GMVAE (paper Fig. 10a and 11a).
 
     Parameters
     ----------
-    plan : Plan
-        Its calibrations are done.
-    contrast : str
-        Of the priors.
+    priors : mapping of str to str
+        Folders of priors that were calibrated by it, by their names.
 
     Returns
     -------
@@ -95,14 +94,14 @@ def change_figure(plan: Plan, contrast: str) -> Figure:
 
     figure = Figure(figsize=(5.6, 4.4), dpi=150, layout="constrained")
     axes = figure.add_subplot()
-    for name in NEEDS["figure10"]["T2w"]:
-        calibration = metadata_of(load_model(plan.prior(name, contrast))).calibration
+    for name, folder in priors.items():
+        calibration = metadata_of(load_model(folder)).calibration
         assert calibration is not None  # it comes from the command calibrate
         assert calibration.tv_weight is not None
         weights = [row["tv_weight"] for row in calibration.curve]
         changes = [row["change"] for row in calibration.curve]
-        (line,) = axes.plot(weights, changes, "o-", markersize=4, label=f"c = {name.removeprefix('gmvae')}")
+        (line,) = axes.plot(weights, changes, "o-", markersize=4, label=name)
         axes.axvline(calibration.tv_weight, color=line.get_color(), linewidth=0.8)
     axes.set(xlabel="data-consistency weight λ", ylabel="mean change of healthy pixels, z-scores")
-    axes.legend(title="GMVAE; the line is its λ", fontsize=8, title_fontsize=8)
+    axes.legend(title="prior; the line is its λ", fontsize=8, title_fontsize=8)
     return figure

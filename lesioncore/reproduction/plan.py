@@ -83,7 +83,7 @@ SIMULATED = Size(2.0, 100, (16, 32, 64, 96, 96), (32, 64, 128), 28_000)
 """For simulated people."""
 
 _FEW_STEPS = "--solver paper --steps 5 --tv-dimensions 2 --smoothing 0 --standardize False"
-QUICK = Size(6.25, 32, (8, 16), (4, 8, 16), 160, tuple(_FEW_STEPS.split()), "map", (1.0, 3.0), (4, 2, 2))
+QUICK = Size(5.0, 40, (8, 16), (4, 8, 16), 160, tuple(_FEW_STEPS.split()), "map", (1.0, 3.0), (4, 2, 2))
 """Shows that the path leads through; its figures mean nothing."""
 
 
