@@ -82,7 +82,10 @@ def read_boxes(path: Path) -> dict[str, list[Box]]:
         raise ValueError(f"boxes: got {path}, expected a file .csv, .tsv or .json")
     text = path.read_text(encoding="utf-8-sig")
     if path.suffix == ".json":
-        rows = json.loads(text)
+        try:
+            rows = json.loads(text)
+        except ValueError as error:
+            raise ValueError(f"{path}: is no JSON: {error}") from error
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise ValueError(f"{path}: got other JSON, expected a list of objects with {', '.join(_COLUMNS)}")
     else:

@@ -171,10 +171,8 @@ def _labels(values: Sequence[Any], edges: Sequence[float]) -> tuple[list[str], l
     known = [number for number in numbers if number is not None]
     numeric = len(known) == sum(value is not None for value in values) and (edges or len(set(known)) > _MOST_VALUES)
     if numeric and known:
-        ends = list(edges) or [
-            float(f"{end:.3g}") for end in dict.fromkeys(np.quantile(known, (0.25, 0.5, 0.75)).tolist())
-        ]
-        ends = list(dict.fromkeys(ends))
+        quartiles = (float(f"{end:.3g}") for end in np.quantile(known, (0.25, 0.5, 0.75)))
+        ends = list(dict.fromkeys(edges or quartiles))
         middle = [f"{low:g} to {high:g}" for low, high in pairwise(ends)]
         names = [f"below {ends[0]:g}", *middle, f"{ends[-1]:g} and more"]
         labels = [UNKNOWN if n is None else names[int(np.searchsorted(ends, n, side="right"))] for n in numbers]

@@ -39,7 +39,7 @@ class Records:
         for step in steps:
             code = source_hash(package) if step.kind == "evaluate" else ""
             before = [self._keys[name] for name in step.needs]
-            facts = [step.words, before, _listing(step.source), people, code]
+            facts = [_without_device(step.words), before, _listing(step.source), people, code]
             self._keys[step.name] = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def done(self, step: Step) -> bool:
@@ -64,6 +64,12 @@ class Records:
     def _read(self, step: Step) -> dict[str, Any]:
         file = self._file(step)
         return json.loads(file.read_text()) if file.exists() else {"key": None, "done": False}
+
+
+def _without_device(words: Sequence[str]) -> list[str]:
+    """A command but for where it computes, so that one who has trained on a GPU can go on without."""
+    place = words.index("--device") if "--device" in words else len(words)
+    return [*words[:place], *words[place + 2 :]]
 
 
 def _complete(step: Step) -> bool:

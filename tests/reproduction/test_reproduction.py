@@ -143,7 +143,9 @@ def test_other_data_and_other_options_are_not_mixed(made, capsys):
     line = ["reproduce", "out", *GIVEN, "--only", "table2"]
     assert cli.main(line) == 0
     made.names = []
-    assert cli.main([*line, "--device", "cpu"]) == 1
+    assert cli.main([*line, "--device", "cpu"]) == 0
+    assert made.names == []
+    assert cli.main([*line, "--quick"]) == 1
     assert "out/models/gmvae6_T1w: was made by another command or of other data" in capsys.readouterr().err
     Path("a/file").write_text("another release")
     assert cli.main(line) == 1
