@@ -72,7 +72,7 @@ class Reproduce:
         plan = self._plan()
         kinds = self.steps or KINDS
         steps = plan.steps()
-        last = [kind for kind in ("tables", "figures") if kind in kinds and self._wants(plan, kind)]
+        last = [kind for kind in ("tables", "figures") if kind in kinds and _wants(plan, kind)]
         chosen = [step for step in steps if step.kind in kinds]
         commands = [step.command for step in chosen] + [self._again(last)] * bool(last)
         if self.dry_run:
@@ -111,9 +111,6 @@ class Reproduce:
                 " needs it, or take simulated people with --phantom"
             )
         return plan
-
-    def _wants(self, plan: Plan, kind: str) -> bool:
-        return any(one.startswith(kind.removesuffix("s")) for one in plan.wanted)
 
     def _again(self, kinds: Sequence[str]) -> str:
         """This command, for the last steps alone."""
@@ -162,6 +159,11 @@ class Reproduce:
 
         tables = write_tables(plan) if "tables" in last else []
         return tables + (write_figures(plan) if "figures" in last else [])
+
+
+def _wants(plan: Plan, kind: str) -> bool:
+    """Whether a table or a figure is wanted; `kind` is tables or figures."""
+    return any(one.startswith(kind.removesuffix("s")) for one in plan.wanted)
 
 
 def _run(step: Step, output: Output) -> None:
