@@ -46,7 +46,8 @@ napoleon_use_rtype = False
 napoleon_preprocess_types = False
 
 COMMANDS = (
-    *("restore", "report", "calibrate", "evaluate", "train", "preprocess", "phantom", "import", "push", "info", "demo"),
+    *("restore", "report", "calibrate", "evaluate", "train", "preprocess", "phantom"),
+    *("import", "reproduce", "push", "info", "demo"),
 )
 MODELS = ("vae", "multiscale-vae", "embedded", "gmvae", "aae", "anogan", "unet")
 ROOMS = {
@@ -69,6 +70,7 @@ ROOMS = {
     "evaluation": "Comparing detectors",
     "demo": "The demo",
     "training": "Training",
+    "reproduction": "The paper's tables and figures",
 }
 """Rooms of the package in the order of their layers, and what they are for."""
 

@@ -67,3 +67,22 @@ def check_choice(name: str, value: Any, choice: Any, *, optional: bool = False) 
     allowed = (*get_args(choice), *([None] if optional else []))
     if value not in allowed:
         raise ValueError(f"{name}: got {value!r}, expected one of {allowed}")
+
+
+ReproductionKind = Literal["import", "train", "calibrate", "evaluate", "tables", "figures"]
+"""Kinds of steps of ``lesioncore reproduce``."""
+
+ReproductionResult = Literal[
+    "table1",
+    "table2",
+    "table3",
+    "figure4",
+    "figure5",
+    "figure6",
+    "figure7",
+    "figure8",
+    "figure9",
+    "figure10",
+    "figure11",
+]
+"""What the paper has of results."""

@@ -29,7 +29,8 @@ LAYERS = (
         "restoration",
         "report",
     ),
-    *("detectors", "phantom", "datasets", "subjects", "evaluation", "demo", "training", "cli", "bids_app"),
+    *("detectors", "phantom", "datasets", "subjects", "evaluation", "demo", "training", "reproduction", "cli"),
+    "bids_app",
 )
 """From the lowest to the highest: a room imports those that come before it, and itself."""
 

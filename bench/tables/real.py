@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import mean, median
 from typing import Any
 
-from tables import paper
+from lesioncore.reproduction.paper import SUPERVISED_DICE, TABLE_1, TABLE_2
 from tables.form import both, interval, place, read, slashed, table
 
 LIMITS = ("0.01", "0.05", "0.1")
@@ -56,15 +56,15 @@ def beside_the_paper() -> dict[str, Any]:
     """The paper's figures, those of simulated patients, and those of implants in real heads."""
     models, simulated, real = both("models"), both("quality"), real_results()
     rows = []
-    for contrast, published in paper.METHODS.items():
-        for method, (auc, *dice) in published.items():
-            ours = models[contrast]["methods"][method]
+    for contrast, published in (("T2w", TABLE_1), ("T1w", TABLE_2)):
+        for row in published:
+            ours = models[contrast]["methods"][row.label]
             rows.append(
                 (
                     contrast,
-                    method,
-                    f"{auc:.2f}",
-                    slashed(dice, ".2f"),
+                    row.label,
+                    f"{row.auc:.2f}",
+                    slashed((mean for mean, _ in row.dice[:3]), ".2f"),
                     f"{ours['auc']:.3f}",
                     slashed((ours[f"dice_{limit}"] for limit in LIMITS), ".2f"),
                     "–",
@@ -77,7 +77,7 @@ def beside_the_paper() -> dict[str, Any]:
                 contrast,
                 "U-Net, supervised",
                 "–",
-                f"{paper.SUPERVISED_DICE[contrast]:.2f}, no limit",
+                f"{SUPERVISED_DICE[contrast]:.2f}, no limit",
                 f"{supervised['auc']:.3f}",
                 slashed((supervised[f"dice_{limit}"] for limit in LIMITS), ".2f"),
                 "–",

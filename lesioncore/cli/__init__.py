@@ -35,6 +35,7 @@ COMMANDS = {
     "report": "Write an HTML page for each saved restoration and one for all of them.",
     "phantom": "Simulate a population with ground truth and write it as a BIDS dataset of NIfTI files.",
     "import": "Make a BIDS data set of a public data set, as it was downloaded: scans, lesion masks, people, split.",
+    "reproduce": "Make the paper's Tables 1 to 3 and Figures 4 to 11 of its data sets, as they were downloaded.",
     "push": "Upload a model to the Hugging Face hub, with a card of its contrast, grid, calibration and licence.",
     "info": "Show versions, what is built, processor, GPU and priors; with --full, what of it loads, or why not.",
     "demo": "Find a simulated lesion in a head or brain that no prior has seen, and show how well that went.",
@@ -88,7 +89,7 @@ def main(args: Sequence[str] | None = None) -> int:
     int
         Exit code: 0, 1 or 2.
     """
-    return answer("lesioncore", _parse, args)
+    return answer("lesioncore", parse, args)
 
 
 def answer(program: str, parse: Callable[[list[str]], Command], args: Sequence[str] | None = None) -> int:
@@ -117,12 +118,13 @@ def answer(program: str, parse: Callable[[list[str]], Command], args: Sequence[s
         return 1
 
 
-def _parse(arguments: list[str]) -> Command:
+def parse(arguments: Sequence[str]) -> Command:
+    """Read a command line without the program's name; ``SystemExit`` as tyro's, where it cannot be understood."""
     return tyro.cli(
-        commands(arguments[0] if arguments[0] in COMMANDS else None),
+        commands(arguments[0] if arguments and arguments[0] in COMMANDS else None),
         prog="lesioncore",
         description=_DESCRIPTION,
-        args=arguments,
+        args=arguments or ["--help"],
         config=(tyro.conf.FlagCreatePairsOff,),
     )
 

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from inspect import signature
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from lesioncore.about import NOTE
+from lesioncore.cli.methods import open_detector
 from lesioncore.cli.output import CommandError, Outcome, Output, UsageError, bar, check_voxel_size
 
 if TYPE_CHECKING:
     from lesioncore.detectors import Detector
     from lesioncore.evaluation import Evaluation
-    from lesioncore.scoring.postprocess import PostProcessing
+    from lesioncore.evaluation.boxes import Box
     from lesioncore.subjects import Subject
 
 _EXAMPLES = 3
-_TEXT_OPTIONS = ("solver", "tv", "latent", "protocol", "precision")  # options of map whose values are text
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,11 @@ class Evaluate:
         Other healthy scans, which give thresholds to the methods that have none. Named as data.
     limits : tuple of float
         False-positive-rate limits.
+    boxes : Path, optional
+        Boxes around lesions (.csv, .tsv, .json), in place of lesion masks or beside them: how many are found.
+    by : tuple of str
+        Columns of participants.tsv by which people are grouped, and lesion_size or lesion_contrast. Numbers are cut
+        at their quartiles, or at edges: age:40,60,sex.
     modality : str, optional
         Contrast of the scans, such as T2w; that of the methods' models when absent, where they have one.
     preprocess : str
@@ -73,6 +76,8 @@ class Evaluate:
     healthy: Annotated[tuple[str, ...], tyro.conf.arg(metavar="DATA [DATA ...]", help_behavior_hint="")] = ()
     calibration: Annotated[tuple[str, ...], tyro.conf.arg(metavar="DATA [DATA ...]", help_behavior_hint="")] = ()
     limits: tuple[float, ...] = (0.01, 0.05, 0.10)
+    boxes: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
+    by: Annotated[tuple[str, ...], tyro.conf.arg(metavar="COLUMN[,COLUMN ...]", help_behavior_hint="")] = ()
     modality: Annotated[str | None, tyro.conf.arg(metavar="SUFFIX", help_behavior_hint="")] = None
     preprocess: Annotated[str, tyro.conf.arg(metavar="STEPS")] = "auto"
     voxel_size: float = 1.0
@@ -84,6 +89,7 @@ class Evaluate:
     def run(self, output: Output) -> Outcome:
         """Score, compare, write."""
         from lesioncore.evaluation import write_report
+        from lesioncore.evaluation.boxes import read_boxes
         from lesioncore.evaluation.scans import check_patients
         from lesioncore.evaluation.tables import markdown
 
@@ -95,7 +101,8 @@ class Evaluate:
         modality = modality or next((patient.modality for patient in patients if patient.modality), None)
         healthy = _find(self.healthy, "test", modality=modality, note=output.note)
         calibration_subjects = _find(self.calibration, "validation", modality=modality, note=output.note)
-        check_patients(patients)
+        boxes = None if self.boxes is None else read_boxes(self.boxes)
+        check_patients(patients, boxes)
         contrasts = {s.modality for s in (*patients, *healthy, *calibration_subjects) if s.modality is not None}
         for name, detector in detectors.items():
             own = detector.metadata.modality
@@ -103,7 +110,7 @@ class Evaluate:
                 output.warn(f"{name}: is for {own} images, but some scans are {', '.join(others)}")
         _check_disjoint(calibration_subjects, [*patients, *healthy])
         try:
-            evaluation = self._score(detectors, patients, healthy, calibration_subjects, output)
+            evaluation = self._score(detectors, patients, healthy, calibration_subjects, boxes, output)
         except KeyboardInterrupt as stop:
             raise CommandError("interrupted; the same command goes on") from stop
         output.stage("tables and figures")
@@ -117,6 +124,7 @@ class Evaluate:
 
     def _check(self) -> None:
         """Check what needs neither scans nor models, so that a mistake is reported at once."""
+        from lesioncore.evaluation.strata import parse_by
         from lesioncore.preprocess.pipeline import parse_steps
         from lesioncore.restoration.figure import require_matplotlib
 
@@ -128,8 +136,9 @@ class Evaluate:
             raise UsageError(f"--limits: got {list(self.limits)}, expected false-positive rates between 0 and 1")
         try:
             parse_steps(self.preprocess)
+            parse_by(self.by)
         except ValueError as error:
-            raise UsageError(str(error).replace("preprocess:", "--preprocess:")) from error
+            raise UsageError(f"--{error}") from error
         check_voxel_size(self.voxel_size)
         if self.output.exists() and not self.output.is_dir():
             raise CommandError(f"{self.output}: exists and is no folder; choose another --output")
@@ -155,9 +164,11 @@ class Evaluate:
         patients: list[Subject],
         healthy: list[Subject],
         calibration_subjects: list[Subject],
+        boxes: dict[str, list[Box]] | None,
         output: Output,
     ) -> Evaluation:
         from lesioncore.evaluation import evaluate, thresholds_from
+        from lesioncore.evaluation.strata import parse_by
 
         options: dict[str, Any] = {"voxel_size": self.voxel_size, "device": self.device}
         options["store"] = self.output / "scores"
@@ -169,7 +180,8 @@ class Evaluate:
             elif detector.calibration is None:
                 output.warn(f"{name}: has no thresholds for these settings; --calibration finds them on healthy scans")
         with bar("evaluating", "scan") as progress:
-            return evaluate(detectors, patients, healthy, limits=self.limits, **options, progress=progress)
+            options |= {"limits": self.limits, "boxes": boxes, "by": parse_by(self.by), "progress": progress}
+            return evaluate(detectors, patients, healthy, **options)
 
     def _draw(
         self, evaluation: Evaluation, detector: Detector, patients: list[Subject], healthy: list[Subject]
@@ -177,6 +189,7 @@ class Evaluate:
         from lesioncore.detectors import MAPDetector
         from lesioncore.evaluation.curves import Curves, write_curves
         from lesioncore.evaluation.examples import choose_examples, draw_examples
+        from lesioncore.evaluation.scans import lacks_mask
 
         files: dict[str, Path] = {}
         summary = evaluation.summary()
@@ -190,100 +203,10 @@ class Evaluate:
             paths = draw_examples(detector, examples, self.output / "examples", **options)
             files |= {f"examples/{path.name}": path for path in paths}
         if self.curves:
-            curves = Curves(detector.prior, patients, healthy, config=detector.config, **options)
+            masked = [subject for subject in patients if not lacks_mask(subject)]
+            curves = Curves(detector.prior, masked, healthy, config=detector.config, **options)
             files |= write_curves(curves, self.output)
         return files
-
-
-def open_detector(spec: str) -> tuple[str, Detector]:
-    """Load the detector that a text describes.
-
-    Parameters
-    ----------
-    spec : str
-        ``[NAME=]MODEL[:METHOD[:OPTION=VALUE,...]]``. Options are those of the method's class, with numbers, true, false
-        or none as values; those of ``map`` are the fields of :class:`lesioncore.RestoreConfig`. All methods take the
-        options of :class:`lesioncore.PostProcessing`, too.
-
-    Returns
-    -------
-    name : str
-        NAME, or all of `spec` without one.
-    detector : Detector
-        The detector, with its post-processing set.
-
-    Raises
-    ------
-    UsageError
-        If the options cannot be read, or are not the method's.
-    CommandError
-        If there is no such model, or it does not offer the method.
-    """
-    from lesioncore.detectors import load_detector
-    from lesioncore.models.hub import PREFIX
-
-    name, equals, rest = spec.partition("=")
-    if not equals or ":" in name or "/" in name:  # the equals sign is part of an option or a path
-        name, rest = spec, spec
-    scheme = PREFIX if rest.startswith(PREFIX) else ""  # whose colon ends no model
-    model, _, rest = rest.removeprefix(scheme).partition(":")
-    model = scheme + model if model else ""
-    method, _, option_list = rest.partition(":")
-    if not name or not model:
-        raise UsageError(f"--methods: got {spec!r}, expected [NAME=]MODEL[:METHOD[:OPTION=VALUE,...]]")
-    options: dict[str, Any] = dict(_parse_option(spec, part) for part in option_list.split(",") if part)
-    try:
-        postprocessing, arguments = _split_options(method, options)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"--methods: {spec}: {error}") from error
-    try:
-        detector = load_detector(model, method or None, **arguments)
-    except TypeError as error:
-        common = f", and like every method {', '.join(_postprocessing_options())}" if arguments else ""
-        raise UsageError(f"--methods: {spec}: {error}{common}") from error
-    except (FileNotFoundError, ValueError, ImportError, RuntimeError) as error:
-        raise CommandError(f"--methods: {spec}: {str(error).removeprefix('name: ')}") from error
-    detector.postprocessing = postprocessing
-    return name, detector
-
-
-def _split_options(method: str, options: dict[str, Any]) -> tuple[PostProcessing, dict[str, Any]]:
-    """Split options into the post-processing of masks and the arguments of the method's class."""
-    from lesioncore.detectors.load import check_options
-    from lesioncore.restoration.config import RestoreConfig
-    from lesioncore.scoring.postprocess import PostProcessing
-
-    if method == "map":
-        config_options = [name for name in signature(RestoreConfig).parameters if name != "postprocessing"]
-        check_options(method, options, [*config_options, *_postprocessing_options()])
-    for key, value in options.items():
-        if isinstance(value, str) and not (method == "map" and key in _TEXT_OPTIONS):
-            raise ValueError(f"{key}: got {value!r}, expected a number, true, false or none")
-    postprocessing = PostProcessing(**{key: options[key] for key in _postprocessing_options() if key in options})
-    arguments = {key: value for key, value in options.items() if key not in _postprocessing_options()}
-    if method == "map" and arguments:
-        arguments = {"config": RestoreConfig(**arguments)}
-    return postprocessing, arguments
-
-
-def _postprocessing_options() -> list[str]:
-    """Names of the post-processing options, which every method takes."""
-    from lesioncore.scoring.postprocess import PostProcessing
-
-    return [field.name for field in fields(PostProcessing)]
-
-
-def _parse_option(spec: str, part: str) -> tuple[str, Any]:
-    key, equals, text = (piece.strip() for piece in part.partition("="))
-    if not key or not equals or not text:
-        raise UsageError(f"--methods: {spec}: got {part!r}, expected OPTION=VALUE")
-    constants = {"true": True, "false": False, "none": None}
-    if text.lower() in constants:
-        return key, constants[text.lower()]
-    try:
-        return key, ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return key, text
 
 
 def _find(data: Sequence[str], split: Literal["test", "validation"], **options: Any) -> list[Subject]:

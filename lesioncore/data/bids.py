@@ -32,7 +32,11 @@ The scan's suffix is one of the two groups."""
 
 _RESULT, _LABEL = "a result of lesioncore", "a mask or label map"
 _OWN_LABEL = re.compile(r"desc-(rank|fpr\d\d)")
-_LESION = re.compile(r"label-(lesion|L)|desc-(?P<contrast>\w*?)lesion")
+_LABEL_ENTITY = {
+    "label-lesion": re.compile(r"label-(lesion|L)|desc-(?P<contrast>\w*?)lesion"),
+    "label-excluded": re.compile(r"label-excluded(?P<contrast>)"),
+}
+"""Entity by which a mask of a kind is told; the group is the contrast of the scans that it is for."""
 
 
 class Found(NamedTuple):
@@ -107,8 +111,8 @@ def scans_in(folder: Path, modality: str | None) -> Found:
     return Found(scans, skipped, unnamed if named else [])
 
 
-def masks_of(scans: Sequence[Path], kind: Literal["desc-brain", "label-lesion"]) -> list[Path | None]:
-    """Find the brain or lesion mask of each scan, where there is one.
+def masks_of(scans: Sequence[Path], kind: Literal["desc-brain", "label-lesion", "label-excluded"]) -> list[Path | None]:
+    """Find the mask of a kind of each scan, where there is one.
 
     It lies beside the scan, or in the same place of a dataset in ``derivatives``, and has the scan's name but for
     ``desc-``, the entity that says what it is of, and the suffix: ``sub-01_run-1_T2w`` and
@@ -120,8 +124,8 @@ def masks_of(scans: Sequence[Path], kind: Literal["desc-brain", "label-lesion"])
     ----------
     scans : sequence of Path
         Images.
-    kind : {"desc-brain", "label-lesion"}
-        What the masks are of.
+    kind : {"desc-brain", "label-lesion", "label-excluded"}
+        What the masks are of: the brain, the lesion, or what is neither lesion nor healthy.
 
     Raises
     ------
@@ -163,7 +167,7 @@ class _Mask(NamedTuple):
 
 
 def _masks_in(folder: Path, kind: str) -> dict[frozenset[str], list[_Mask]]:
-    """Masks of a kind by their names' entities; of lesion masks without ``desc-`` and what says that they are one."""
+    """Masks of a kind by their names' entities; of labels without ``desc-`` and what says that they are of the kind."""
     masks: dict[frozenset[str], list[_Mask]] = {}
     for name in _images([path.name for path in folder.iterdir()]) if folder.is_dir() else []:
         entities, suffix = _split(folder / name)
@@ -171,11 +175,12 @@ def _masks_in(folder: Path, kind: str) -> dict[frozenset[str], list[_Mask]]:
             if suffix == "mask" and any(entity.startswith(kind) for entity in entities):
                 masks.setdefault(frozenset(entities), []).append(_Mask(folder / name, None))
             continue
-        told = [match for entity in entities if (match := _LESION.fullmatch(entity))]
+        label = _LABEL_ENTITY[kind]
+        told = [match for entity in entities if (match := label.fullmatch(entity))]
         if suffix not in ("mask", "roi") or not told or any(_OWN_LABEL.match(entity) for entity in entities):
             continue
         contrasts = [contrast_of(Path(match["contrast"])) for match in told if match["contrast"]]
-        rest = frozenset(entity for entity in _undescribed(entities) if not _LESION.fullmatch(entity))
+        rest = frozenset(entity for entity in _undescribed(entities) if not label.fullmatch(entity))
         masks.setdefault(rest, []).append(_Mask(folder / name, contrasts[0] if contrasts else None))
     return masks
 

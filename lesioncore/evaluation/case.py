@@ -15,7 +15,18 @@ from nibabel.affines import voxel_sizes
 from lesioncore.data.arrays import Array, to_numpy
 from lesioncore.detectors import Detector
 from lesioncore.engine.device import resolve_device
-from lesioncore.metrics import Confusion, LesionCounts, ScoreHistogram, hausdorff, lesion_counts
+from lesioncore.evaluation.boxes import Box, count_boxes
+from lesioncore.metrics import (
+    BoxCounts,
+    Confusion,
+    LesionCounts,
+    ScoreHistogram,
+    UndefinedMetricError,
+    hausdorff,
+    lesion_contrast,
+    lesion_counts,
+)
+from lesioncore.restoration.volumes import read_volume
 from lesioncore.subjects import Loaded
 
 _RANGE, _BINS = 20.0, 20_000
@@ -44,11 +55,14 @@ class LimitScore:
         Connected components (:func:`lesioncore.metrics.lesion_counts`).
     hausdorff : float or None
         95th percentile of the surface distance, mm; None without a lesion or a detection.
+    boxes : tuple of BoxCounts
+        Boxes that are found, for each of :data:`lesioncore.evaluation.boxes.IOUS`; empty where none were given.
     """
 
     confusion: Confusion
     lesions: LesionCounts
     hausdorff: float | None
+    boxes: tuple[BoxCounts, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,6 +86,8 @@ class CaseScore:
     remarks : tuple of str
         How the scan differs from the healthy ones of the detector's calibration, so that thresholds may not hold
         (:meth:`lesioncore.Calibration.unusual`).
+    contrast : float or None
+        Of the lesion with the brain within 10 mm (:func:`lesioncore.metrics.lesion_contrast`); None without a lesion.
     """
 
     subject: str
@@ -82,6 +98,7 @@ class CaseScore:
     at_limit: Mapping[float, LimitScore]
     seconds: float
     remarks: tuple[str, ...] = ()
+    contrast: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form."""
@@ -94,6 +111,7 @@ class CaseScore:
             "brain_ml": self.brain_ml,
             "seconds": self.seconds,
             "remarks": list(self.remarks),
+            "contrast": self.contrast,
             "histogram": {
                 "range": [histogram.low, histogram.high, histogram.bins],
                 "bin": filled.tolist(),
@@ -111,10 +129,18 @@ class CaseScore:
         for name in ("lesion", "healthy"):
             getattr(histogram, name)[stored["bin"]] = stored[name]
         at_limit = {
-            row["limit"]: LimitScore(Confusion(**row["confusion"]), LesionCounts(**row["lesions"]), row["hausdorff"])
+            row["limit"]: LimitScore(
+                Confusion(**row["confusion"]),
+                LesionCounts(**row["lesions"]),
+                row["hausdorff"],
+                tuple(
+                    BoxCounts(**{**counts, "confidence": tuple(counts["confidence"]), "true": tuple(counts["true"])})
+                    for counts in row["boxes"]
+                ),
+            )
             for row in values["at_limit"]
         }
-        facts = {name: values[name] for name in ("subject", "person", "lesion_ml", "brain_ml", "seconds")}
+        facts = {name: values[name] for name in ("subject", "person", "lesion_ml", "brain_ml", "seconds", "contrast")}
         return cls(**facts, histogram=histogram, at_limit=at_limit, remarks=tuple(values["remarks"]))
 
 
@@ -125,6 +151,7 @@ def score_case(
     limits: Sequence[float],
     *,
     person: str | None = None,
+    boxes: Sequence[Box] = (),
     device: str | torch.device = "auto",
 ) -> CaseScore:
     """Score one scan and compare with its lesion mask, on the scan's own voxels.
@@ -137,11 +164,14 @@ def score_case(
     name : str
         Name of the scan.
     loaded : Loaded
-        Images of the scan; without a lesion mask it counts as healthy. Lesion outside the brain does not count.
+        Images of the scan; without a lesion mask it counts as healthy. Lesion outside the brain does not count, and
+        nothing within its `excluded` mask.
     limits : sequence of float
         False-positive-rate limits.
     person : str, optional
         Name of the person; `name` when absent.
+    boxes : sequence of Box
+        Boxes that experts have drawn; detections are compared with them, too.
     device : str or torch.device
         As for :func:`lesioncore.restore`.
 
@@ -160,22 +190,31 @@ def score_case(
     (scored,) = detector.score_scans([scan], device=resolve_device(device))
     seconds = time.perf_counter() - start
     score, brain = scored.values, scan.brain()
-    truth = np.zeros_like(brain) if loaded.lesion is None else loaded.lesion & brain
+    counted = brain if loaded.excluded is None else brain & ~loaded.excluded
+    truth = np.zeros_like(brain) if loaded.lesion is None else loaded.lesion & counted
     if loaded.lesion is not None:
-        _warn_of_outside(name, int(loaded.lesion.sum()), int(truth.sum()))
+        _warn_of_outside(name, int(loaded.lesion.sum()), int((loaded.lesion & brain).sum()))
     voxel_size = voxel_sizes(scan.affine)
-    histogram = score_histogram(score, truth, brain, bounded=detector.bounded)
+    histogram = score_histogram(score, truth, counted, bounded=detector.bounded)
     at_limit, remarks = {}, []
     if detector.calibration is not None:
         remarks = detector.calibration.unusual(score[brain], scan.bend, scan.extent, scored.spread)
         for limit in limits:
             above = (score > detector.calibration.threshold(limit)) & brain
-            detected = detector.postprocessing.clean(above, brain, voxel_size)
-            distance = hausdorff(detected, truth, voxel_size) if detected.any() and truth.any() else None
-            at_limit[limit] = LimitScore(Confusion.of(detected, truth, brain), lesion_counts(detected, truth), distance)
+            detected = detector.postprocessing.clean(above, brain, voxel_size) & counted
+            at_limit[limit] = LimitScore(
+                Confusion.of(detected, truth, counted),
+                lesion_counts(detected, truth),
+                hausdorff(detected, truth, voxel_size) if detected.any() and truth.any() else None,
+                count_boxes(detected, score, boxes, np.asarray(scan.affine)) if boxes else (),
+            )
+    try:
+        contrast = lesion_contrast(read_volume(loaded.volume)[0], truth, counted, voxel_size)
+    except UndefinedMetricError:
+        contrast = None
     voxel_ml = float(np.prod(voxel_size)) / 1000
     volumes = voxel_ml * int(truth.sum()), voxel_ml * int(brain.sum())
-    return CaseScore(name, person or name, *volumes, histogram, at_limit, seconds, tuple(remarks))
+    return CaseScore(name, person or name, *volumes, histogram, at_limit, seconds, tuple(remarks), contrast)
 
 
 def score_histogram(score: Array, truth: Array, mask: Array, *, bounded: bool = False) -> ScoreHistogram:

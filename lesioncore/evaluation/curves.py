@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import reduce
 from operator import add
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -35,6 +35,14 @@ STEPS = {"em": (0, 1, 2, 3, 5, 10, 20), "prox": (0, 1, 2, 3, 5, 10, 20, 40), "pa
 
 _SLAB = 48.0
 """Height, mm, of the slab of neighbouring slices that is restored of each scan."""
+
+
+class _Slab(NamedTuple):
+    """Slices of a scan, with ``[N, 1, H, W]`` its lesion and the pixels that count."""
+
+    stack: SliceStack
+    truth: torch.Tensor
+    counted: torch.Tensor
 
 
 class Curves:
@@ -109,8 +117,8 @@ class Curves:
             if self._healthy:
                 solutions = self._solve(self._healthy, run)
                 changes = [
-                    (stack.slices - solution.restored)[stack.mask].abs()
-                    for (stack, _), solution in zip(self._healthy, solutions, strict=True)
+                    (slab.stack.slices - solution.restored)[slab.counted].abs()
+                    for slab, solution in zip(self._healthy, solutions, strict=True)
                 ]
                 row["change"] = float(torch.cat(changes).double().mean())
             rows.append(row)
@@ -129,37 +137,39 @@ class Curves:
             solver = replace(config.decided_solver, steps=count)
             run = replace(self.run, config=replace(config, solver=solver), tv_weight=self.weight)
             solutions = self._solve(self._patients, run)
-            slice_count = sum(int(stack.brain_rows.sum()) for stack, _ in self._patients)
+            slice_count = sum(int(slab.stack.brain_rows.sum()) for slab in self._patients)
             objective = torch.cat([solution.objective[-1] for solution in solutions]).double().sum()
             row = {"steps": count, "auc": self._auc(solutions), "objective": float(objective) / slice_count}
             rows.append(row)
         return rows
 
-    def _slab(self, subject: Subject, voxel_size: float, *, ill: bool) -> tuple[SliceStack, torch.Tensor]:
+    def _slab(self, subject: Subject, voxel_size: float, *, ill: bool) -> _Slab:
         loaded = load(subject, voxel_size, ill=ill)
         scan = loaded.prepare(
             self.run.metadata, normalized=self.run.config.normalized, steps=self.run.config.preprocess
         )
         truth = torch.zeros_like(scan.mask) if loaded.lesion is None else scan.label_on_slices(loaded.lesion)
-        truth &= scan.mask
+        counted = scan.mask if loaded.excluded is None else scan.mask & ~scan.label_on_slices(loaded.excluded)
+        truth &= counted
         middle = int((truth if truth.any() else scan.mask).flatten(1).sum(1).argmax())
         half = 0 if scan.voxel_size is None else round(_SLAB / scan.voxel_size[2] / 2)
         keep = slice(max(0, middle - half), middle + half + 1)
         # Views instead of copies would keep the whole scan in memory.
-        return SliceStack(scan.slices[keep].clone(), scan.mask[keep].clone(), scan.voxel_size), truth[keep].clone()
+        stack = SliceStack(scan.slices[keep].clone(), scan.mask[keep].clone(), scan.voxel_size)
+        return _Slab(stack, truth[keep].clone(), counted[keep].clone())
 
-    def _solve(self, pairs: Sequence[tuple[SliceStack, torch.Tensor]], run: Run) -> list[Solution]:
+    def _solve(self, slabs: Sequence[_Slab], run: Run) -> list[Solution]:
         seed = 0 if run.config.latent == "sample" else None
-        return solve_stacks([stack for stack, _ in pairs], self.prior, run, seed=seed)
+        return solve_stacks([slab.stack for slab in slabs], self.prior, run, seed=seed)
 
     def _auc(self, solutions: Sequence[Solution]) -> float:
         # Spread map and asymmetry need the place in the template, which a slab does not keep.
         scoring = replace(self.run.scoring, spread_map=False, asymmetry=0.0)
         histograms = []
-        for (stack, truth), solution in zip(self._patients, solutions, strict=True):
-            scored = deviation(stack.slices - solution.restored, stack, scoring)
+        for slab, solution in zip(self._patients, solutions, strict=True):
+            scored = deviation(slab.stack.slices - solution.restored, slab.stack, scoring)
             score = score_of(scored.values, scoring.sign)
-            histograms.append(score_histogram(score, truth, stack.mask))
+            histograms.append(score_histogram(score, slab.truth, slab.counted))
         return reduce(add, histograms).auc()
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lesioncore.evaluation.case import CaseScore
+from lesioncore.evaluation.form import percent
 from lesioncore.evaluation.protocol import Evaluation
 from lesioncore.evaluation.summary import pooled, value_or_none
-from lesioncore.evaluation.tables import percent
 from lesioncore.restoration.figure import require_matplotlib
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property, partial, reduce
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,12 @@ import torch
 from lesioncore.calibration.record import Calibration
 from lesioncore.detectors import Detector
 from lesioncore.engine.device import resolve_device
+from lesioncore.evaluation.boxes import Box, boxes_for, boxes_key
 from lesioncore.evaluation.case import CaseScore, score_case
-from lesioncore.evaluation.scans import about, check_names, check_patients, load
+from lesioncore.evaluation.scans import about, check_names, check_patients, lacks_mask, load
 from lesioncore.evaluation.store import Store
-from lesioncore.evaluation.summary import compare, summarise
+from lesioncore.evaluation.strata import By, check_columns, facts_of, stratify
+from lesioncore.evaluation.summary import compare, summarise, summarise_boxes
 from lesioncore.metrics.limits import LIMITS
 from lesioncore.preprocess.pipeline import Step
 from lesioncore.subjects import Loaded, Subject
@@ -33,11 +35,20 @@ class Evaluation:
         For each method, the scores of the scans with lesion masks and of the healthy ones, in the same order for all.
     detectors : mapping of str to dict
         Description of each method: model, fingerprint, settings, precision, thresholds, post-processing (JSON-able).
+    boxed : mapping of str to list of CaseScore
+        For each method, the scores of the scans with boxes; those of them that have no lesion mask are here alone.
+    by : sequence of By
+        Columns that the summary groups people by.
+    facts : tuple of two sequences
+        Values of these columns, of the patients and of the healthy people.
     """
 
     patients: Mapping[str, list[CaseScore]]
     healthy: Mapping[str, list[CaseScore]]
     detectors: Mapping[str, dict[str, Any]]
+    boxed: Mapping[str, list[CaseScore]] = field(default_factory=dict)
+    by: Sequence[By] = ()
+    facts: tuple[Sequence[Mapping[str, str | None]], Sequence[Mapping[str, str | None]]] = ((), ())
 
     def summary(self) -> dict[str, Any]:
         """Summarise each method, and compare the first with each other one.
@@ -50,8 +61,11 @@ class Evaluation:
             - ``subjects`` and ``healthy_subjects``, the numbers of scans; ``without_lesion``, the number of `subjects`
               without a lesion voxel in the brain;
             - ``people`` and ``healthy_people``, the numbers of people who were scanned;
-            - ``methods``, for each the result of :func:`summarise` and, as ``detector``, its description;
-            - ``differences``, the rows of :func:`compare`; empty without patients.
+            - ``boxed_subjects``, the number of scans with boxes;
+            - ``methods``, for each the result of :func:`summarise`, as ``detector`` its description and as ``boxes``
+              the rows of :func:`summarise_boxes`;
+            - ``differences``, the rows of :func:`compare`; empty without patients;
+            - ``strata``, the rows of :func:`stratify`.
         """
         return self._summary
 
@@ -65,8 +79,13 @@ class Evaluation:
             "without_lesion": sum(case.lesion_ml == 0 for case in patients),
             "healthy_subjects": len(self.healthy[first]),
             "healthy_people": len({case.person for case in self.healthy[first]}),
+            "boxed_subjects": len(self.boxed.get(first, [])),
             "methods": {
-                name: {"detector": description, **summarise(self.patients[name], self.healthy[name])}
+                name: {
+                    "detector": description,
+                    **summarise(self.patients[name], self.healthy[name]),
+                    "boxes": summarise_boxes(self.boxed.get(name, [])),
+                }
                 for name, description in self.detectors.items()
             },
             "differences": [
@@ -74,6 +93,7 @@ class Evaluation:
                 for other in others
                 if patients
             ],
+            "strata": stratify(self.patients, self.healthy, self.facts, self.by),
         }
 
 
@@ -83,6 +103,8 @@ def evaluate(
     healthy: Sequence[Subject] = (),
     *,
     limits: Sequence[float] = LIMITS,
+    boxes: Mapping[str, Sequence[Box]] | None = None,
+    by: Sequence[By] = (),
     voxel_size: float = 1.0,
     store: Path | None = None,
     device: str | torch.device = "auto",
@@ -95,11 +117,15 @@ def evaluate(
     detectors : mapping of str to Detector
         Detectors by their names in tables. The first is compared with the others.
     patients : sequence of Subject
-        From :func:`lesioncore.subjects.find_subjects`; each with a lesion mask, which may be empty.
+        From :func:`lesioncore.subjects.find_subjects`; each with a lesion mask, which may be empty, or boxes.
     healthy : sequence of Subject
         Scans of healthy people that no calibration has seen, for the false-positive rate alone.
     limits : sequence of float
         False-positive-rate limits at which detectors with thresholds are evaluated.
+    boxes : mapping of str to sequence of Box, optional
+        Boxes around the lesions of patients, from :func:`lesioncore.evaluation.boxes.read_boxes`.
+    by : sequence of By
+        Columns of ``participants.tsv``, and facts of lesions, that the summary groups people by.
     voxel_size : float
         Of simulated subjects, mm. Files keep their own.
     store : Path, optional
@@ -120,32 +146,45 @@ def evaluate(
     Raises
     ------
     ValueError
-        If there is no detector or no scan, two scans have the same name, a patient has no lesion mask, a healthy scan
-        has a lesion, or a scan cannot be used.
+        If there is no detector or no scan, two scans have the same name, a patient has neither a lesion mask nor boxes,
+        a healthy scan has a lesion, a scan cannot be used, or boxes or columns are not those of these people.
     """
     if not detectors:
         raise ValueError("detectors: got none, expected at least one")
     if not patients and not healthy:
         raise ValueError("patients: got none, and no healthy scans; expected at least one")
-    check_patients(patients)
+    check_patients(patients, boxes)
     check_names("healthy", healthy)
+    groups = {
+        "patients": [subject for subject in patients if not lacks_mask(subject)],
+        "healthy": healthy,
+        "boxed": [subject for subject in patients if lacks_mask(subject)],
+    }
+    facts_of_people = facts_of(groups["patients"]), facts_of(healthy)
+    check_columns(by, [*facts_of_people[0], *facts_of_people[1]])
     target = resolve_device(device)
     score_store = Store(store)
     facts = {name: _describe(detector, limits, target) for name, detector in detectors.items()}
     calibration_keys = {name: _calibration_key(detector) for name, detector in detectors.items()}
-    scores: dict[bool, dict[str, list[CaseScore]]] = {ill: {name: [] for name in detectors} for ill in (True, False)}
-    labelled_subjects = [(True, subject) for subject in patients] + [(False, subject) for subject in healthy]
-    for done, (ill, subject) in enumerate(labelled_subjects, start=1):
+    scores: dict[str, dict[str, list[CaseScore]]] = {group: {name: [] for name in detectors} for group in groups}
+    work = [(group, subject) for group, subjects in groups.items() for subject in subjects]
+    for done, (group, subject) in enumerate(work, start=1):
+        ill = group == "patients"
+        drawn = () if group == "healthy" else boxes_for(subject, boxes or {})
         # Images are loaded only if a score is not stored, and once for all detectors with the same preprocessing.
         images = cache(partial(_images, subject, voxel_size, ill))
         scan_key = ["score", ill, subject.id, subject.person, None if store is None else subject.key(), voxel_size]
         for name, detector in detectors.items():
-            make = partial(_score, detector, subject, images, limits, target)
+            make = partial(_score, detector, subject, images, limits, drawn, target)
             key = [*scan_key, calibration_keys[name], facts[name]["thresholds"], facts[name]["postprocessing"]]
-            scores[ill][name].append(score_store.get(detector, key, target, make, CaseScore.from_dict))
+            key.append(boxes_key(drawn))
+            case = score_store.get(detector, key, target, make, CaseScore.from_dict)
+            scores[group][name].append(case)
+            if ill and drawn:
+                scores["boxed"][name].append(case)
         if progress is not None:
-            progress(done, len(labelled_subjects))
-    return Evaluation(scores[True], scores[False], facts)
+            progress(done, len(work))
+    return Evaluation(scores["patients"], scores["healthy"], facts, scores["boxed"], by, facts_of_people)
 
 
 def thresholds_from(
@@ -206,10 +245,12 @@ def _score(
     subject: Subject,
     images: Callable[[tuple[Step, ...]], Loaded],
     limits: Sequence[float],
+    boxes: Sequence[Box],
     device: torch.device,
 ) -> CaseScore:
     with about(subject):
-        return score_case(detector, subject.id, images(detector.steps), limits, person=subject.person, device=device)
+        loaded = images(detector.steps)
+        return score_case(detector, subject.id, loaded, limits, person=subject.person, boxes=boxes, device=device)
 
 
 def _thresholds(

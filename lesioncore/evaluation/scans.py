@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from lesioncore.data.grid import SliceGrid
+from lesioncore.evaluation.boxes import Box, boxes_for
 from lesioncore.subjects import FileSubject, Loaded, PhantomSubject, Subject
 
 
@@ -43,16 +44,35 @@ def load(subject: Subject, voxel_size: float, *, ill: bool) -> Loaded:
     return loaded
 
 
-def check_patients(patients: Sequence[Subject]) -> None:
-    """Raise ``ValueError`` if two scans have the same name, or one is known without loading to have no lesion mask."""
+def check_patients(patients: Sequence[Subject], boxes: Mapping[str, Sequence[Box]] | None = None) -> None:
+    """Check what is known of patients without loading them.
+
+    Raises
+    ------
+    ValueError
+        If two scans have the same name; one has neither a lesion mask nor a box; or boxes are of none of the people, or
+        of one with several scans.
+    """
     check_names("patients", patients)
-    unlabelled = [
-        subject.id
-        for subject in patients
-        if isinstance(subject, FileSubject | PhantomSubject) and subject.lesion is None
-    ]
+    boxed = [subject for subject in patients if boxes_for(subject, boxes or {})]
+    unlabelled = [subject.id for subject in patients if lacks_mask(subject) and subject not in boxed]
     if unlabelled:
         raise _missing_mask(unlabelled)
+    if boxes and not boxed:
+        raise ValueError(
+            f"boxes: got those of {', '.join(list(boxes)[:3])}, but none of a person in DATA, such as"
+            f" {', '.join(subject.person for subject in patients[:3])}; name them as they are there"
+        )
+    for person, count in Counter(subject.person for subject in boxed).items():
+        if count > 1:
+            raise ValueError(
+                f"boxes: {person} has {count} scans, and its boxes do not tell whose they are; give one scan"
+            )
+
+
+def lacks_mask(subject: Subject) -> bool:
+    """Whether a scan is known without loading to have no lesion mask."""
+    return isinstance(subject, FileSubject | PhantomSubject) and subject.lesion is None
 
 
 def check_names(argument: str, subjects: Sequence[Subject]) -> None:

@@ -36,11 +36,12 @@ NOT_SCORING = (
         "evaluation",
         "phantom",
         "prior_names.py",
+        "reproduction",
     ),
     *("report", "training"),
 )
-"""All other parts. Of these, scores depend on `evaluation/case.py`, which is hashed too, and simulated scans on
-`phantom`, which is hashed in the key of their subjects."""
+"""All other parts. Of these, scores depend on `evaluation/case.py` and `evaluation/boxes.py`, which are hashed too, and
+simulated scans on `phantom`, which is hashed in the key of their subjects."""
 
 
 class _Storable(Protocol):
@@ -116,4 +117,5 @@ class Store:
 def _code() -> str:
     """Hash of the code that scores depend on."""
     package = Path(lesioncore.__file__).parent
-    return source_hash(*(package / part for part in SCORING), package / "evaluation" / "case.py")
+    own = (package / "evaluation" / name for name in ("boxes.py", "case.py"))
+    return source_hash(*(package / part for part in SCORING), *own)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from lesioncore.about import NOTE
 from lesioncore.evaluation.case import CaseScore, LimitScore
+from lesioncore.evaluation.form import MISSING, number, percent, table, with_interval, with_sd
+from lesioncore.evaluation.option_tables import boxes, strata
 from lesioncore.evaluation.protocol import Evaluation
 from lesioncore.evaluation.summary import value_or_none
 
-_MISSING = "–"  # in place of an undefined value
 _MAX_NAMED = 10  # scans in the list of unusual ones
 
 
@@ -34,6 +35,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
         parts += [*_pooled(summary), *_at_limits(summary), *_differences(summary)]
     if summary["healthy_subjects"]:
         parts += _healthy(summary)
+    parts += [*strata(summary), *boxes(summary)]
     return "\n\n".join([*parts, NOTE]) + "\n"
 
 
@@ -64,18 +66,14 @@ def subjects_csv(evaluation: Evaluation) -> str:
     return text.getvalue()
 
 
-def percent(share: float) -> str:
-    """Format a share as a percentage: ``0.05`` as ``5 %``."""
-    return f"{100 * share:.3g} %"
-
-
 def _scans(summary: Mapping[str, Any]) -> str:
     without_lesion = f" ({summary['without_lesion']} without lesion in the brain)" if summary["without_lesion"] else ""
     patients, healthy = (
         f"{summary[scans]}" + (f" of {summary[people]} people" if summary[people] < summary[scans] else "")
         for scans, people in (("subjects", "people"), ("healthy_subjects", "healthy_people"))
     )
-    return f"Scans with lesion masks: {patients}{without_lesion}. Healthy scans: {healthy}."
+    boxed = f" Scans with boxes: {summary['boxed_subjects']}." if summary["boxed_subjects"] else ""
+    return f"Scans with lesion masks: {patients}{without_lesion}. Healthy scans: {healthy}.{boxed}"
 
 
 def _unusual(summary: Mapping[str, Any]) -> list[str]:
@@ -100,15 +98,15 @@ def _pooled(summary: Mapping[str, Any]) -> list[str]:
     first_rows, second_rows = [], []
     for name, method in methods.items():
         dice_at = {row["limit"]: row["dice"] for row in method["at_limit"]}
-        dices = [_with_sd(dice_at.get(limit)) for limit in limits]
-        first_rows.append([name, _with_interval(method, "auc"), *dices, _with_sd(method["dice_at_youden"])])
-        average_precision, best_dice = _with_interval(method, "average_precision"), _number(method["best_dice"])
+        dices = [with_sd(dice_at.get(limit)) for limit in limits]
+        first_rows.append([name, with_interval(method, "auc"), *dices, with_sd(method["dice_at_youden"])])
+        average_precision, best_dice = with_interval(method, "average_precision"), number(method["best_dice"])
         second_rows.append([name, average_precision, best_dice, f"{method['seconds']:.2f}"])
     dice_header = [f"Dice at {percent(limit)}" for limit in limits]
     return [
         "Voxels of all scans together; Dice is the mean ± deviation over scans.",
-        _table(["method", "AUC (95 %)", *dice_header, "Dice at best TPR - FPR*"], first_rows),
-        _table(["method", "AUPRC (95 %)", "largest pooled Dice*", "s per scan"], second_rows),
+        table(["method", "AUC (95 %)", *dice_header, "Dice at best TPR - FPR*"], first_rows),
+        table(["method", "AUPRC (95 %)", "largest pooled Dice*", "s per scan"], second_rows),
         "*This threshold was chosen with the labels: no result of an unsupervised method.",
     ]
 
@@ -118,20 +116,27 @@ def _at_limits(summary: Mapping[str, Any]) -> list[str]:
         [
             name,
             percent(row["limit"]),
-            *(_with_sd(row[key]) for key in ("sensitivity", "precision", "fpr")),
-            *(_number(row[f"lesion_{key}"]) for key in ("recall", "precision", "f1")),
-            _MISSING if row["hausdorff_mm"] is None else f"{row['hausdorff_mm']:.1f} ({row['hausdorff_scans']})",
+            with_sd(row["sensitivity"]),
+            f"{with_sd(row['precision'])} ({row['precision_scans']})",
+            str(row["silent_scans"]),
+            with_sd(row["fpr"]),
+            number(row["lesion_recall"]),
+            f"{number(row['lesion_precision'])} ({row['detections']})",
+            number(row["lesion_f1"]),
+            MISSING if row["hausdorff_mm"] is None else f"{row['hausdorff_mm']:.1f} ({row['hausdorff_scans']})",
         ]
         for name, method in summary["methods"].items()
         for row in method["at_limit"]
     ]
-    header = ["method", "limit", "sensitivity", "precision", "FPR", "lesions found", "lesion precision", "lesion F1"]
+    header = ["method", "limit", "sensitivity", "precision (scans)", "silent scans", "FPR", "lesions found"]
+    header += ["lesion precision (detections)", "lesion F1"]
     people = {name: method["detector"]["calibration_subjects"] for name, method in summary["methods"].items()}
     counts = ", ".join(f"{name}: {count}" for name, count in people.items() if count is not None)
     parts = [
-        f"At the thresholds from healthy people ({counts}); lesion-wise figures of all scans together; HD95 is the"
-        " median over the scans with a lesion and a detection.",
-        _table([*header, "HD95, mm (scans)"], rows),
+        f"At the thresholds from healthy people ({counts}); the mean precision is over the scans on which something is"
+        " detected, and silent scans are those on which nothing is; lesion-wise figures of all scans together; HD95 is"
+        " the median over the scans with a lesion and a detection.",
+        table([*header, "HD95, mm (scans)"], rows),
     ]
     return parts if rows else []
 
@@ -142,12 +147,12 @@ def _differences(summary: Mapping[str, Any]) -> list[str]:
     rows = []
     for difference in differences:
         row_at = {row["limit"]: row for row in difference["at_limit"]}
-        dices = [_with_interval(row_at.get(limit, {}), "dice", "+.3f") for limit in limits]
+        dices = [with_interval(row_at.get(limit, {}), "dice", "+.3f") for limit in limits]
         methods = f"{difference['method']} minus {difference['versus']}"
-        rows.append([methods, _with_interval(difference, "auc", "+.3f"), *dices])
+        rows.append([methods, with_interval(difference, "auc", "+.3f"), *dices])
     parts = [
         "Paired differences with 95 % bootstrap intervals over people:",
-        _table(["methods", "AUC", *(f"Dice at {percent(limit)}" for limit in limits)], rows),
+        table(["methods", "AUC", *(f"Dice at {percent(limit)}" for limit in limits)], rows),
     ]
     return parts if rows else []
 
@@ -158,7 +163,7 @@ def _healthy(summary: Mapping[str, Any]) -> list[str]:
             name,
             percent(row["limit"]),
             f"{row['healthy_fpr']:.4f}",
-            _with_sd(row["healthy_fpr_of_subjects"], ".4f"),
+            with_sd(row["healthy_fpr_of_subjects"], ".4f"),
             f"{row['healthy_fpr_largest']:.4f}",
             percent(row["healthy_above_limit"]),
         ]
@@ -166,7 +171,7 @@ def _healthy(summary: Mapping[str, Any]) -> list[str]:
         for row in method["at_limit"]
     ]
     header = ["method", "limit", "FPR of all voxels", "of scans", "largest", "scans above the limit"]
-    return ["Healthy people:", _table(header, rows)] if rows else ["No method has thresholds to try on healthy people."]
+    return ["Healthy people:", table(header, rows)] if rows else ["No method has thresholds to try on healthy people."]
 
 
 def _case_cells(method: str, case: CaseScore, healthy: bool) -> dict[str, Any]:
@@ -176,9 +181,10 @@ def _case_cells(method: str, case: CaseScore, healthy: bool) -> dict[str, Any]:
         "person": case.person,
         "healthy": int(healthy),
         "lesion_ml": f"{case.lesion_ml:.3f}",
+        "contrast": number(case.contrast, ".3f", ""),
         "brain_ml": f"{case.brain_ml:.1f}",
         "seconds": f"{case.seconds:.2f}",
-        "auc": _number(value_or_none(case.histogram.auc), ".5f", ""),
+        "auc": number(value_or_none(case.histogram.auc), ".5f", ""),
         "remarks": "; ".join(case.remarks),
     }
 
@@ -187,28 +193,10 @@ def _limit_cells(limit: float, score: LimitScore) -> dict[str, Any]:
     names = ("dice", "sensitivity", "precision", "fpr")
     return {
         "limit": limit,
-        **{name: _number(value_or_none(getattr, score.confusion, name), ".5f", "") for name in names},
+        **{name: number(value_or_none(getattr, score.confusion, name), ".5f", "") for name in names},
         "lesions_found": score.lesions.found,
         "lesions_missed": score.lesions.missed,
         "detections_true": score.lesions.true_detections,
         "detections_false": score.lesions.false_detections,
-        "hausdorff_mm": _number(score.hausdorff, ".2f", ""),
+        "hausdorff_mm": number(score.hausdorff, ".2f", ""),
     }
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in [header, ["---"] * len(header), *cells])
-
-
-def _number(value: float | None, digits: str = ".3f", missing: str = _MISSING) -> str:
-    return missing if value is None else format(value, digits)
-
-
-def _with_sd(statistic: Mapping[str, float] | None, digits: str = ".3f") -> str:
-    return _MISSING if statistic is None else f"{statistic['mean']:{digits}} ± {statistic['sd']:{digits}}"
-
-
-def _with_interval(row: Mapping[str, Any], name: str, digits: str = ".3f") -> str:
-    interval = row.get(f"{name}_interval")
-    return _number(row.get(name), digits) + (f" ({interval[0]:{digits}} to {interval[1]:{digits}})" if interval else "")

@@ -1,6 +1,7 @@
 """Metrics of lesion detection, and thresholds that keep a limit of false positives.
 
-Voxels, lesions, surfaces, thresholds and intervals have a module each. Lesions and surfaces need scipy.
+Voxels, lesions, boxes, contrast, surfaces, thresholds and intervals have a module each. Lesions, boxes, contrast and
+surfaces need scipy.
 """
 
 import lazy_loader

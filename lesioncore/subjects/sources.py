@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from lesioncore.data.bids import Found, left_out, masks_of, scans_in
 from lesioncore.data.files import check_here
@@ -17,11 +17,19 @@ from lesioncore.data.names import FORMATS, IMAGE, contrast_of, several, stem_of,
 from lesioncore.phantom.simulate import check_arguments
 from lesioncore.subjects.subject import FileSubject, PhantomSubject, Subject
 
-_COLUMNS = ("image", "mask", "lesion", "subject")
+_MASKS: dict[str, Literal["desc-brain", "label-lesion", "label-excluded"]] = {
+    "mask": "desc-brain",
+    "lesion": "label-lesion",
+    "excluded": "label-excluded",
+}
+"""Columns of masks, and the kinds of masks that are looked for where there is no such column."""
+
+_COLUMNS = ("image", *_MASKS, "subject")
 _PHANTOM = re.compile(r"phantom:(?P<contrast>[^:]+):((?P<first>\d+)-)?(?P<last>\d+)(:(?P<lesion>[^:]+))?")
+_PART = re.compile(r"(?P<table>(.*/)?split\.tsv):(?P<name>\w+)")
 _KINDS = (
-    f"a folder, an image ({FORMATS}), a list of paths (.txt), a table with a column 'image' (.csv, .tsv), or phantoms"
-    " (phantom:T2w:0-99)"
+    f"a folder, an image ({FORMATS}), a list of paths (.txt), a table with a column 'image' (.csv, .tsv), a part of an"
+    " imported data set (data/split.tsv:train), or phantoms (phantom:T2w:0-99)"
 )
 
 
@@ -43,7 +51,10 @@ def find_subjects(
         - an image: NIfTI, FreeSurfer's ``.mgz``, or one file of an Analyze pair;
         - a ``.txt`` file with one path a line, ``#`` before comments;
         - a ``.csv`` or ``.tsv`` file with the column ``image`` and, where wanted, ``mask`` (brain), ``lesion`` (mask),
-          whose cells may be empty, and ``subject`` (who it is, for scans of one person under different names);
+          ``excluded`` (mask of what is neither lesion nor healthy), whose cells may be empty, and ``subject`` (who it
+          is, for scans of one person under different names);
+        - ``data/split.tsv:train``: of the data set in the folder ``data``, the scans of the people whom the table
+          ``split.tsv`` of ``lesioncore import`` puts into a part;
         - ``phantom:T2w:0-99`` for simulated subjects 0 to 99, ``phantom:T2w:100`` for the first hundred,
           ``phantom:T2w:0-99:glioma`` with lesions.
 
@@ -79,6 +90,8 @@ def find_subjects(
         text = os.fspath(given)
         if text.startswith("phantom:"):
             subjects += _phantoms(text, split)
+        elif (part := _PART.fullmatch(text)) is not None:
+            subjects += _part(Path(part["table"]), part["name"], modality)
         else:
             path = Path(text)
             found = scans_in(path, modality) if path.is_dir() else None
@@ -118,6 +131,20 @@ def _folder(path: Path, found: Found) -> list[FileSubject]:
     if not found.scans:
         raise ValueError("; ".join([f"{path}: no scan ({FORMATS}) in this folder", *left_out(found.skipped)]))
     return _with_masks([_subject(scan) for scan in found.scans])
+
+
+def _part(table: Path, name: str, modality: str | None) -> list[FileSubject]:
+    """Scans of the people in a part of a data set, such as those for validation."""
+    with open(table, encoding="utf-8-sig", newline="") as file:
+        rows = [(row.get("participant_id"), row.get("split")) for row in csv.DictReader(file, delimiter="\t")]
+    people = {person for person, part in rows if part == name}
+    if not people:
+        parts = ", ".join(sorted({part for _, part in rows if part}))
+        raise ValueError(f"{table}: has nobody in the part {name}, expected one of {parts or 'none'}")
+    scans = [scan for scan in scans_in(table.parent, modality).scans if subject_of(scan) in people]
+    if not scans:
+        raise ValueError(f"{table}: no scan{f' {modality}' if modality else ''} of the {len(people)} people in {name}")
+    return _with_masks([_subject(scan) for scan in scans])
 
 
 def _files(path: Path) -> list[FileSubject]:
@@ -160,11 +187,10 @@ def _table(path: Path) -> list[FileSubject]:
             row = dict(zip(header, values, strict=True))
             if not row["image"]:
                 raise ValueError(f"{path}, line {line}: names no image")
-            scan, mask, lesion = (
-                _named(row[name], path, line) if row.get(name) else None for name in ("image", "mask", "lesion")
-            )
+            scan, *masks = (_named(row[name], path, line) if row.get(name) else None for name in ("image", *_MASKS))
             assert scan is not None
-            subjects.append(replace(_subject(scan, row.get("subject")), mask=mask, lesion=lesion))
+            of_columns: dict[str, Any] = dict(zip(_MASKS, masks, strict=True))
+            subjects.append(replace(_subject(scan, row.get("subject")), **of_columns))
     return _with_masks(subjects, named=header)
 
 
@@ -192,10 +218,10 @@ def _subject(scan: Path, person: str | None = None) -> FileSubject:
 def _with_masks(subjects: list[FileSubject], named: Sequence[str] = ()) -> list[FileSubject]:
     """Look for the masks that no column of a table has named."""
     scans = [subject.scan for subject in subjects]
-    if "mask" not in named:
-        subjects = [replace(s, mask=m) for s, m in zip(subjects, masks_of(scans, "desc-brain"), strict=True)]
-    if "lesion" not in named:
-        subjects = [replace(s, lesion=m) for s, m in zip(subjects, masks_of(scans, "label-lesion"), strict=True)]
+    for column, kind in _MASKS.items():
+        if column not in named:
+            found: list[dict[str, Any]] = [{column: mask} for mask in masks_of(scans, kind)]
+            subjects = [replace(subject, **mask) for subject, mask in zip(subjects, found, strict=True)]
     return subjects
 
 

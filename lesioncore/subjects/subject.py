@@ -41,6 +41,8 @@ class Loaded(NamedTuple):
         Lesion on the scan's grid, in its storage order.
     to_template : ndarray or None
         Of a scan that was preprocessed already: its registration, of no meaning where it was not registered.
+    excluded : bool ndarray or None
+        What is neither lesion nor healthy, on the scan's grid, in its storage order.
     """
 
     volume: Volume
@@ -48,6 +50,7 @@ class Loaded(NamedTuple):
     mask: Volume | None
     lesion: npt.NDArray[np.bool_] | None
     to_template: npt.NDArray[np.float64] | None = None
+    excluded: npt.NDArray[np.bool_] | None = None
 
     def preprocess(self, steps: Sequence[Step]) -> Loaded:
         """The scan after the steps; itself where there is nothing to do. Errors as for :func:`prepare`."""
@@ -60,7 +63,7 @@ class Loaded(NamedTuple):
         mask = None if self.mask is None else read_mask(self.mask, values.shape, affine)
         scan = preprocess(values, affine, mask=mask, steps=steps)
         registration = np.eye(4) if scan.to_template is None else scan.to_template
-        return Loaded(scan.values, affine, scan.brain, self.lesion, registration)
+        return Loaded(scan.values, affine, scan.brain, self.lesion, registration, self.excluded)
 
     def prepare(
         self, metadata: PriorMetadata, *, normalized: bool = False, steps: Sequence[Step] | None = None
@@ -111,19 +114,21 @@ class FileSubject(Subject):
     scan: Path
     mask: Path | None = None
     lesion: Path | None = None
+    excluded: Path | None = None
 
     def key(self) -> str:
         digest = hashlib.sha256()
-        for path in (self.scan, self.mask, self.lesion):
+        for path in (self.scan, self.mask, self.lesion, self.excluded):
             digest.update(b"-" if path is None else file_digest(path))
         return digest.hexdigest()
 
     def load(self, grid: SliceGrid) -> Loaded:
         image = load_image(self.scan)
-        lesion = None
-        if self.lesion is not None:
-            lesion = read_mask(self.lesion, image.shape, image.affine, name=str(self.lesion))
-        return Loaded(image, None, self.mask, lesion)
+        lesion, excluded = (
+            None if path is None else read_mask(path, image.shape, image.affine, name=str(path))
+            for path in (self.lesion, self.excluded)
+        )
+        return Loaded(image, None, self.mask, lesion, excluded=excluded)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from support.evaluations import bootstrap_interval, bootstrap_mean
 from support.patients import HEAD, lesion as lesion_at, scan, subjects_of, voxels
 
 import lesioncore as lc
@@ -275,3 +276,21 @@ def test_without_matplotlib_figures_have_to_be_waived(run, counted, monkeypatch,
     assert "figures need matplotlib; or give --no-figures" in capsys.readouterr().err
     assert counted == []
     assert run(f"PATIENTS {QUICK}") == 0
+
+
+def test_groups_of_people_and_boxes(run, evaluation_paths, monkeypatch, capsys):
+    monkeypatch.setattr("lesioncore.evaluation.strata.bootstrap_mean", bootstrap_mean)
+    monkeypatch.setattr("lesioncore.evaluation.strata.bootstrap_interval", bootstrap_interval)
+    Path("boxes.csv").write_text("participant_id,x,y,z,width,height,depth\nsub-p0,6,4,3,5,5,5\n")
+    line = f"PATIENTS --calibration CALIBRATION --json --by lesion_size:1,lesion_contrast --boxes boxes.csv {QUICK}"
+    assert run(line) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert {row["by"] for row in facts["strata"]} == {"lesion_size", "lesion_contrast"}
+    assert [row["boxes"] for row in next(iter(facts["methods"].values()))["boxes"]] == [1] * 6
+    assert "| lesion_size | patients |" in Path("out/tables.md").read_text()
+    assert run(f"PATIENTS --by age: {QUICK}") == 2
+    assert "--by: got 'age:'" in capsys.readouterr().err
+    assert run(f"PATIENTS --by age {QUICK}") == 1
+    assert "no participants.tsv has this column" in capsys.readouterr().err
+    assert run(f"PATIENTS --boxes nowhere.csv {QUICK}") == 1
+    assert "nowhere.csv" in capsys.readouterr().err

@@ -7,7 +7,7 @@ from support.models import tiny_vae
 from support.scans import METADATA
 
 import lesioncore as lc
-from lesioncore.cli.evaluate import open_detector
+from lesioncore.cli.methods import open_detector
 from lesioncore.cli.output import CommandError, UsageError
 from lesioncore.detectors import IntensityThreshold, MAPDetector, ProjectionDetector
 

@@ -44,8 +44,8 @@ def test_a_lesion_leaves_neither_its_texture_nor_its_border(healthy, lesion):
     ill = torch.where(lesion, healthy + 150 + 60 * torch.randn(SHAPE, generator=generator), healthy)
     scan = prepared(ill)
     truth = replace(scan, slices=scan.slices.clone())
-    known = scan.intensity_map(healthy)
-    truth.slices = torch.where(scan.mask, scan.grid_plan.to_grid(known, 0.0, mask=BRAIN), scan.slices)
+    coarse = scan.grid_plan.to_grid(healthy, 0.0, mask=BRAIN)
+    truth.slices = torch.where(scan.mask, scan.intensity_map(coarse), scan.slices)
     residual = scan.slices - truth.slices
     restored = scan.restored(residual, spread=0.05)
     subtracted = scan.intensity_map.inverse(scan.intensity_map(ill.numpy()) - scan.residual(residual))
