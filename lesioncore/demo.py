@@ -185,7 +185,7 @@ def demo(
         files["figure"] = folder / f"{name}_{contrast}.png"
         save_figure(restoration_figure(result, made.lesion_mask), files["figure"])
     with stage("report"):
-        files["report"] = write_report(files["sidecar"], scan, prior=prior)
+        files["report"] = write_report(files["sidecar"], result.scan.source, prior=prior)
     return DemoReport(
         prior=result.record.metadata.name,
         patient=patient,

@@ -148,7 +148,7 @@ def _restore(scan: BidsScan, contrast_run: _ContrastRun, output_dir: Path, work:
     result = restore_scans(scan.path, contrast_run.prior, contrast_run.run, progress=True, generator=generator)
     written = write_derivatives(result, uri, folder, work)
     if report:
-        written["report"] = write_report(written["sidecar"], scan.path, prior=contrast_run.prior)
+        written["report"] = write_report(written["sidecar"], result.scan.source, prior=contrast_run.prior)
     for path in set(existing) - set(written.values()):  # files that the earlier run alone wrote
         path.unlink(missing_ok=True)
     return {

@@ -207,7 +207,7 @@ class Restore:
         )
         written = result.save(folder, figure=self.figure)
         if report:
-            written["report"] = write_report(written["sidecar"], job.scan, prior=prior)
+            written["report"] = write_report(written["sidecar"], result.scan.source, prior=prior)
         # Files that the earlier run alone wrote, such as masks of a calibrated prior, belong to another restoration.
         for path in set(existing) - set(written.values()):
             path.unlink(missing_ok=True)

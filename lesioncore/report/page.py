@@ -11,6 +11,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from nibabel.spatialimages import SpatialImage
+
 from lesioncore.about import NOTE
 from lesioncore.calibration.record import Calibration
 from lesioncore.data.files import replace_atomically
@@ -25,7 +27,7 @@ _SUMMARY = re.compile(r'<script type="application/json" id="summary">(\{.*?\})</
 
 def write_report(
     sidecar: str | os.PathLike[str],
-    scan: str | os.PathLike[str],
+    scan: str | os.PathLike[str] | SpatialImage,
     *,
     prior: Prior | str | None = None,
     path: str | os.PathLike[str] | None = None,
@@ -39,8 +41,8 @@ def write_report(
     ----------
     sidecar : path
         The JSON file that :meth:`lesioncore.Restoration.save` wrote, ``*_desc-restored_*.json``.
-    scan : path
-        The scan that was restored.
+    scan : path or SpatialImage
+        The scan that was restored: its file, or the image that was read from there.
     prior : Prior or str, optional
         The prior that restored it, whose healthy people are shown beside the scan; when absent, the embedded one of
         the name that the sidecar has, if there is one.
@@ -62,7 +64,7 @@ def write_report(
         If matplotlib, the extra `figures`, is missing.
     """
     require_matplotlib()
-    saved = SavedResult.read(Path(sidecar), Path(scan))
+    saved = SavedResult.read(Path(sidecar), scan if isinstance(scan, SpatialImage) else Path(scan))
     target = report_path(saved.sidecar) if path is None else Path(path)
     page = (
         environment()

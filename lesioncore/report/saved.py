@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from nibabel.affines import voxel_sizes
+from nibabel.spatialimages import SpatialImage
 
 from lesioncore.data.files import file_digest
 from lesioncore.data.nifti import load_image
@@ -29,26 +30,26 @@ class SavedResult:
     ----------
     sidecar : Path
         The JSON file that names the others.
-    scan_path : Path
+    image : SpatialImage
         The scan that was restored.
     facts : dict
         What the sidecar says.
     """
 
     sidecar: Path
-    scan_path: Path
+    image: SpatialImage = field(repr=False)
     facts: dict[str, Any] = field(repr=False)
 
     @classmethod
-    def read(cls, sidecar: Path, scan: Path) -> SavedResult:
+    def read(cls, sidecar: Path, scan: Path | SpatialImage) -> SavedResult:
         """Read a sidecar; images are read when they are asked for.
 
         Parameters
         ----------
         sidecar : Path
             ``*_desc-restored_*.json``.
-        scan : Path
-            The scan that was restored, by the sidecar's name and hash of it.
+        scan : Path or SpatialImage
+            The scan that was restored: its file, by the sidecar's hash of it, or the image that was read from there.
 
         Raises
         ------
@@ -58,12 +59,14 @@ class SavedResult:
             If the sidecar cannot be used, or `scan` is another one than was restored.
         """
         facts = read_sidecar(sidecar)
+        if isinstance(scan, SpatialImage):
+            return cls(sidecar, scan, facts)
         if file_digest(scan).hex() != facts["SourceSHA256"]:
             raise ValueError(
                 f"scan: {scan} is not the file that {sidecar.name} was made from ({facts['Source']}, by its SHA-256);"
                 " give that one"
             )
-        return cls(sidecar, scan, facts)
+        return cls(sidecar, load_image(scan), facts)
 
     @property
     def name(self) -> str:
@@ -73,13 +76,13 @@ class SavedResult:
     @cached_property
     def scan(self) -> npt.NDArray[np.float32]:
         """The scan that was restored, ``[X, Y, Z]``, in its storage order and units; NaN are its lowest value."""
-        values = load_image(self.scan_path).get_fdata(dtype=np.float32)
+        values = self.image.get_fdata(dtype=np.float32)
         return np.nan_to_num(values, nan=float(np.nanmin(values)))
 
     @cached_property
     def affine(self) -> npt.NDArray[np.float64]:
         """``[4, 4]``, the scan's voxel indices to mm."""
-        return np.asarray(load_image(self.scan_path).affine, dtype=np.float64)
+        return np.asarray(self.image.affine, dtype=np.float64)
 
     @property
     def voxel_size(self) -> tuple[float, float, float]:
