@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from lesioncore.cli.restore import volumes
 from lesioncore.data.files import replace_atomically, write_json
 from lesioncore.data.nifti import save_image
 from lesioncore.metrics.limits import LIMITS
@@ -94,14 +93,9 @@ def _write_in_template(result: Restoration, paths: dict[str, Path]) -> dict[str,
 
 
 def _write_sidecars(result: Restoration, paths: dict[str, Path], uri: str) -> dict[str, Path]:
-    """Write the JSON file of each image, and add to that of the restored image what BIDS and the tables need."""
+    """Write the JSON file of each image, and add to that of the restored image what BIDS needs."""
     facts = json.loads(paths["sidecar"].read_text())
-    millilitres = volumes(result)
-    facts |= {
-        **_bids_entries(result, "restored", uri),
-        "BrainMillilitres": millilitres["brain_ml"],
-        "DetectedMillilitres": millilitres["detected_ml"],
-    }
+    facts |= _bids_entries(result, "restored", uri)
     written = {}
     for key, path in paths.items():
         if key not in ("restored", "sidecar"):

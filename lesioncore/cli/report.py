@@ -42,7 +42,7 @@ class Report:
     def run(self, output: Output) -> Outcome:
         """Write the pages; a failure does not keep the rest from being written."""
         from lesioncore.data.bids import scans_in
-        from lesioncore.report.group import INDEX, write_group_page
+        from lesioncore.report.group import write_group_page
         from lesioncore.report.page import write_report
         from lesioncore.report.saved import find_scan, sidecars_in
         from lesioncore.restoration.figure import require_matplotlib
@@ -71,12 +71,11 @@ class Report:
         groups = []
         for folder in self.results:
             try:
-                write_group_page(folder)
+                groups.append(str(write_group_page(folder)))
             except FileNotFoundError as error:
                 if not failed:
                     raise CommandError(f"{error}; name the scans with --scans") from error
                 continue
-            groups.append(str(folder / INDEX))
             output.say(groups[-1])
         output.say(NOTE)
         return Outcome({"reports": pages, "groups": groups, "failed": failed, "note": NOTE}, complete=not failed)

@@ -78,7 +78,6 @@ class Restore:
 
     def run(self, output: Output) -> Outcome:
         """Restore all scans; one that fails does not stop the others."""
-        from lesioncore.report.group import INDEX, write_group_page
         from lesioncore.restoration.figure import require_matplotlib
         from lesioncore.restoration.run import Run
 
@@ -139,11 +138,22 @@ class Restore:
         if len(selection.jobs) > 1:
             seconds = time.perf_counter() - start
             output.say(f"{len(done)} of {len(selection.jobs)} scans restored in {seconds:.1f} s")
-            if report and done:
-                write_group_page(self.output)
-                output.say(f"all of them: {self.output / INDEX}")
+            if done:
+                self._gather(report, output)
         output.say(NOTE)
         return Outcome({"prior": name, "scans": done, "failed": failed, "note": NOTE}, complete=not failed)
+
+    def _gather(self, report: bool, output: Output) -> None:
+        """Write what tells of all scans in the output folder, those of earlier runs too."""
+        from lesioncore.report.group import write_group_page
+        from lesioncore.report.table import write_volumes
+
+        try:
+            output.say(f"volumes of all: {write_volumes(self.output)}")
+        except ValueError as error:  # results of an earlier version
+            output.warn(f"no table of volumes is written: {error}")
+        if report:
+            output.say(f"reports of all: {write_group_page(self.output)}")
 
     def _prior_name(self, output: Output) -> str:
         """Return the prior's name; auto is resolved by the scans' contrast, with a note on stderr."""
@@ -237,20 +247,7 @@ def can_report(output: Output) -> bool:
 
 def volumes(result: Restoration) -> dict[str, Any]:
     """Volumes in ml of the brain and, if the result has thresholds, of the detections at each FPR limit."""
-    import numpy as np
-
-    from lesioncore.metrics.limits import LIMITS
-
-    assert result.scan.affine is not None  # the scan was read from a file
-    millilitres = abs(float(np.linalg.det(result.scan.affine[:3, :3]))) / 1000.0
-
-    def volume(mask: Any) -> float:
-        return round(int(np.count_nonzero(np.asanyarray(mask.dataobj))) * millilitres, 3)
-
-    detected = None
-    if result.record.calibration is not None:
-        detected = {f"{fpr:g}": volume(result.mask(fpr)) for fpr in LIMITS}
-    return {"brain_ml": volume(result.brain_mask), "detected_ml": detected}
+    return {"brain_ml": result.volumes["BrainMillilitres"], "detected_ml": result.volumes["DetectedMillilitres"]}
 
 
 def lines(facts: dict[str, Any]) -> list[str]:

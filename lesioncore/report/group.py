@@ -19,7 +19,7 @@ INDEX = "index.html"
 """Name of a group's page."""
 
 
-def write_group_page(folder: Path, path: Path | None = None) -> list[dict[str, Any]]:
+def write_group_page(folder: Path, path: Path | None = None) -> Path:
     """Write the page of all reports in a folder and below.
 
     Parameters
@@ -32,8 +32,8 @@ def write_group_page(folder: Path, path: Path | None = None) -> list[dict[str, A
 
     Returns
     -------
-    list of dict
-        The summaries of the reports (:func:`lesioncore.report.page.read_summary`), in the order of their paths.
+    Path
+        The file written.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def write_group_page(folder: Path, path: Path | None = None) -> list[dict[str, A
     )
     with replace_atomically(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    return rows
+    return path
 
 
 def _distributions(rows: Sequence[dict[str, Any]], limits: Sequence[str]) -> str:

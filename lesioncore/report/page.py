@@ -101,7 +101,9 @@ def environment() -> Any:
     """Jinja's templates of this package, which escape all text that they are given."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-    return Environment(loader=FunctionLoader(template_text), autoescape=True, undefined=StrictUndefined)
+    templates = Environment(loader=FunctionLoader(template_text), autoescape=True, undefined=StrictUndefined)
+    templates.policies["json.dumps_kwargs"] = {"sort_keys": False}
+    return templates
 
 
 @lru_cache(maxsize=8)

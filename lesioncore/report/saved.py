@@ -19,6 +19,10 @@ from lesioncore.data.files import file_digest
 from lesioncore.data.nifti import load_image
 
 _SIDECAR = re.compile(r"_desc-restored_(?P<suffix>[^_]+)\.json$")
+_NEEDED = (
+    *("Source", "SourceSHA256", "Prior", "Contrast", "Settings", "Thresholds", "Preprocessing", "Files", "Remarks"),
+    *("BrainMillilitres", "DetectedMillilitres"),
+)
 _LIMIT = re.compile(r"fpr(?P<percent>\d\d)")
 
 
@@ -165,10 +169,12 @@ def read_sidecar(sidecar: Path) -> dict[str, Any]:
         facts = json.loads(sidecar.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{sidecar}: is no JSON file that was written whole; restore the scan again") from error
-    needed = ("Source", "SourceSHA256", "Prior", "Settings", "Thresholds", "Preprocessing", "Files", "Remarks")
-    missing = [key for key in needed if not isinstance(facts, dict) or key not in facts]
+    missing = [key for key in _NEEDED if not isinstance(facts, dict) or key not in facts]
     if missing:
-        raise ValueError(f"{sidecar}: lacks {', '.join(missing)}; expected a sidecar that lesioncore restore wrote")
+        raise ValueError(
+            f"{sidecar}: lacks {', '.join(missing)}; expected a sidecar that lesioncore restore wrote;"
+            " results of 0.1.0 are to be restored anew"
+        )
     if any("/" in str(name) or "\\" in str(name) for name in facts["Files"]):
         raise ValueError(f"{sidecar}: names files in other folders, expected those beside it")
     return facts

@@ -182,6 +182,22 @@ class Restoration:
             )
         return record.calibration
 
+    @cached_property
+    def volumes(self) -> dict[str, Any]:
+        """Volumes in ml (JSON-able): ``BrainMillilitres`` of the brain, ``DetectedMillilitres`` at each limit.
+
+        None stands for what has no geometry, and for detections without thresholds that hold.
+        """
+        if self.scan.affine is None:
+            return {"BrainMillilitres": None, "DetectedMillilitres": None}
+        voxel = abs(float(np.linalg.det(self.scan.affine[:3, :3]))) / 1000.0
+        detected, calibration = None, self.record.calibration
+        if calibration is not None:
+            masks = {f"{limit:g}": self._mask(calibration.threshold(limit)) for limit in LIMITS}
+            detected = {limit: round(int(np.count_nonzero(mask)) * voxel, 3) for limit, mask in masks.items()}
+        brain = round(int(np.count_nonzero(self.scan.brain())) * voxel, 3)
+        return {"BrainMillilitres": brain, "DetectedMillilitres": detected}
+
     def sidecar(self) -> dict[str, Any]:
         """Description of the result and of how it was computed (JSON-able)."""
         from lesioncore import __version__
@@ -192,6 +208,7 @@ class Restoration:
             **self.scan.sources,
             **record.decided(record.seed),
             "Contrast": record.metadata.modality,
+            **self.volumes,
             "Remarks": self.remarks,
             "Preprocessing": [asdict(step) for step in self.scan.steps],
             "ToTemplate": None if self.scan.to_template is None else self.scan.to_template.round(6).tolist(),
@@ -205,6 +222,8 @@ class Restoration:
                 "ResidualSpread": "z-score",
                 "score": "times its spread over the brain" if record.scoring.standardize else "z-score",
                 "restored": "as the input",
+                "BrainMillilitres": "ml",
+                "DetectedMillilitres": "ml",
                 "Smoothing": "mm",
                 "ToTemplate": "world mm of the input to MNI mm (ICBM152 nonlinear symmetric 2009a)",
                 "PostProcessing": "mm; min_volume mm^3",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import sys
 
+import pytest
 from support.command_line import json_of, scan
 
 from lesioncore.cli import main
@@ -19,7 +21,16 @@ def test_restore_writes_a_page_for_each_scan_and_one_for_all(tmp_path, prior, ca
     for page in pages:
         assert f"report: {page}" in said
         assert read_summary(page)["detected_ml"].keys() == {"1", "5", "10"}
-    assert f"all of them: {out / 'index.html'}" in said
+    assert f"reports of all: {out / 'index.html'}" in said
+    assert f"volumes of all: {out / 'volumes.tsv'}" in said
+    with open(out / "volumes.tsv", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    assert [row["scan"] for row in rows] == ["sub-01_T2w", "sub-02_T2w"]
+    for row, page in zip(rows, pages, strict=True):
+        summary = read_summary(page)
+        assert float(row["brain_ml"]) == pytest.approx(summary["brain_ml"], abs=0.1)
+        detected = [float(row[f"detected_fpr{limit}_ml"]) for limit in ("01", "05", "10")]
+        assert detected == pytest.approx(list(summary["detected_ml"].values()), abs=0.01)
     assert main([*command, "--resume"]) == 0
     assert capsys.readouterr().out.count("finished before") == 2
     pages[0].unlink()

@@ -16,9 +16,8 @@ def test_every_report_has_a_row_and_a_link(tmp_path):
     names = ["sub-01_T2w", "sub-0 2%#?_T2w", "sub-<i>_T2w"]
     pages = [lc.write_report(*saved(tmp_path / "results", name), prior=tiny_prior()) for name in names]
     (tmp_path / "results" / "other.html").write_text("<p>no report</p>")
-    rows = write_group_page(tmp_path / "results")
-    assert sorted(row["name"] for row in rows) == sorted(names)
-    index = tmp_path / "results" / "index.html"
+    index = write_group_page(tmp_path / "results")
+    assert index == tmp_path / "results" / "index.html"
     text = re.sub(r"base64,[^\"]*", "", index.read_text())
     links = {unquote(href) for href in re.findall(r'<a href="([^"]*)"', text)}
     assert {index.parent / link for link in links} == set(pages)
