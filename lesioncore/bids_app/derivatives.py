@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from lesioncore.data.files import replace_atomically, write_json
+from lesioncore.data.names import split_name, stem_of
 from lesioncore.data.nifti import save_image
 from lesioncore.metrics.limits import LIMITS
 from lesioncore.preprocess.template_space import SPACE, mask_to_template_grid, template_plan, to_template_grid
-from lesioncore.restoration.result import Restoration, base_name, split_name
+from lesioncore.restoration.result import Restoration
 
 _VOXEL_SIZE = 2.0  # mm, in the template's space: that of the embedded priors' grids, on which scores are computed
 _REFERENCE = "https://www.bic.mni.mcgill.ca/ServicesAtlases/ICBM152NLin2009"
@@ -73,7 +74,7 @@ def write_derivatives(result: Restoration, uri: str, folder: Path, work: Path) -
 def _write_in_template(result: Restoration, paths: dict[str, Path]) -> dict[str, Path]:
     """Write the score and the masks in the template's space beside the native ones, if the scan is registered."""
     scan = result.scan
-    if scan.to_template is None or scan.affine is None:
+    if scan.to_template is None or scan.affine is None or scan.path is None:
         return {}
     brain = scan.brain()
     plan = template_plan(brain.shape, scan.to_template @ scan.affine, _VOXEL_SIZE)
@@ -82,7 +83,7 @@ def _write_in_template(result: Restoration, paths: dict[str, Path]) -> dict[str,
     for key, limit in _LIMITS.items():
         if key in paths:
             resampled[key] = mask_to_template_grid(plan, np.asarray(result.mask(limit).dataobj) > 0)
-    stem, _ = split_name(base_name(scan.path))
+    stem, _ = split_name(stem_of(scan.path))
     written = {}
     for key, values in resampled.items():
         ending = paths[key].name.removeprefix(stem)

@@ -13,6 +13,7 @@ import tyro
 from lesioncore.about import NOTE
 from lesioncore.cli.output import CommandError, Outcome, Output, UsageError, check_voxel_size, check_writable
 from lesioncore.cli.scans import ScanJob, select
+from lesioncore.data.names import split_name, stem_of
 
 if TYPE_CHECKING:
     from lesioncore.preprocess.pipeline import Step
@@ -96,11 +97,10 @@ class Preprocess:
         from lesioncore.data.nifti import load_image, save_image
         from lesioncore.preprocess.pipeline import preprocess
         from lesioncore.preprocess.template_space import SPACE, template_plan, to_template_grid
-        from lesioncore.restoration.result import base_name, split_name
         from lesioncore.restoration.volumes import brain_of, read_volume, sources_of
 
         start = time.perf_counter()
-        stem, suffix = split_name(base_name(job.scan))
+        stem, suffix = split_name(stem_of(job.scan))
         names = {
             "preprocessed": f"{stem}_desc-preproc_{suffix}.nii.gz",
             "brain": f"{stem}_desc-brain{suffix}_mask.nii.gz",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lesioncore.cli.output import UsageError
 from lesioncore.data.bids import SAVED, left_out, scans_in
-from lesioncore.data.names import FORMATS, contrast_of, several, subject_of
+from lesioncore.data.names import FORMATS, contrast_of, several, split_name, stem_of, subject_of
 
 _EXTENSION = re.compile(r"(\.nii\.gz|\.json|\.png|\.html)$")
 
@@ -112,9 +112,7 @@ def results_of(scan: Path, folder: Path) -> list[Path]:
 
 
 def _stem_and_suffix(scan: Path) -> tuple[str, str]:
-    from lesioncore.restoration.result import base_name, split_name
-
-    return split_name(base_name(scan))
+    return split_name(stem_of(scan))
 
 
 def _mask_tool(masks: Sequence[Path]) -> str | None:

@@ -62,6 +62,14 @@ def stem_of(path: Path) -> str:
     return _ENDING.sub("", path.name)
 
 
+def split_name(name: str) -> tuple[str, str]:
+    """Split ``sub-01_T2w`` into ``("sub-01", "T2w")``; a name without a BIDS suffix gets ``"image"`` for one."""
+    if not name or "/" in name:
+        raise ValueError(f"name: got {name!r}, expected a base name such as 'sub-01_T2w'")
+    stem, separator, suffix = name.rpartition("_")
+    return (stem, suffix) if separator and suffix.isalnum() and "-" not in suffix else (name, "image")
+
+
 def partner_of(name: str) -> str | None:
     """Return the name of the other file of an Analyze or NIfTI pair; None for what is no file of a pair."""
     match = _PAIR.search(name)

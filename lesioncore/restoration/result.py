@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -16,8 +15,8 @@ from nibabel.affines import voxel_sizes
 
 from lesioncore.about import NOTE
 from lesioncore.calibration.record import Calibration
-from lesioncore.data.files import replace_atomically
-from lesioncore.data.names import stem_of
+from lesioncore.data.files import write_json
+from lesioncore.data.names import split_name, stem_of
 from lesioncore.data.nifti import save_image
 from lesioncore.metrics.limits import LIMITS
 from lesioncore.restoration.prior_choice import doubt
@@ -231,6 +230,11 @@ class Restoration:
             "Note": NOTE,
         }
 
+    def _file_name(self) -> str:
+        if self.scan.path is None:
+            raise ValueError("name: the input was no file, so give save(..., name='sub-01_T2w')")
+        return stem_of(self.scan.path)
+
     def save(
         self, directory: str | os.PathLike[str], *, name: str | None = None, figure: bool = False
     ) -> dict[str, Path]:
@@ -265,7 +269,7 @@ class Restoration:
             require_matplotlib()  # before anything is written
         if self.scan.affine is None:
             raise ValueError("save: slices [N, 1, H, W] have no geometry; give restore a volume, or save them yourself")
-        stem, suffix = split_name(name if name is not None else base_name(self.scan.path))
+        stem, suffix = split_name(name if name is not None else self._file_name())
         header = getattr(self.scan.source, "header", None)
         images = {
             "restored": (f"{stem}_desc-restored_{suffix}", self._restored),
@@ -301,29 +305,9 @@ class Restoration:
             picture.unlink(missing_ok=True)
         written["sidecar"] = folder / f"{stem}_desc-restored_{suffix}.json"
         facts = {**self.sidecar(), "Files": sorted(path.name for path in written.values())}
-        _write_json(facts, written["sidecar"])
+        write_json(written["sidecar"], facts, indent=2)
         return written
 
 
 _WRITERS = 4
 """Number of a scan's files that are written concurrently; each needs memory for its bytes."""
-
-
-def base_name(path: Path | None) -> str:
-    """Name of a scan's file without its suffixes; ``ValueError`` without a file."""
-    if path is None:
-        raise ValueError("name: the input was no file, so give save(..., name='sub-01_T2w')")
-    return stem_of(path)
-
-
-def split_name(name: str) -> tuple[str, str]:
-    """Split ``sub-01_T2w`` into ``("sub-01", "T2w")``; a name without a BIDS suffix gets ``"image"`` for one."""
-    if not name or "/" in name:
-        raise ValueError(f"name: got {name!r}, expected a base name such as 'sub-01_T2w'")
-    stem, separator, suffix = name.rpartition("_")
-    return (stem, suffix) if separator and suffix.isalnum() and "-" not in suffix else (name, "image")
-
-
-def _write_json(values: dict[str, Any], path: Path) -> None:
-    with replace_atomically(path) as temporary:
-        temporary.write_text(json.dumps(values, indent=2) + "\n")
