@@ -46,8 +46,18 @@ napoleon_use_rtype = False
 napoleon_preprocess_types = False
 
 COMMANDS = (
-    *("restore", "report", "calibrate", "evaluate", "train", "preprocess", "phantom"),
-    *("import", "reproduce", "push", "info", "demo"),
+    "restore",
+    "report",
+    "calibrate",
+    "evaluate",
+    "train",
+    "preprocess",
+    "phantom",
+    "import",
+    "reproduce",
+    "push",
+    "info",
+    "demo",
 )
 MODELS = ("vae", "multiscale-vae", "embedded", "gmvae", "aae", "anogan", "unet")
 ROOMS = {

@@ -122,12 +122,13 @@ class Scan(SliceStack):
             share = self._on_input_grid(changed_share(torch.where(self.mask, slices.cpu(), 0), spread))
             healthy += bounded_detail(detail, share, self.ras_brain) - detail
             changed |= share > 0
+        observed = self.ras_observed
         if self.intensity_map is not None:
             healthy = self.intensity_map.inverse(healthy)
-        if self.ras_bias is not None:
-            healthy *= self.ras_bias
-        observed = self.ras_observed
-        return self._store(torch.where(changed, healthy.clamp(observed.min(), observed.max()), observed))
+            if self.ras_bias is not None:
+                healthy *= self.ras_bias
+            healthy = healthy.clamp(observed.min(), observed.max())  # z-scores, which have no map, have no range
+        return self._store(torch.where(changed, healthy, observed))
 
     def label_on_slices(self, label: np.ndarray) -> Tensor:
         """Resample a bool label from the input's grid to the prior's, ``[N, 1, H, W]``: pixels more than half in it."""
