@@ -72,3 +72,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if os.environ.get("LESIONCORE_REQUIRE_CUDA") == "1":
         pytest.fail(f"LESIONCORE_REQUIRE_CUDA=1, but {reason}", pytrace=False)
     pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def reports(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let commands write no reports, which take most of a small scan's time, but for tests that are marked for them."""
+    if request.node.get_closest_marker("reports") is None:
+        for module in ("lesioncore.cli.restore", "lesioncore.bids_app.participant"):
+            monkeypatch.setattr(f"{module}.can_report", lambda output: False)

@@ -26,6 +26,7 @@ def table(path):
     return [dict(zip(head, row, strict=True)) for row in rows]
 
 
+@pytest.mark.reports
 def test_tables_are_of_the_sidecars(restored, capsys):
     dataset, out = restored
     command = [str(dataset), str(out), "group"]

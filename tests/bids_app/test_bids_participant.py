@@ -26,6 +26,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.reports
 def test_contrasts_and_sessions_share_a_tree(tmp_path, priors, capsys):
     dataset = write_bids(tmp_path / "raw", "sub-01_T1w", "sub-01_T2w", "sub-02_ses-a_FLAIR")
     out, work = dataset / "derivatives" / "lesioncore", tmp_path / "work"

@@ -11,6 +11,8 @@ from support.command_line import json_of, scan
 from lesioncore.cli import main
 from lesioncore.report.page import read_summary
 
+pytestmark = pytest.mark.reports
+
 
 def test_restore_writes_a_page_for_each_scan_and_one_for_all(tmp_path, prior, capsys):
     paths, out = [scan(tmp_path / f"sub-0{i}_T2w.nii.gz", i) for i in (1, 2)], tmp_path / "out"
