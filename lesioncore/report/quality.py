@@ -22,6 +22,7 @@ _OVERLAPS = 0.935
 _STRONG_FIELD = 0.2
 # The detections on T1w change by more than a quarter at 3 mm (bench/quality/real_changes.py).
 _COARSE = 2.5
+_OTHER_CONTRAST = "its intensities fit"  # as lesioncore.restoration.prior_choice.doubt begins
 _NOISY = 0.35  # .03 to .26 in 58 real scans (T1w, T2w, FLAIR; sharp multiple sclerosis FLAIR has the most)
 
 
@@ -61,7 +62,8 @@ def quality_checks(saved: SavedResult) -> list[QualityCheck]:
     Returns
     -------
     list of QualityCheck
-        Extraction, brain volume, registration, bias field, voxel size, noise, and what the calibration remarked.
+        Extraction, brain volume, registration, bias field, voxel size, noise, contrast, and what the calibration
+        remarked.
     """
     extract, register, bias = (saved.step(name) for name in ("extract", "register", "bias"))
     volume = saved.millilitres(saved.brain)
@@ -124,10 +126,22 @@ def quality_checks(saved: SavedResult) -> list[QualityCheck]:
                 " settings, or run lesioncore calibrate.",
             )
         )
+    if saved.to_template is not None and saved.facts["Contrast"] is not None:
+        other = next((remark for remark in saved.facts["Remarks"] if remark.startswith(_OTHER_CONTRAST)), None)
+        checks.append(
+            _check(
+                "Contrast",
+                f"fits {saved.facts['Contrast']}" if other is None else other,
+                f"that of the prior, {saved.facts['Contrast']}",
+                other is None,
+                "Check the scan's name and sequence, and name the prior of its contrast with --prior.",
+            )
+        )
     action = "Thresholds may not hold: check contrast, orientation and brain mask."
     checks += [
         QualityCheck("Unlike the calibration's people", f"{remark[0].upper()}{remark[1:]}.", "", "check", action)
         for remark in saved.facts["Remarks"]
+        if not remark.startswith(_OTHER_CONTRAST)
     ]
     return checks
 

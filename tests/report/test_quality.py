@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from support.reports import change, saved
+from support.reports import TEMPLATE, change, saved
 
 from lesioncore.report.methods import methods_text
 from lesioncore.report.quality import noise_level, quality_checks
@@ -49,6 +49,17 @@ def test_what_is_usual_is_left_alone_and_what_is_not_comes_with_advice(case):
         check = checks_of(case, Preprocessing=steps)[name]
         assert check.verdict == "check"
         assert check.action
+
+
+def test_another_contrast_is_told_by_the_remark_of_it(case):
+    checks = checks_of(case, ToTemplate=TEMPLATE, Remarks=["its intensities fit T1w better than T2w"])
+    assert (checks["Contrast"].verdict, checks["Contrast"].value) == (
+        "check",
+        "its intensities fit T1w better than T2w",
+    )
+    assert "--prior" in checks["Contrast"].action
+    assert "Unlike the calibration's people" not in checks
+    assert checks_of(case, Remarks=[])["Contrast"].verdict == "ok"
 
 
 def test_steps_that_were_not_done_are_unknown_and_remarks_are_listed(case):
