@@ -44,7 +44,7 @@ class Report:
         from lesioncore.data.bids import scans_in
         from lesioncore.report.group import write_group_page
         from lesioncore.report.page import write_report
-        from lesioncore.report.saved import find_scan, sidecars_in
+        from lesioncore.report.saved import find_scan, scans_by_content, sidecars_in
         from lesioncore.restoration.figure import require_matplotlib
 
         if not self.results:
@@ -57,7 +57,11 @@ class Report:
         except ImportError as error:
             raise CommandError(str(error)) from error
         prior = None if self.prior is None else open_prior(self.prior)
-        scans = [path for given in self.scans for path in (scans_in(given, None).scans if given.is_dir() else [given])]
+        files = [path for given in self.scans for path in (scans_in(given, None).scans if given.is_dir() else [given])]
+        try:
+            scans = scans_by_content(files)
+        except OSError as error:
+            raise CommandError(f"--scans: {error}") from error
         pages, failed = [], []
         for sidecar in (sidecar for folder in self.results for sidecar in sidecars_in(folder) if scans):
             with output.about(str(sidecar)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -185,8 +185,13 @@ def sidecars_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*.json") if _SIDECAR.search(path.name))
 
 
-def find_scan(sidecar: Path, scans: Iterable[Path]) -> Path:
-    """Of some scans, the one that a sidecar was made from, by its name and hash.
+def scans_by_content(scans: Iterable[Path]) -> dict[tuple[str, str], Path]:
+    """Scans by their name and SHA-256, each of them read once."""
+    return {(scan.name, file_digest(scan).hex()): scan for scan in scans}
+
+
+def find_scan(sidecar: Path, scans: Mapping[tuple[str, str], Path]) -> Path:
+    """Of scans from :func:`scans_by_content`, the one that a sidecar was made from.
 
     Raises
     ------
@@ -194,9 +199,10 @@ def find_scan(sidecar: Path, scans: Iterable[Path]) -> Path:
         If none is.
     """
     facts = read_sidecar(sidecar)
-    for scan in scans:
-        if scan.name == facts["Source"] and file_digest(scan).hex() == facts["SourceSHA256"]:
-            return scan
-    raise FileNotFoundError(
-        f"{sidecar.name}: found no {facts['Source']} with the content that was restored; name its folder with --scans"
-    )
+    scan = scans.get((facts["Source"], facts["SourceSHA256"]))
+    if scan is None:
+        raise FileNotFoundError(
+            f"{sidecar.name}: found no {facts['Source']} with the content that was restored; name its folder with"
+            " --scans"
+        )
+    return scan
