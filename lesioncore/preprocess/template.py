@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
+from typing import TypeVar
 
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 import torch
+
+LabelT = TypeVar("LabelT", bound=np.integer)
 
 VOXEL_SIZE = 2.0
 """Voxel size of the packaged maps, mm."""
@@ -65,6 +68,30 @@ def brain_template() -> BrainTemplate:
     for array in (template.t1, template.brain, template.grey, template.white, template.affine):
         array.flags.writeable = False
     return template
+
+
+def nearest_labels(labels: npt.NDArray[LabelT], points: npt.NDArray[np.floating]) -> npt.NDArray[LabelT]:
+    """Look up labels of the template's grid at any places.
+
+    Parameters
+    ----------
+    labels : ndarray
+        ``[X, Y, Z]`` integers on the grid of `brain_template`.
+    points : ndarray
+        ``[N, 3]`` finite, template (MNI) millimetres.
+
+    Returns
+    -------
+    ndarray
+        ``[N]``, the nearest voxel's label; 0 outside the grid.
+    """
+    places = (np.asarray(points) - brain_template().affine[:3, 3]) / VOXEL_SIZE
+    # Cut to what int64 holds: far outside the grid is outside it.
+    voxels = np.rint(np.clip(places, -1, np.array(labels.shape))).astype(np.int64)
+    inside = np.all((voxels >= 0) & (voxels < labels.shape), axis=1)
+    nearest = np.zeros(len(voxels), labels.dtype)
+    nearest[inside] = labels[tuple(voxels[inside].T)]
+    return nearest
 
 
 def template_depth(shape: tuple[int, ...], voxel_to_template: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:

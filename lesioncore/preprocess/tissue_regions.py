@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from lesioncore.preprocess.template import VOXEL_SIZE, brain_template
+from lesioncore.preprocess.template import VOXEL_SIZE, brain_template, nearest_labels
 
 TISSUES = ("fluid", "grey matter", "white matter")
 """Tissues of the regions."""
@@ -62,13 +62,7 @@ def tissue_regions_at(points: npt.NDArray[np.floating]) -> npt.NDArray[np.int16]
     ndarray
         ``[N]``, the nearest voxel's label in `tissue_regions`; 0 outside.
     """
-    labels = tissue_regions()
-    origin = brain_template().affine[:3, 3]
-    voxels = np.rint((np.asarray(points) - origin) / VOXEL_SIZE).astype(np.int64)
-    inside = np.all((voxels >= 0) & (voxels < labels.shape), axis=1)
-    regions = np.zeros(len(voxels), np.int16)
-    regions[inside] = labels[tuple(voxels[inside].T)]
-    return regions
+    return nearest_labels(tissue_regions(), points)
 
 
 def _eroded(mask: npt.NDArray[np.bool_], times: int) -> npt.NDArray[np.bool_]:

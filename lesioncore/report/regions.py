@@ -13,6 +13,8 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
+from lesioncore.preprocess.template import nearest_labels
+
 Side = Literal["left", "right", "both"]
 
 _ONE_SIDE = (
@@ -125,15 +127,7 @@ def region_numbers(points: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
         raise ValueError(f"points: got shape {points.shape}, expected [N, 3]; give x, y, z of each in template mm")
     if not np.isfinite(points).all():
         raise ValueError("points: got numbers that are not finite, expected template mm; check the registration")
-    atlas = region_atlas()
-    inverse = np.linalg.inv(atlas.affine)
-    # Cut to what rint and int64 hold: far beyond the atlas is beyond it.
-    places = np.clip(points @ inverse[:3, :3].T + inverse[:3, 3], -1, np.array(atlas.numbers.shape))
-    indices = np.rint(places).astype(np.int64)
-    inside = np.all((indices >= 0) & (indices < atlas.numbers.shape), axis=1)
-    numbers = np.zeros(len(indices), np.uint8)
-    numbers[inside] = atlas.numbers[tuple(indices[inside].T)]
-    return numbers
+    return nearest_labels(region_atlas().numbers, points)
 
 
 def region_at(point: Sequence[float] | npt.NDArray[np.floating]) -> str | None:
