@@ -102,8 +102,8 @@ def wrong(case: Case, right: Registration, rng: np.random.Generator) -> Iterator
         turn = centre @ np.diag([*diagonal, 1.0]) @ np.linalg.inv(centre)
         matrix = np.linalg.inv(right.matrix) @ turn
         for size in (8.0, 4.0, 2.0):
-            _, matrix = registration._refine(sitk, fixed, moving, matrix, size, 1, rigid=size > 4)
-        yield f"turned 180 about {name}", Registration(np.eye(4), registration._measure(fixed, moving, matrix))
+            _, matrix = registration.refine(sitk, fixed, moving, matrix, size, rigid=size > 4)
+        yield f"turned 180 about {name}", Registration(np.eye(4), registration.measure(fixed, moving, matrix))
     values, affine, brain = case
     where = apply(right.matrix @ affine, np.argwhere(brain).astype(np.float64))
     for name, kept in (("left", where[:, 0] < 0), ("upper", where[:, 2] > 10), ("front", where[:, 1] > -20)):

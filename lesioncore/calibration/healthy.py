@@ -192,8 +192,9 @@ class HealthyScores:
 
         The figures are the median score, the spread of the residual, the bend of the intensities and the brain's
         extents. A figure is unusual if it lies more than five standard deviations from the mean of at least eight
-        people. With eight people, this holds for about one more healthy person in a thousand (Student's t), with more
-        people for fewer. An extent must also differ from the mean by a tenth, and a spread exceed four times the mean.
+        people. With eight people, each figure is unusual in about two of a thousand more healthy people (Student's t),
+        with more people in fewer. An extent must also differ from the mean by a tenth, and a spread exceed four times
+        the mean.
 
         A lesion that does not fill half of the brain hardly moves the median; another contrast, orientation or
         preprocessing does. A wrong voxel size and swapped axes change the extent.

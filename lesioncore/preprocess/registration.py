@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -108,7 +111,6 @@ def register(
     affine: Matrix,
     brain: npt.NDArray[np.bool_],
     *,
-    threads: int = 1,
     check: bool = True,
 ) -> Registration:
     """Find the affine map that brings a brain to the ICBM152 2009a template.
@@ -126,8 +128,6 @@ def register(
         ``[4, 4]``, voxel indices to world millimetres (RAS+).
     brain : ndarray
         ``[X, Y, Z]`` bool: the brain.
-    threads : int
-        Threads of the refinement.
     check : bool
         Refuse what does not fit; without, the figures are there to be looked at.
 
@@ -145,15 +145,16 @@ def register(
     ImportError
         If SimpleITK, the extra `preprocess`, is missing.
     """
-    sitk = _simpleitk()
+    sitk = simpleitk()
     moving = CoarseBrain.of(volume, affine, brain)
     fixed = coarse_template()
     poses = likely_poses(moving, fixed, _STARTS)
-    refined = [_refine(sitk, fixed, moving, pose, 8.0, threads, rigid=True) for pose in poses]
-    matrix = min(refined, key=lambda result: result[0])[1]
-    for size in (4.0, 2.0):
-        _, matrix = _refine(sitk, fixed, moving, matrix, size, threads)
-    quality = _measure(fixed, moving, matrix)
+    with single_threaded(sitk):
+        refined = [refine(sitk, fixed, moving, pose, 8.0, rigid=True) for pose in poses]
+        matrix = min(refined, key=lambda result: result[0])[1]
+        for size in (4.0, 2.0):
+            _, matrix = refine(sitk, fixed, moving, matrix, size)
+    quality = measure(fixed, moving, matrix)
     if check and quality.problems:
         raise RegistrationError(
             f"brain: does not fit the template ({'; '.join(quality.problems)}; {quality}); check the mask, that the"
@@ -162,7 +163,7 @@ def register(
     return Registration(np.linalg.inv(matrix), quality)
 
 
-def _simpleitk() -> ModuleType:
+def simpleitk() -> ModuleType:
     """Return SimpleITK, or say which extra brings it."""
     try:
         import SimpleITK
@@ -175,13 +176,36 @@ def _simpleitk() -> ModuleType:
     return module
 
 
-def _refine(
+_NUMBER_OF_THREADS = threading.Lock()
+_running: list[int] = []  # SimpleITK's number of threads before the first of the registrations that are running
+
+
+@contextmanager
+def single_threaded(sitk: ModuleType) -> Iterator[None]:
+    """Let SimpleITK use one thread while any registration runs.
+
+    Sums over several threads differ in their last bits from run to run, and a result would with them. The number of
+    threads of one registration method alone does not reach its metric.
+    """
+    process = sitk.ProcessObject
+    with _NUMBER_OF_THREADS:
+        _running.append(_running[0] if _running else process.GetGlobalDefaultNumberOfThreads())
+        process.SetGlobalDefaultNumberOfThreads(1)
+    try:
+        yield
+    finally:
+        with _NUMBER_OF_THREADS:
+            before = _running.pop()
+            if not _running:
+                process.SetGlobalDefaultNumberOfThreads(before)
+
+
+def refine(
     sitk: ModuleType,
     fixed: CoarseBrain,
     moving: CoarseBrain,
     start: Matrix,
     size: float,
-    threads: int,
     *,
     rigid: bool = False,
 ) -> tuple[float, Matrix]:
@@ -194,7 +218,6 @@ def _refine(
     to_plain = np.diag([*sizes, 1.0]) @ np.linalg.inv(moving.affine)
     plain = _image(sitk, moving.shaded(), sizes, np.zeros(3), size / 2)
     method = sitk.ImageRegistrationMethod()
-    method.SetNumberOfThreads(threads)
     method.SetMetricAsMattesMutualInformation(32)
     method.SetMetricFixedMask(near)
     if size < 3:
@@ -247,7 +270,7 @@ def _transform(sitk: ModuleType, matrix: Matrix, centre: Matrix, *, rigid: bool 
     return transform
 
 
-def _measure(fixed: CoarseBrain, moving: CoarseBrain, matrix: Matrix) -> RegistrationQuality:
+def measure(fixed: CoarseBrain, moving: CoarseBrain, matrix: Matrix) -> RegistrationQuality:
     """Compare a brain with the template at every second of its voxels."""
     grid = every_voxel(fixed.values.shape, 2)
     shape, places = grid.shape[:3], grid.reshape(-1, 3)

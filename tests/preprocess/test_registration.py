@@ -2,6 +2,7 @@
 
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nibabel as nib
@@ -83,6 +84,22 @@ def test_storage_order_and_handedness_are_the_affines():
     found = register(flipped[0], affine @ flip @ order, flipped[1])
     assert np.linalg.det(found.matrix[:3, :3]) > 0
     assert distance(expected, found.matrix) < 2.0
+
+
+def test_registrations_repeat_to_the_bit_and_leave_simpleitk_its_threads():
+    from SimpleITK import ProcessObject
+
+    before = ProcessObject.GetGlobalDefaultNumberOfThreads()
+    ProcessObject.SetGlobalDefaultNumberOfThreads(3)
+    try:
+        values, affine, brain, _ = person("T1w", turn((0, 0, 1), 10))
+        with ThreadPoolExecutor(2) as executor:
+            matrices = [executor.submit(register, values, affine, brain) for _ in range(2)]
+        first, second = (future.result().matrix for future in matrices)
+        assert np.array_equal(first, second)
+        assert ProcessObject.GetGlobalDefaultNumberOfThreads() == 3
+    finally:
+        ProcessObject.SetGlobalDefaultNumberOfThreads(before)
 
 
 @pytest.mark.parametrize("step", [50.0, 200.0, 2000.0])
