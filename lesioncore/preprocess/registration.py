@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
@@ -149,10 +150,11 @@ def register(
     moving = CoarseBrain.of(volume, affine, brain)
     fixed = coarse_template()
     poses = likely_poses(moving, fixed, _STARTS)
-    refined = [_refine(sitk, fixed, moving, pose, 8.0, threads, rigid=True) for pose in poses]
+    plain = _Plain.of(sitk, moving, 8.0)
+    refined = [_refine(sitk, plain, pose, threads, rigid=True) for pose in poses]
     matrix = min(refined, key=lambda result: result[0])[1]
     for size in (4.0, 2.0):
-        _, matrix = _refine(sitk, fixed, moving, matrix, size, threads)
+        _, matrix = _refine(sitk, _Plain.of(sitk, moving, size), matrix, threads)
     quality = _measure(fixed, moving, matrix)
     if check and quality.problems:
         raise RegistrationError(
@@ -175,24 +177,36 @@ def _simpleitk() -> ModuleType:
     return module
 
 
+@dataclass(frozen=True, eq=False)
+class _Plain:
+    """A scan as an image without directions, blurred for voxels of `size` mm, and the map to it from the scan's mm."""
+
+    image: Any
+    to_plain: Matrix
+    size: float
+
+    @classmethod
+    def of(cls, sitk: ModuleType, moving: CoarseBrain, size: float) -> _Plain:
+        sizes = np.linalg.norm(moving.affine[:3, :3], axis=0)
+        to_plain = np.diag([*sizes, 1.0]) @ np.linalg.inv(moving.affine)
+        return cls(_image(sitk, moving.shaded(), sizes, np.zeros(3), size / 2), to_plain, size)
+
+
+@lru_cache(maxsize=3)
+def _template_images(size: float) -> tuple[Any, Any]:
+    """The template at voxels of a size (mm), and where it is compared."""
+    sitk, fixed = _simpleitk(), coarse_template()
+    stride, sizes, origin = round(size / VOXEL_SIZE), np.full(3, VOXEL_SIZE), fixed.affine[:3, 3]
+    reference = _image(sitk, fixed.shaded(), sizes, origin, size / 2)[::stride, ::stride, ::stride]
+    near = _image(sitk, fixed.share, sizes, origin, 6.0)[::stride, ::stride, ::stride] > 0.05
+    return reference, near
+
+
 def _refine(
-    sitk: ModuleType,
-    fixed: CoarseBrain,
-    moving: CoarseBrain,
-    start: Matrix,
-    size: float,
-    threads: int,
-    *,
-    rigid: bool = False,
+    sitk: ModuleType, plain: _Plain, start: Matrix, threads: int, *, rigid: bool = False
 ) -> tuple[float, Matrix]:
     """Mattes mutual information at voxels of a size (mm): its negative, and the map to the scan's millimetres."""
-    stride = round(size / VOXEL_SIZE)
-    origin = fixed.affine[:3, 3]
-    reference = _image(sitk, fixed.shaded(), np.full(3, VOXEL_SIZE), origin, size / 2)[::stride, ::stride, ::stride]
-    near = _image(sitk, fixed.share, np.full(3, VOXEL_SIZE), origin, 6.0)[::stride, ::stride, ::stride] > 0.05
-    sizes = np.linalg.norm(moving.affine[:3, :3], axis=0)
-    to_plain = np.diag([*sizes, 1.0]) @ np.linalg.inv(moving.affine)
-    plain = _image(sitk, moving.shaded(), sizes, np.zeros(3), size / 2)
+    size, (reference, near) = plain.size, _template_images(plain.size)
     method = sitk.ImageRegistrationMethod()
     method.SetNumberOfThreads(threads)
     method.SetMetricAsMattesMutualInformation(32)
@@ -203,17 +217,19 @@ def _refine(
         method.SetMetricSamplingPercentage(0.25, 1)
     method.SetInterpolator(sitk.sitkLinear)
     method.SetOptimizerScalesFromPhysicalShift()
-    start = to_plain @ start
+    start = plain.to_plain @ start
     best = _transform(sitk, start, _CENTRE, rigid=rigid)
     method.SetInitialTransform(best, True)
-    value = method.MetricEvaluate(reference, plain)
+    method.MetricUseMovingImageGradientFilterOff()  # the value alone needs no gradient, which takes most of the time
+    value = method.MetricEvaluate(reference, plain.image)
+    method.MetricUseMovingImageGradientFilterOn()
     for first_step in (size / 2, size / 8):
         # Images have no direction; what leads from the scan's millimetres to its voxels is part of the transform.
         transform = _transform(sitk, start, _CENTRE, rigid=rigid)
         method.SetInitialTransform(transform, True)
         method.SetOptimizerAsRegularStepGradientDescent(first_step, 0.01 * size, 60, 0.6, 1e-5)
         try:
-            method.Execute(reference, plain)
+            method.Execute(reference, plain.image)
         except RuntimeError:  # a first step so far that the brains no longer overlap
             continue
         if method.GetMetricValue() < value:  # a first step too far, in one scan of 160, leads away for good
@@ -223,7 +239,7 @@ def _refine(
     matrix = np.eye(4)
     matrix[:3, :3] = linear
     matrix[:3, 3] = np.array(best.GetTranslation()) + _CENTRE - linear @ _CENTRE
-    return float(value), np.linalg.inv(to_plain) @ matrix
+    return float(value), np.linalg.inv(plain.to_plain) @ matrix
 
 
 def _image(sitk: ModuleType, values: Volume, sizes: Matrix, origin: Matrix, sigma: float) -> Any:
@@ -253,7 +269,7 @@ def _measure(fixed: CoarseBrain, moving: CoarseBrain, matrix: Matrix) -> Registr
     shape, places = grid.shape[:3], grid.reshape(-1, 3)
     own_places = apply(np.linalg.inv(moving.affine) @ matrix @ fixed.affine, places)
     sizes = np.linalg.norm(moving.affine[:3, :3], axis=0)
-    expected = sample(blur(torch.from_numpy(np.stack([fixed.shaded(), fixed.share])), [1.0] * 3), places)
+    expected = _expected()
     own = torch.from_numpy(np.stack([moving.shaded(), moving.share]))
     seen = sample(blur(own, [VOXEL_SIZE / size for size in sizes]), own_places)
     last = np.array(moving.values.shape) - 0.5
@@ -268,6 +284,14 @@ def _measure(fixed: CoarseBrain, moving: CoarseBrain, matrix: Matrix) -> Registr
         scales=(float(scales[2]), float(scales[1]), float(scales[0])),
         rotation=turn_between(inverse, np.eye(4)),
     )
+
+
+@lru_cache(maxsize=1)
+def _expected() -> Volume:
+    """Shade and share of the template's brain at every second of its voxels, in a row. ``[2, N]``"""
+    fixed = coarse_template()
+    places = every_voxel(fixed.values.shape, 2).reshape(-1, 3)
+    return sample(blur(torch.from_numpy(np.stack([fixed.shaded(), fixed.share])), [1.0] * 3), places)
 
 
 def _likeness(first: Volume, second: Volume, mask: npt.NDArray[np.bool_]) -> float:
