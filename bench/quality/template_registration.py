@@ -30,9 +30,9 @@ from common.options import parser
 from common.poses import turned
 from common.results import write_json
 
-from lesioncore.preprocess import registration
+from lesioncore.preprocess.mutual_information import PyramidLevel, refine, simpleitk
 from lesioncore.preprocess.pose import CoarseBrain, apply, coarse_template
-from lesioncore.preprocess.registration import Registration, register
+from lesioncore.preprocess.registration import Registration, measure, register
 from lesioncore.preprocess.template import brain_template
 
 Case = tuple[np.ndarray, np.ndarray, np.ndarray]  # values, affine, brain
@@ -94,7 +94,7 @@ def read(path: Path, mask: Path | None = None) -> Case:
 
 def wrong(case: Case, right: Registration, rng: np.random.Generator) -> Iterator[tuple[str, Registration]]:
     """Registrations that must be refused."""
-    sitk = registration.simpleitk()
+    sitk = simpleitk()
     fixed, moving = coarse_template(), CoarseBrain.of(*case)
     centre = np.eye(4)
     centre[:3, 3] = (0, -17, 5)
@@ -102,8 +102,9 @@ def wrong(case: Case, right: Registration, rng: np.random.Generator) -> Iterator
         turn = centre @ np.diag([*diagonal, 1.0]) @ np.linalg.inv(centre)
         matrix = np.linalg.inv(right.matrix) @ turn
         for size in (8.0, 4.0, 2.0):
-            _, matrix = registration.refine(sitk, fixed, moving, matrix, size, rigid=size > 4)
-        yield f"turned 180 about {name}", Registration(np.eye(4), registration.measure(fixed, moving, matrix))
+            level = PyramidLevel.of(sitk, fixed, moving, size)
+            _, matrix = refine(sitk, level, matrix, rigid=size > 4)
+        yield f"turned 180 about {name}", Registration(np.eye(4), measure(fixed, moving, matrix))
     values, affine, brain = case
     where = apply(right.matrix @ affine, np.argwhere(brain).astype(np.float64))
     for name, kept in (("left", where[:, 0] < 0), ("upper", where[:, 2] > 10), ("front", where[:, 1] > -20)):

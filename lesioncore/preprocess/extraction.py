@@ -256,9 +256,11 @@ def _solid(share: Tensor) -> Tensor:
     inside = share > 0.5
     if not inside.any():
         return share
-    dense = F.avg_pool3d(torch.where(inside, share, 0)[None], 9, 1, 4, count_include_pad=True)[0]
+    dense = torch.where(inside, share, 0)[None]
+    for window in ((9, 1, 1), (1, 9, 1), (1, 1, 9)):  # one axis after the other, for 27 additions instead of 729
+        dense = F.avg_pool3d(dense, window, 1, tuple(n // 2 for n in window))
     seed = torch.zeros_like(inside)
-    seed.view(-1)[torch.where(inside, dense, 0).argmax()] = True
+    seed.view(-1)[torch.where(inside, dense[0], 0).argmax()] = True
     body = torch.from_numpy(flood(seed.numpy(), inside.numpy()))
     around = F.pad(~body, (1, 1, 1, 1, 1, 1), value=True)
     corner = torch.zeros_like(around)
@@ -269,11 +271,18 @@ def _solid(share: Tensor) -> Tensor:
 
 def dilate(mask: Tensor, times: int) -> Tensor:
     """Grow a mask by `times` voxels, by crosses and cubes in turn, which comes near to a ball."""
-    grown = mask[None].float()
     for turn in range(times):
         if turn % 2:
-            grown = F.max_pool3d(grown, 3, 1, 1)
+            for axis in range(3):
+                mask = _widened(mask, axis)
         else:
-            sides = ((3, 1, 1), (1, 3, 1), (1, 1, 3))
-            grown = torch.stack([F.max_pool3d(grown, k, 1, tuple(n // 2 for n in k)) for k in sides]).amax(0)
-    return grown[0] > 0
+            mask = _widened(mask, 0) | _widened(mask, 1) | _widened(mask, 2)
+    return mask
+
+
+def _widened(mask: Tensor, axis: int) -> Tensor:
+    """A mask with both neighbours of its voxels along an axis; pooling does the same in a hundred times the time."""
+    wide, steps = mask.clone(), mask.shape[axis] - 1
+    wide.narrow(axis, 0, steps).logical_or_(mask.narrow(axis, 1, steps))
+    wide.narrow(axis, 1, steps).logical_or_(mask.narrow(axis, 0, steps))
+    return wide

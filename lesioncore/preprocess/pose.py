@@ -115,14 +115,7 @@ def likely_poses(moving: CoarseBrain, fixed: CoarseBrain, count: int) -> list[Ma
     mutual information at 8 mm. Of poses less than 45 degrees apart the best stands for all, since a refinement
     brings them together.
     """
-    places = every_voxel(fixed.values.shape, 4).reshape(-1, 3)
-    shade = torch.from_numpy(np.stack([fixed.shaded(), fixed.share]))
-    blurred = sample(blur(shade, [2.0] * 3), places)
-    near = blurred[1] > 0.02
-    places, blurred = places[near], blurred[:, near]
-    expected = levels(blurred[0])
-    target = apply(fixed.affine, places)
-    centre = np.average(target, axis=0, weights=blurred[1])
+    expected, target, centre = _sparse(fixed)
     inside = np.argwhere(moving.share > 0.5)
     own_centre = apply(moving.affine, inside.mean(axis=0))
     volume = len(inside) * abs(np.linalg.det(moving.affine[:3, :3]))
@@ -146,6 +139,18 @@ def likely_poses(moving: CoarseBrain, fixed: CoarseBrain, count: int) -> list[Ma
         if len(poses) == count:
             break
     return poses
+
+
+@lru_cache(maxsize=1)
+def _sparse(fixed: CoarseBrain) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Levels of a brain at 8 mm, their places (mm), and its centre."""
+    places = every_voxel(fixed.values.shape, 4).reshape(-1, 3)
+    shade = torch.from_numpy(np.stack([fixed.shaded(), fixed.share]))
+    blurred = sample(blur(shade, [2.0] * 3), places)
+    near = blurred[1] > 0.02
+    places, blurred = places[near], blurred[:, near]
+    target = apply(fixed.affine, places)
+    return levels(blurred[0]), target, np.average(target, axis=0, weights=blurred[1])
 
 
 def turn_between(first: Matrix, second: Matrix) -> float:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from types import ModuleType
-from typing import Any
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from lesioncore.preprocess.mutual_information import PyramidLevel, refine, simpleitk, single_threaded
 from lesioncore.preprocess.pose import (
     CoarseBrain,
     Matrix,
@@ -35,7 +32,6 @@ LOWEST_LIKENESS = 0.12
 SCALES = (0.7, 1.75)
 
 _STARTS = 5
-_CENTRE = np.array([0.0, -17.0, 5.0])  # of the template's brain, mm: the transforms turn about it
 
 
 class RegistrationError(ValueError):
@@ -150,10 +146,11 @@ def register(
     fixed = coarse_template()
     poses = likely_poses(moving, fixed, _STARTS)
     with single_threaded(sitk):
-        refined = [refine(sitk, fixed, moving, pose, 8.0, rigid=True) for pose in poses]
+        coarse = PyramidLevel.of(sitk, fixed, moving, 8.0)
+        refined = [refine(sitk, coarse, pose, rigid=True) for pose in poses]
         matrix = min(refined, key=lambda result: result[0])[1]
         for size in (4.0, 2.0):
-            _, matrix = refine(sitk, fixed, moving, matrix, size)
+            _, matrix = refine(sitk, PyramidLevel.of(sitk, fixed, moving, size), matrix)
     quality = measure(fixed, moving, matrix)
     if check and quality.problems:
         raise RegistrationError(
@@ -163,120 +160,13 @@ def register(
     return Registration(np.linalg.inv(matrix), quality)
 
 
-def simpleitk() -> ModuleType:
-    """Return SimpleITK, or say which extra brings it."""
-    try:
-        import SimpleITK
-    except ImportError as error:
-        raise ImportError(
-            "registration, which bias correction builds on, needs SimpleITK; install it with: pip install"
-            " 'lesioncore[preprocess]'"
-        ) from error
-    module: ModuleType = SimpleITK
-    return module
-
-
-_NUMBER_OF_THREADS = threading.Lock()
-_running: list[int] = []  # SimpleITK's number of threads before the first of the registrations that are running
-
-
-@contextmanager
-def single_threaded(sitk: ModuleType) -> Iterator[None]:
-    """Let SimpleITK use one thread while any registration runs.
-
-    Sums over several threads differ in their last bits from run to run, and a result would with them. The number of
-    threads of one registration method alone does not reach its metric.
-    """
-    process = sitk.ProcessObject
-    with _NUMBER_OF_THREADS:
-        _running.append(_running[0] if _running else process.GetGlobalDefaultNumberOfThreads())
-        process.SetGlobalDefaultNumberOfThreads(1)
-    try:
-        yield
-    finally:
-        with _NUMBER_OF_THREADS:
-            before = _running.pop()
-            if not _running:
-                process.SetGlobalDefaultNumberOfThreads(before)
-
-
-def refine(
-    sitk: ModuleType,
-    fixed: CoarseBrain,
-    moving: CoarseBrain,
-    start: Matrix,
-    size: float,
-    *,
-    rigid: bool = False,
-) -> tuple[float, Matrix]:
-    """Mattes mutual information at voxels of a size (mm): its negative, and the map to the scan's millimetres."""
-    stride = round(size / VOXEL_SIZE)
-    origin = fixed.affine[:3, 3]
-    reference = _image(sitk, fixed.shaded(), np.full(3, VOXEL_SIZE), origin, size / 2)[::stride, ::stride, ::stride]
-    near = _image(sitk, fixed.share, np.full(3, VOXEL_SIZE), origin, 6.0)[::stride, ::stride, ::stride] > 0.05
-    sizes = np.linalg.norm(moving.affine[:3, :3], axis=0)
-    to_plain = np.diag([*sizes, 1.0]) @ np.linalg.inv(moving.affine)
-    plain = _image(sitk, moving.shaded(), sizes, np.zeros(3), size / 2)
-    method = sitk.ImageRegistrationMethod()
-    method.SetMetricAsMattesMutualInformation(32)
-    method.SetMetricFixedMask(near)
-    if size < 3:
-        # A quarter of the voxels at 2 mm are more than all at 4 mm, and enough.
-        method.SetMetricSamplingStrategy(method.REGULAR)
-        method.SetMetricSamplingPercentage(0.25, 1)
-    method.SetInterpolator(sitk.sitkLinear)
-    method.SetOptimizerScalesFromPhysicalShift()
-    start = to_plain @ start
-    best = _transform(sitk, start, _CENTRE, rigid=rigid)
-    method.SetInitialTransform(best, True)
-    value = method.MetricEvaluate(reference, plain)
-    for first_step in (size / 2, size / 8):
-        # Images have no direction; what leads from the scan's millimetres to its voxels is part of the transform.
-        transform = _transform(sitk, start, _CENTRE, rigid=rigid)
-        method.SetInitialTransform(transform, True)
-        method.SetOptimizerAsRegularStepGradientDescent(first_step, 0.01 * size, 60, 0.6, 1e-5)
-        try:
-            method.Execute(reference, plain)
-        except RuntimeError:  # a first step so far that the brains no longer overlap
-            continue
-        if method.GetMetricValue() < value:  # a first step too far, in one scan of 160, leads away for good
-            value, best = method.GetMetricValue(), transform
-            break
-    linear = np.array(best.GetMatrix()).reshape(3, 3)
-    matrix = np.eye(4)
-    matrix[:3, :3] = linear
-    matrix[:3, 3] = np.array(best.GetTranslation()) + _CENTRE - linear @ _CENTRE
-    return float(value), np.linalg.inv(to_plain) @ matrix
-
-
-def _image(sitk: ModuleType, values: Volume, sizes: Matrix, origin: Matrix, sigma: float) -> Any:
-    """An image without directions, blurred by a sigma in mm; its ends are continued."""
-    image = sitk.GetImageFromArray(np.ascontiguousarray(values.transpose(2, 1, 0)))
-    image.SetSpacing(sizes.tolist())
-    image.SetOrigin(origin.tolist())
-    # The recursive filter needs four voxels along each axis.
-    return sitk.SmoothingRecursiveGaussian(image, sigma) if min(values.shape) >= 4 else image
-
-
-def _transform(sitk: ModuleType, matrix: Matrix, centre: Matrix, *, rigid: bool = False) -> Any:
-    linear = matrix[:3, :3]
-    if rigid:
-        u, _, v = np.linalg.svd(linear)
-        linear = np.cbrt(np.linalg.det(linear)) * (u @ v)
-    transform = sitk.Similarity3DTransform() if rigid else sitk.AffineTransform(3)
-    transform.SetCenter(centre.tolist())
-    transform.SetMatrix(linear.ravel().tolist())
-    transform.SetTranslation((apply(matrix, centre) - centre).tolist())
-    return transform
-
-
 def measure(fixed: CoarseBrain, moving: CoarseBrain, matrix: Matrix) -> RegistrationQuality:
     """Compare a brain with the template at every second of its voxels."""
     grid = every_voxel(fixed.values.shape, 2)
     shape, places = grid.shape[:3], grid.reshape(-1, 3)
     own_places = apply(np.linalg.inv(moving.affine) @ matrix @ fixed.affine, places)
     sizes = np.linalg.norm(moving.affine[:3, :3], axis=0)
-    expected = sample(blur(torch.from_numpy(np.stack([fixed.shaded(), fixed.share])), [1.0] * 3), places)
+    expected = _expected()
     own = torch.from_numpy(np.stack([moving.shaded(), moving.share]))
     seen = sample(blur(own, [VOXEL_SIZE / size for size in sizes]), own_places)
     last = np.array(moving.values.shape) - 0.5
@@ -291,6 +181,14 @@ def measure(fixed: CoarseBrain, moving: CoarseBrain, matrix: Matrix) -> Registra
         scales=(float(scales[2]), float(scales[1]), float(scales[0])),
         rotation=turn_between(inverse, np.eye(4)),
     )
+
+
+@lru_cache(maxsize=1)
+def _expected() -> Volume:
+    """Shade and share of the template's brain at every second of its voxels, in a row. ``[2, N]``"""
+    fixed = coarse_template()
+    places = every_voxel(fixed.values.shape, 2).reshape(-1, 3)
+    return sample(blur(torch.from_numpy(np.stack([fixed.shaded(), fixed.share])), [1.0] * 3), places)
 
 
 def _likeness(first: Volume, second: Volume, mask: npt.NDArray[np.bool_]) -> float:

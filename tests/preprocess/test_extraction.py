@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from lesioncore.preprocess.brain_network import BrainNetwork, _from_channels, _to_channels, load_network, normalize
-from lesioncore.preprocess.extraction import _solid, dilate, extract_brain, head_or_brain
+from lesioncore.preprocess.extraction import Brain, _solid, dilate, extract_brain, head_or_brain
 
 ndimage = pytest.importorskip("scipy.ndimage")
 REAL = os.environ.get("LESIONCORE_REAL_DATA")
@@ -36,6 +36,7 @@ def template() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return coarse, brain, affine
 
 
+@lru_cache(maxsize=2)
 def head(contrast: str) -> np.ndarray:
     """The template in a skull: dark bone, bright scalp with muscle below it, air; some noise."""
     volume, brain, _ = template()
@@ -52,12 +53,17 @@ def head(contrast: str) -> np.ndarray:
     return (400 * ndimage.gaussian_filter(scan, 0.4)).astype(np.float32)
 
 
+@lru_cache(maxsize=2)
+def found_in_head(contrast: str) -> Brain:
+    return extract_brain(head(contrast), template()[2])
+
+
 @pytest.mark.parametrize("contrast", ["T1w", "T2w"])
 def test_a_head_of_either_contrast(contrast):
     _, brain, affine = template()
     if contrast == "T2w":  # where the CSF around the brain is seen
         brain = ndimage.distance_transform_edt(~brain) <= 1
-    found = extract_brain(head(contrast), affine)
+    found = found_in_head(contrast)
     assert dice(found.mask, brain) > 0.95
     assert found.volume == pytest.approx(found.mask.sum() * 8e-3)
     assert found.core_volume == pytest.approx(found.core.sum() * 8e-3)
@@ -70,10 +76,9 @@ def test_a_head_of_either_contrast(contrast):
 def test_a_head_of_unusual_size_is_looked_for_at_the_usual_one(scale):
     """Small and large brains are found, such as a child's, or one with wrong voxel sizes in its header."""
     _, brain, affine = template()
-    scan = head("T1w")
-    found = extract_brain(scan, affine @ np.diag([scale, scale, scale, 1]))
+    found = extract_brain(head("T1w"), affine @ np.diag([scale, scale, scale, 1]))
     assert dice(found.mask, brain) > 0.96
-    assert found.volume == pytest.approx(extract_brain(scan, affine).volume * scale**3, rel=0.05)
+    assert found.volume == pytest.approx(found_in_head("T1w").volume * scale**3, rel=0.05)
 
 
 def test_a_stripped_scan_keeps_its_brain_and_is_told_from_a_head():
@@ -87,8 +92,7 @@ def test_a_stripped_scan_keeps_its_brain_and_is_told_from_a_head():
 
 def test_storage_order_gain_and_offset_change_nothing():
     _, _, affine = template()
-    scan = head("T1w")
-    found = extract_brain(scan, affine)
+    scan, found = head("T1w"), found_in_head("T1w")
     flip = np.diag([-1.0, 1, 1, 1])
     flip[0, 3] = scan.shape[0] - 1
     turned, order = (affine @ flip)[:, [2, 0, 1, 3]], (2, 0, 1)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from support.remembered import computed_once
 
 import lesioncore as lc
 from lesioncore.phantom import simulate
@@ -20,6 +21,13 @@ pytest.importorskip("SimpleITK")
 def scans():
     """One person in two contrasts, stripped, as arrays that have no name."""
     return {contrast: simulate(3, split="test", contrast=contrast, voxel_size=2.0) for contrast in ("T1w", "T2w")}
+
+
+@pytest.fixture
+def preprocessed_once():
+    """The priors share their preprocessing, and what it makes of a scan."""
+    with computed_once(("lesioncore.restoration.prepare", "preprocess")):
+        yield
 
 
 def test_the_priors_of_all_contrasts_share_grid_and_preprocessing():
@@ -40,6 +48,7 @@ def test_names_decide_before_intensities(tmp_path):
 
 
 @pytest.mark.parametrize("contrast", ["T1w", "T2w"])
+@pytest.mark.usefixtures("preprocessed_once")
 def test_a_nameless_scan_is_known_by_its_tissues(contrast, scans):
     one = scans[contrast]
     found = lc.choose_prior([one.image], affine=one.affine)

@@ -9,19 +9,31 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from support.remembered import computed_once
 
 import lesioncore as lc
 from lesioncore.phantom import simulate
 from lesioncore.subjects import FileSubject
+from lesioncore.training import rendered
 from lesioncore.training.config import TrainingConfig
 from lesioncore.training.head_scans import Draws
-from lesioncore.training.heads import make_head
 from lesioncore.training.real import RECIPE, Build, build, calibration_people, held_out_people, people, recalibrate
 from lesioncore.training.rendered import RenderedSubject, render_brain, rendered_subjects
 
 ndimage = pytest.importorskip("scipy.ndimage")
 GRID = lc.SliceGrid(2.0, (100, 100))
 QUICK = lc.RestoreConfig(lc.EMSolver(1, 2, outlier=3.0), tv_weight=0.5, smoothing=4.0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_head():
+    """All people have the same head, which is taken apart, registered and seen by a scanner once for all tests."""
+    with computed_once(
+        ("lesioncore.training.rendered", "make_head"),
+        ("lesioncore.training.rendered", "register"),
+        ("lesioncore.restoration.prepare", "preprocess"),
+    ):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +59,7 @@ def files(tmp_path_factory) -> list[Path]:
 @pytest.fixture(scope="module")
 def head(files):
     t1, brain, regions = (np.asarray(nib.load(path).dataobj) for path in files)
-    return make_head(t1.astype(np.float32), brain > 0, regions.astype(np.int32))
+    return rendered.make_head(t1.astype(np.float32), brain > 0, regions.astype(np.int32))
 
 
 @pytest.mark.parametrize(
