@@ -135,6 +135,8 @@ class Reproduce:
                     f"--steps: {step.name} has not been done with these inputs, and is needed; add {step.kind}"
                 )
         for step in chosen:
+            if step.source and not Path(step.source).is_dir() and not records.done(step):
+                raise CommandError(f"{step.source}: no such folder; give the one that {step.name} was unpacked in")
             if records.stale(step):
                 raise CommandError(
                     f"{step.made}: was made by another command or of other data; remove it, or choose another OUT"
