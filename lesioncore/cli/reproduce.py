@@ -86,7 +86,12 @@ class Reproduce:
         for number, step in enumerate(todo, start=1):
             output.say(f"[{number}/{len(todo)}] {step.command}")
             records.write(step, done=False)
-            _run(step, output)
+            try:
+                _run(step, output)
+            except (KeyboardInterrupt, CommandError) as stop:
+                if KeyboardInterrupt not in (type(stop), type(stop.__cause__)):
+                    raise
+                raise CommandError(f"interrupted in {step.name}; the same reproduce command goes on") from stop
             records.write(step, done=True)
         files = self._finish(plan, last)
         for file in files:

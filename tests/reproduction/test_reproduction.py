@@ -133,6 +133,7 @@ def test_a_stopped_run_goes_on_and_a_finished_one_is_kept(made, capsys):
     line = ["reproduce", "out", *GIVEN, "--only", "table2"]
     made.stop = ("train aae128_T1w",)
     assert cli.main(line) == 1
+    assert "interrupted in train aae128_T1w; the same reproduce command goes on" in capsys.readouterr().err
     first, made.names, made.stop = made.names, [], ()
     assert first[:3] == ["camcan", "atlas", "train gmvae6_T1w"]
     assert cli.main(line) == 0
