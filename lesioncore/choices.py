@@ -37,6 +37,24 @@ Precision: TypeAlias = Literal["auto", "float32", "tf32", "bfloat16"]
 Protocol: TypeAlias = Literal["paper"]
 """Names of options that belong together."""
 
+ReproductionKind: TypeAlias = Literal["import", "train", "calibrate", "evaluate", "tables", "figures"]
+"""Kinds of steps of ``lesioncore reproduce``."""
+
+ReproductionResult: TypeAlias = Literal[
+    "table1",
+    "table2",
+    "table3",
+    "figure4",
+    "figure5",
+    "figure6",
+    "figure7",
+    "figure8",
+    "figure9",
+    "figure10",
+    "figure11",
+]
+"""What the paper has of results."""
+
 Sign: TypeAlias = Literal[1, -1, 0]
 """Lesions are brighter (1) or darker (-1) than healthy tissue, or may be either (0)."""
 
@@ -67,22 +85,3 @@ def check_choice(name: str, value: Any, choice: Any, *, optional: bool = False) 
     allowed = (*get_args(choice), *([None] if optional else []))
     if value not in allowed:
         raise ValueError(f"{name}: got {value!r}, expected one of {allowed}")
-
-
-ReproductionKind = Literal["import", "train", "calibrate", "evaluate", "tables", "figures"]
-"""Kinds of steps of ``lesioncore reproduce``."""
-
-ReproductionResult = Literal[
-    "table1",
-    "table2",
-    "table3",
-    "figure4",
-    "figure5",
-    "figure6",
-    "figure7",
-    "figure8",
-    "figure9",
-    "figure10",
-    "figure11",
-]
-"""What the paper has of results."""

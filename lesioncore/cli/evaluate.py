@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -204,7 +204,8 @@ class Evaluate:
             files |= {f"examples/{path.name}": path for path in paths}
         if self.curves:
             masked = [subject for subject in patients if not lacks_mask(subject)]
-            curves = Curves(detector.prior, masked, healthy, config=detector.config, **options)
+            config = replace(detector.config, preprocess=detector.preprocess)
+            curves = Curves(detector.prior, masked, healthy, config=config, **options)
             files |= write_curves(curves, self.output)
         return files
 

@@ -114,4 +114,4 @@ def _warn(output: Output, lines: list[str], table: str) -> None:
     for line in lines[:_SHOWN]:
         output.warn(line)
     if len(lines) > _SHOWN:
-        output.warn(f"and {len(lines) - _SHOWN} more such lines" + (f" in {table}" if table else ", with --json"))
+        output.warn(f"and {len(lines) - _SHOWN} more, all of them " + (f"in {table}" if table else "with --json"))

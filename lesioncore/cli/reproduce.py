@@ -86,7 +86,12 @@ class Reproduce:
         for number, step in enumerate(todo, start=1):
             output.say(f"[{number}/{len(todo)}] {step.command}")
             records.write(step, done=False)
-            _run(step, output)
+            try:
+                _run(step, output)
+            except (KeyboardInterrupt, CommandError) as stop:
+                if KeyboardInterrupt not in (type(stop), type(stop.__cause__)):
+                    raise
+                raise CommandError(f"interrupted in {step.name}; the same reproduce command goes on") from stop
             records.write(step, done=True)
         files = self._finish(plan, last)
         for file in files:
@@ -135,6 +140,8 @@ class Reproduce:
                     f"--steps: {step.name} has not been done with these inputs, and is needed; add {step.kind}"
                 )
         for step in chosen:
+            if step.source and not Path(step.source).is_dir() and not records.done(step):
+                raise CommandError(f"{step.source}: no such folder; give the one that {step.name} was unpacked in")
             if records.stale(step):
                 raise CommandError(
                     f"{step.made}: was made by another command or of other data; remove it, or choose another OUT"

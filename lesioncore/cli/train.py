@@ -152,7 +152,7 @@ def lines(facts: Mapping[str, Any]) -> list[str]:
     """Describe a finished training run in lines of text."""
     seconds = ", ".join(f"{stage} {value:.0f} s" for stage, value in facts["seconds"].items())
     report = [
-        f"{facts['slices']} slices of {facts['subjects']} scans, {facts['validation_subjects']} scans held out",
+        f"{facts['slices']} slices of {facts['subjects']} scans; scans held out: {facts['validation_subjects']}",
         f"{facts['updates']} updates, weights of update {facts['best_update']} kept; {seconds}",
         f"{facts['slices_per_second']:.0f} slices/s, {100 * facts['data_wait']:.1f} % of the time waiting for data",
     ]

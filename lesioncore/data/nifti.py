@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import os
 import warnings
 import zlib
@@ -50,6 +51,13 @@ def load_image(path: str | os.PathLike[str]) -> SpatialImage:
     ValueError
         If the file is not an image, is cut short, or `check_image` refuses it.
     """
+    image = check_image(open_image(path), name=str(path))
+    _check_gzip(Path(path))
+    return image
+
+
+def open_image(path: str | os.PathLike[str]) -> SpatialImage:
+    """Open an image, of which the header alone is read; arguments and errors as for `load_image`."""
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"path: got the folder {path}, expected one image file, such as a .nii.gz")
@@ -64,9 +72,32 @@ def load_image(path: str | os.PathLike[str]) -> SpatialImage:
         raise _damaged(str(path), error) from error
     if not isinstance(image, SpatialImage):
         raise ValueError(f"{path}: got a {type(image).__name__}, expected a volume, for example NIfTI")
-    image = check_image(image, name=str(path))
-    _check_gzip(path)
     return image
+
+
+def check_whole(path: Path) -> None:
+    """Check that a file is there to its last voxel and its checksum, without making an array of it.
+
+    Parameters
+    ----------
+    path : Path
+        NIfTI, or the header of an Analyze pair.
+
+    Raises
+    ------
+    FileNotFoundError, IsADirectoryError, PermissionError
+        If it is not a file that can be read.
+    ValueError
+        If it is not an image, or is cut short.
+    """
+    image = open_image(path)
+    voxels: Any = image.dataobj
+    file = Path(voxels.file_like)
+    unpacked = _check_gzip(file)
+    there = file.stat().st_size if unpacked is None else unpacked
+    expected = voxels.offset + math.prod(image.shape) * image.get_data_dtype().itemsize
+    if there < expected:
+        raise _damaged(str(file), EOFError(f"it has {there} bytes, and its header promises {expected}"))
 
 
 def check_image(image: SpatialImage, name: str = "image") -> SpatialImage:
@@ -196,16 +227,18 @@ def _damaged(name: str, error: Exception) -> ValueError:
     return ValueError(f"{name}: is damaged or cut short: {error}; copy or convert it again")
 
 
-def _check_gzip(path: Path) -> None:
-    """Read a compressed file to its checksum; nibabel stops at the last voxel."""
+def _check_gzip(path: Path) -> int | None:
+    """Read a compressed file to its checksum, since nibabel stops at the last voxel; its bytes, None for another."""
     if path.suffix.lower() not in (".gz", ".mgz"):
-        return
+        return None
+    length = 0
     try:
         with gzip.open(path) as stream:
-            while stream.read(1 << 20):
-                pass
+            while block := stream.read(1 << 20):
+                length += len(block)
     except (OSError, EOFError, zlib.error) as error:
         raise _damaged(str(path), error) from error
+    return length
 
 
 def _check_affine(affine: NumpyArray, name: str) -> None:

@@ -82,7 +82,7 @@ def import_dataset(
     link : bool
         Make hard links to the released files instead of copies. A change of one is a change of the other then.
     progress : callable, optional
-        Called as ``progress(done, files)`` after each file.
+        Called as ``progress(done, all)`` after each file: when it was read to its end, and when it was written.
 
     Returns
     -------
@@ -94,7 +94,7 @@ def import_dataset(
     FileExistsError
         If `out` exists.
     ValueError
-        If no scan of the data set is in `source`, two files or two people would have one name, a file is damaged, a
+        If no scan of the data set is in `source`, two files or two people would have one name, files are damaged, a
         label is not known, or an argument is not usable.
     OSError
         If a file cannot be read or written, or not be linked.

@@ -115,20 +115,22 @@ class Table:
 
 @dataclass(frozen=True)
 class PaperSplit:
-    """How many people of a data set the paper has, and how many of them are for what.
+    """How many people of a data set the paper has for what.
 
     Attributes
     ----------
-    people : int
-        All.
     train, validation, test : int
         Those that a prior is trained on, that its limits are from, and that it is tested on.
     """
 
-    people: int
     train: int = 0
     validation: int = 0
     test: int = 0
+
+    @property
+    def people(self) -> int:
+        """All of them."""
+        return self.train + self.validation + self.test
 
 
 @dataclass(frozen=True)

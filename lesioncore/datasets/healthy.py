@@ -28,7 +28,7 @@ HEALTHY = (
             ),
         ),
         terms="Cam-CAN data use agreement",
-        split=PaperSplit(652, train=600, validation=52),
+        split=PaperSplit(train=600, validation=52),
     ),
     Dataset(
         "ixi",

@@ -57,7 +57,7 @@ def _atlas_1(name: str, title: str, ending: str, folder: str) -> Dataset:
         masks=tuple(Mask(mask, parts=True) for mask in masks),
         example=f"{folder}/c0003/c0003s0002t01/c0003s0002t01_t1w{ending}.nii.gz",
         terms="terms of use of ATLAS (INDI, ICPSR)",
-        split=PaperSplit(220, test=220),
+        split=PaperSplit(test=220),
     )
 
 
@@ -101,7 +101,7 @@ PATIENTS = (
         r"Brats17_\w+?_\d+",
         "https://www.med.upenn.edu/sbia/brats2017.html",
         tables=(_ages("Brats17ID"),),
-        split=PaperSplit(285, test=285),
+        split=PaperSplit(test=285),
         example="HGG/Brats17_2013_2_1/Brats17_2013_2_1_t2.nii.gz",
     ),
     _brats(

@@ -99,22 +99,25 @@ def _read(table: Table, path: Path, remarks: list[str]) -> dict[str, dict[str, s
     if subject is None:
         raise ValueError(f"got the columns {', '.join(header) or 'none'}, expected {table.subject}")
     places = {name: place for name, wanted in table.columns.items() if (place := _column(wanted, header)) is not None}
-    found: dict[str, dict[str, str]] = {}
+    told: dict[str, dict[str, list[str]]] = {}
     for row in rows[1:]:
         if len(row) != len(header):
             raise ValueError(f"got {len(row)} cells in a row, {','.join(row)}, expected {len(header)}")
         cells = [cell.strip() for cell in row]
         if not cells[subject]:
             continue
-        values = {name: _value(table, name, cells[place]) for name, place in places.items()}
-        person = found.setdefault(table.key(cells[subject]).lower(), values)
-        for name, value in values.items():
-            if person[name] != value:
-                remarks.append(
-                    f"{path.name}: {cells[subject]} has the {name} {person[name]} and {value}; taken as unknown"
-                )
-                person[name] = "n/a"
-    return {person: {n: v for n, v in values.items() if v != "n/a"} for person, values in found.items()}
+        values = told.setdefault(table.key(cells[subject]).lower(), {})
+        for name, place in places.items():
+            value = _value(table, name, cells[place])
+            if value != "n/a" and value not in values.setdefault(name, []):
+                values[name].append(value)
+    for person, values in told.items():
+        remarks += [
+            f"{path.name}: {person} has the {name} {' and '.join(found)}; taken as unknown"
+            for name, found in values.items()
+            if len(found) > 1
+        ]
+    return {person: {n: v[0] for n, v in values.items() if len(v) == 1} for person, values in told.items()}
 
 
 def _column(pattern: str, header: Sequence[str]) -> int | None:

@@ -27,6 +27,11 @@ class Scan:
         """Its path in BIDS, without the ending."""
         return f"{self.folder}/{self.entities}_{self.kind.bids_name.rpartition('_')[2]}"
 
+    @property
+    def sources(self) -> tuple[Found, ...]:
+        """What it is made of."""
+        return (self.found,)
+
 
 @dataclass(frozen=True)
 class MaskJob:

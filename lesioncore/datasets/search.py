@@ -101,7 +101,7 @@ def search(dataset: Dataset, folder: Path, modalities: Sequence[str]) -> Release
         raise NotADirectoryError(
             f"SRC: got the file {folder}, expected the folder that {dataset.title} was unpacked in"
         )
-    release, paths = Release(), dict(_walk(folder))
+    release, paths = Release(), dict(walk(folder))
     files = {source.lower(): source for source, reason in paths.items() if reason is None}
     for source, reason in paths.items():
         if reason is None and source.lower().endswith(".hdr") and _sibling(source, ".img") not in files:
@@ -154,8 +154,11 @@ def _found(path: Path, source: str, kind: Image | Mask, match: re.Match[str]) ->
     return Found(path, source, kind, columns=groups, **names)
 
 
-def _walk(folder: Path) -> Iterator[tuple[str, str | None]]:
-    """Paths of all files, relative to the folder, in their order; and why one is not read, if it is not."""
+def walk(folder: Path) -> Iterator[tuple[str, str | None]]:
+    """Paths of a release's files, relative to its folder, in their order; and why one is not read, if it is not.
+
+    Hidden files and folders, and ``__MACOSX``, are passed over.
+    """
     root = os.path.realpath(folder)
     for place, folders, names in os.walk(folder, onerror=_fail):
         relative = Path(place).relative_to(folder)

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import warnings
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError, SpatialImage
-from nibabel.wrapstruct import WrapStructError
+from nibabel.spatialimages import SpatialImage
 
-from lesioncore.data.nifti import load_image, save_image
+from lesioncore.data.nifti import load_image, open_image, save_image
 
 
 def write_mask(sources: Sequence[Path], labels: Sequence[int], known: Sequence[int], target: Path) -> int:
@@ -99,22 +95,7 @@ def same_grid(first: Path, second: Path) -> bool:
     ValueError
         If one of them is no image.
     """
-    return _same(_header(first), _header(second))
-
-
-def check_readable(path: Path) -> None:
-    """Raise ``ValueError`` if a file has no header of an image."""
-    _header(path)
-
-
-def _header(path: Path) -> SpatialImage:
-    try:
-        image = nib.load(path)
-    except (ImageFileError, HeaderDataError, WrapStructError, OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path}: got no image that can be read ({error}), expected one; copy it again") from error
-    if not isinstance(image, SpatialImage):
-        raise ValueError(f"{path}: got a {type(image).__name__}, expected a volume")
-    return image
+    return _same(open_image(first), open_image(second))
 
 
 def _same(first: SpatialImage, second: SpatialImage) -> bool:

@@ -17,6 +17,7 @@ from lesioncore.datasets.people import COLUMNS, split
 from lesioncore.datasets.plan import PIPELINE, MaskJob, Plan, Scan
 
 _BIDS_VERSION = "1.10.0"
+_SHOWN = 5
 _write_json = partial(write_json, indent=2, allow_nan=False)
 
 _README = """# {title}
@@ -67,12 +68,29 @@ class Writer:
     provenance: list[tuple[str, str, str]] = field(default_factory=list)
 
     def files(self, plan: Plan, progress: Callable[[int, int], None] | None) -> None:
-        """Write masks and scans. Masks come first, because a label that is not known stops the import."""
-        steps = [*(partial(self._mask, job) for job in plan.masks), *(partial(self._scan, scan) for scan in plan.scans)]
-        for done, step in enumerate(steps, start=1):
-            step()
-            if progress is not None:
-                progress(done, len(steps))
+        """Read all files to their end, and write masks and scans if none is damaged.
+
+        Masks come first, because a label that is not known stops the import.
+        """
+        jobs: list[MaskJob | Scan] = [*plan.masks, *plan.scans]
+        paths = list(dict.fromkeys(found.path for job in jobs for found in job.sources))
+        tell = (lambda *_: None) if progress is None else progress
+        damaged = []
+        for done, path in enumerate(paths, start=1):
+            damaged += _damage(path)
+            tell(done, len(paths) + len(jobs))
+        if damaged:
+            more = f"; and {len(damaged) - _SHOWN} more" if len(damaged) > _SHOWN else ""
+            raise ValueError(
+                f"SRC: got {len(damaged)} damaged files of {len(paths)}, expected none; copy them again, or take them"
+                f" out: {'; '.join(damaged[:_SHOWN])}{more}"
+            )
+        for done, job in enumerate(jobs, start=len(paths) + 1):
+            if isinstance(job, MaskJob):
+                self._mask(job)
+            else:
+                self._scan(job)
+            tell(done, len(paths) + len(jobs))
 
     def people(self, plan: Plan, told: dict[str, dict[str, str]]) -> None:
         """Write the participants, with what tables told of them."""
@@ -136,7 +154,7 @@ class Writer:
         _write_text(self.root / name, "\n".join(lines) + "\n")
 
     def _scan(self, scan: Scan) -> None:
-        from lesioncore.datasets.volumes import check_readable, write_from_analyze
+        from lesioncore.datasets.volumes import write_from_analyze
 
         found, axes = scan.found, scan.kind.axes
         ending = ".nii" if axes is None and found.source.lower().endswith(".nii") else ".nii.gz"
@@ -144,7 +162,6 @@ class Writer:
         if axes is not None:
             write_from_analyze(found.path, axes, target)
         else:
-            check_readable(found.path)
             self._take(found.path, target)
         self._record(target, found.source, found.path)
         told = self._sidecar(found.sidecar)
@@ -204,6 +221,17 @@ class Writer:
             return told
         self.remarks.append(f"{name}: no JSON object, not taken over")
         return {}
+
+
+def _damage(path: Path) -> list[str]:
+    """What is wrong with a file that is not there to its end."""
+    from lesioncore.data.nifti import check_whole
+
+    try:
+        check_whole(path)
+    except ValueError as error:
+        return [str(error)]
+    return []
 
 
 def _write_text(path: Path, text: str) -> None:

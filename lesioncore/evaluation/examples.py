@@ -18,6 +18,9 @@ from lesioncore.restoration.restore import restore
 from lesioncore.restoration.search import evenly_spaced
 from lesioncore.subjects import Subject
 
+_KINDS = {"slices": (5, False), "neighbours": (9, True)}
+"""Pictures of a scan: how many slices they show, and whether these are neighbours."""
+
 
 def choose_examples(cases: Sequence[CaseScore], limit: float, count: int) -> list[str]:
     """Return the names of `count` scans, evenly spaced by rank from the lowest to the highest Dice at a limit."""
@@ -42,7 +45,7 @@ def draw_examples(
     subjects : sequence of Subject
         Scans with lesion masks.
     folder : Path
-        Receives ``<scan>_slices.png`` and ``<scan>_neighbours.png``.
+        Receives ``<scan>_slices.png`` and ``<scan>_neighbours.png``; those of other scans are removed from it.
     voxel_size : float
         Of simulated subjects, mm.
     device : str or torch.device
@@ -63,7 +66,7 @@ def draw_examples(
     folder.mkdir(parents=True, exist_ok=True)
     prior = copy(detector.prior)  # a shallow copy, which shares the weights
     prior.metadata = detector.metadata  # with the evaluated thresholds, which may differ from the prior's own
-    config = replace(detector.config, postprocessing=detector.postprocessing)
+    config = replace(detector.config, postprocessing=detector.postprocessing, preprocess=detector.preprocess)
     paths = []
     for subject in subjects:
         loaded = load(subject, voxel_size, ill=True)
@@ -76,11 +79,14 @@ def draw_examples(
             device=device,
         )
         name = re.sub(r"[^\w.+-]+", "_", subject.id)
-        for kind, columns, consecutive in (("slices", 5, False), ("neighbours", 9, True)):
+        for kind, (columns, consecutive) in _KINDS.items():
             path = folder / f"{name}_{kind}.png"
             figure = restoration_figure(
                 result, loaded.lesion, slices=columns, consecutive=consecutive, title=subject.id
             )
             save_figure(figure, path)
             paths.append(path)
+    for kind in _KINDS:
+        for old in set(folder.glob(f"*_{kind}.png")) - set(paths):
+            old.unlink()
     return paths

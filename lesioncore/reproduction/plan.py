@@ -177,8 +177,9 @@ class Plan:
         names = {"camcan": "camcan", "brats17": "brats17", "atlas": "atlas-1.2"}
         steps = []
         for name, dataset in names.items():
-            contrasts = [c for c in self.contrasts if name in ("camcan", PATIENTS[c])]
-            if contrasts:
+            # CamCAN has both whatever is wanted, so that what is trained for a part serves for all of it.
+            contrasts = [contrast for contrast in PATIENTS if name in ("camcan", PATIENTS[contrast])]
+            if any(contrast in self.contrasts for contrast in contrasts):
                 made = f"{self.out}/data/{name}"
                 words = ("import", dataset, self.sources[name], made, "--modality", *contrasts)
                 steps.append(Step("import", name, words, made, source=self.sources[name]))

@@ -12,6 +12,7 @@ from typing import Any
 import lesioncore
 import lesioncore.phantom
 from lesioncore.data.files import write_json
+from lesioncore.datasets.search import walk
 from lesioncore.reproduction.plan import Step
 from lesioncore.subjects import source_hash
 
@@ -20,7 +21,8 @@ class Records:
     """Remembers the steps that were done, and of what.
 
     A step is kept if its command, its inputs and the steps that it builds on are the same, and for evaluations the code
-    of the package, too: trained models are kept when the code changes, as by ``lesioncore train``.
+    of the package, too: trained models are kept when the code changes, as by ``lesioncore train``. An import is kept
+    when the folder that it read is there no more.
 
     Parameters
     ----------
@@ -41,6 +43,11 @@ class Records:
             before = [self._keys[name] for name in step.needs]
             facts = [_without_device(step.words), before, _listing(step.source), people, code]
             self._keys[step.name] = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+            if step.source and not Path(step.source).is_dir():
+                # What was imported stays when the download is removed.
+                found = self._read(step)
+                if found["command"] == step.command:
+                    self._keys[step.name] = found["key"]
 
     def done(self, step: Step) -> bool:
         """Whether a step was done with the same inputs."""
@@ -63,7 +70,7 @@ class Records:
 
     def _read(self, step: Step) -> dict[str, Any]:
         file = self._file(step)
-        return json.loads(file.read_text()) if file.exists() else {"key": None, "done": False}
+        return json.loads(file.read_text()) if file.exists() else {"command": None, "key": None, "done": False}
 
 
 def _without_device(words: Sequence[str]) -> list[str]:
@@ -78,11 +85,9 @@ def _complete(step: Step) -> bool:
 
 
 def _listing(source: str) -> list[tuple[str, int, int]]:
-    """Names, sizes and times of the files of a release, whose content would take long to read."""
-    files = []
-    for root, _, names in os.walk(source) if source else ():
-        for name in names:
-            path = os.path.join(root, name)
-            facts = os.stat(path)
-            files.append((os.path.relpath(path, source), facts.st_size, facts.st_mtime_ns))
-    return sorted(files)
+    """Names, sizes and times of the files that an import reads, whose content would take long to read."""
+    folder = Path(source)
+    if not source or not folder.is_dir():
+        return []
+    files = [(name, os.stat(folder / name)) for name, reason in walk(folder) if reason is None]
+    return [(name, facts.st_size, facts.st_mtime_ns) for name, facts in files]

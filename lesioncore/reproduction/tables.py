@@ -13,7 +13,7 @@ from lesioncore.data.files import replace_atomically
 from lesioncore.evaluation.form import MISSING, number, table, with_sd
 from lesioncore.metrics.limits import LIMITS
 from lesioncore.reproduction.paper import SUPERVISED_DICE, TABLE_1, TABLE_2, TABLE_3, Row
-from lesioncore.reproduction.plan import PATIENTS, Plan
+from lesioncore.reproduction.plan import PATIENTS, QUICK, Plan
 
 TABLES: dict[str, tuple[str, Sequence[Row]]] = {
     "table1": ("T2w", TABLE_1),
@@ -24,6 +24,7 @@ TABLES: dict[str, tuple[str, Sequence[Row]]] = {
 
 _HEADER = ("AUC", "DSC1", "DSC5", "DSC10", "DSC_AUC", "lambda")
 _SIMULATED = "Simulated people stand in place of the paper's data, and models are smaller: figures are not comparable."
+_QUICK = "Made with --quick: models are tiny and hardly trained, and figures mean nothing."
 
 
 def write_tables(plan: Plan) -> list[Path]:
@@ -57,8 +58,9 @@ def write_tables(plan: Plan) -> list[Path]:
         header = ["method", *(f"{column}{of}" for column in _HEADER for of in ("", " (paper)"))]
         title = f"# Table {name[-1]}: {PATIENTS[contrast] if plan.sources else 'simulated people'}"
         note = "DSC is the mean ± standard deviation over people; DSC_AUC has its threshold from the labels."
+        warnings = [_SIMULATED] * (not plan.sources) + [_QUICK] * (plan.size == QUICK)
         texts = {
-            ".md": "\n\n".join([title, note, *([] if plan.sources else [_SIMULATED]), table(header, rows)]) + "\n",
+            ".md": "\n\n".join([title, note, *warnings, table(header, rows)]) + "\n",
             ".csv": _csv([header, *rows]),
         }
         for ending, text in texts.items():

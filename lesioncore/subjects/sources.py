@@ -143,7 +143,10 @@ def _part(table: Path, name: str, modality: str | None) -> list[FileSubject]:
         raise ValueError(f"{table}: has nobody in the part {name}, expected one of {parts or 'none'}")
     scans = [scan for scan in scans_in(table.parent, modality).scans if subject_of(scan) in people]
     if not scans:
-        raise ValueError(f"{table}: no scan{f' {modality}' if modality else ''} of the {len(people)} people in {name}")
+        raise ValueError(
+            f"{table}: nobody in the part {name}, {len(people)} in all, has a scan{f' {modality}' if modality else ''};"
+            " choose another part or contrast, or import more people"
+        )
     return _with_masks([_subject(scan) for scan in scans])
 
 

@@ -39,7 +39,7 @@ def test_long_lists_are_cut_short(place, capsys):
     assert main(["import", "brats17", "src", "out"]) == 0
     said = capsys.readouterr().err
     assert "warning: sub-Brats17201321: no T1w\n" in said
-    assert "warning: and 1 more such lines in missing.tsv\n" in said
+    assert "warning: and 1 more, all of them in missing.tsv\n" in said
 
 
 def test_programs_get_all_of_it(place, capsys):

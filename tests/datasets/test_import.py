@@ -200,13 +200,25 @@ def test_strange_labels_are_refused(source):
     assert run(source).masks == {"label-lesion": 1}
 
 
-def test_damaged_files_are_refused(source):
-    whole = (source / MASK).read_bytes()
-    (source / MASK).write_bytes(whole[:-4])
-    refused(source, "_seg.nii.gz: ")
-    (source / MASK).write_bytes(whole)
-    (source / SCAN).write_bytes(b"no image")
-    refused(source, "_t2.nii.gz: got no image that can be read")
+def test_damaged_files_are_refused_and_all_are_named(source):
+    noise = np.random.default_rng(0).integers(0, 999, (32, 32, 32)).astype(np.int16)
+    nib.save(nib.Nifti1Image(noise, np.eye(4)), source / SCAN)  # large enough that its header can be read
+    for name in (SCAN, MASK):
+        (source / name).write_bytes((source / name).read_bytes()[:-4])
+    flair = source / SCAN.replace("_t2", "_flair")
+    flair.write_bytes(b"no image")
+    refused(source, r"SRC: got 3 damaged files of 4, expected none; copy them again, or take them out: .*_seg\.nii\.gz")
+    refused(source, r"_flair\.nii\.gz: got no image that can be read.*_t2\.nii\.gz: is damaged or cut short")
+    flair.unlink()
+    refused(source, "got 2 damaged files of 3", link=True)
+
+
+@pytest.mark.parametrize(("name", "ending"), [("brats19", "_t2.nii"), ("oasis-1", ".img")])
+def test_files_that_are_not_compressed_are_read_to_their_end(tmp_path, name, ending):
+    RELEASES[name](tmp_path / "src")
+    path = next(path for path in (tmp_path / "src").rglob(f"*{ending}"))
+    path.write_bytes(path.read_bytes()[:-1])
+    refused(tmp_path / "src", f"{ending}: is damaged or cut short: it has .* bytes, and its header promises", name)
 
 
 def test_arguments_are_checked(source):

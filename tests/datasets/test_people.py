@@ -51,7 +51,7 @@ def test_a_seed_gives_the_same_split_whatever_the_order():
 
 def test_other_numbers_of_people_keep_the_shares():
     assert Counter(split(PEOPLE[:326], CAMCAN, 0).values()) == {"train": 300, "validation": 26}
-    paper = PaperSplit(10, train=5, validation=2, test=3)
+    paper = PaperSplit(train=5, validation=2, test=3)
     assert Counter(split(PEOPLE[:10], paper, 0).values()) == {"train": 5, "validation": 2, "test": 3}
 
 
@@ -77,9 +77,10 @@ def test_tables_may_have_other_delimiters(tmp_path, delimiter):
 
 
 def test_what_is_told_in_two_ways_is_unknown(tmp_path):
-    people, remarks = read_tables(IXI, [written(tmp_path, "IXI_ID,SEX_ID,AGE\n7,2,30\n7,2,31\n")])
-    assert people == {"ixi007": {"sex": "F"}}
-    assert remarks == ["IXI.csv: 7 has the age 30 and 31; taken as unknown"]
+    rows = "IXI_ID,SEX_ID,AGE\n7,2,30\n7,,31\n7,2,32\n8,,\n8,1,40\n"
+    people, remarks = read_tables(IXI, [written(tmp_path, rows)])
+    assert people == {"ixi007": {"sex": "F"}, "ixi008": {"sex": "M", "age": "40"}}
+    assert remarks == ["IXI.csv: ixi007 has the age 30 and 31 and 32; taken as unknown"]
 
 
 @pytest.mark.parametrize(

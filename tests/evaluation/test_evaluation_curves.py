@@ -19,6 +19,7 @@ from lesioncore.evaluation.curves import Curves, write_curves
 from lesioncore.evaluation.examples import choose_examples, draw_examples
 from lesioncore.restoration.figure import restoration_figure
 from lesioncore.restoration.prepare import prepare
+from lesioncore.restoration.restore import restore
 from lesioncore.scoring.postprocess import PostProcessing
 
 
@@ -48,6 +49,21 @@ def test_examples_are_drawn_with_the_detectors_own_thresholds(found, detectors, 
     draw_examples(detector, patients[1:2], tmp_path / "cleaned")
     assert not drawn[-1][0].get_fdata().any()
     assert expected.get_fdata().any()
+
+
+def test_examples_are_preprocessed_as_scored_and_those_of_an_earlier_evaluation_go(
+    detectors, patients, tmp_path, monkeypatch
+):
+    def restored(*given, config, **options):
+        assert config.preprocess == ("extract",)
+        return restore(*given, config=replace(config, preprocess=()), **options)
+
+    monkeypatch.setattr("lesioncore.evaluation.examples.restore", restored)
+    monkeypatch.setattr(detectors["restored"], "preprocess", ("extract",))
+    for name in ("sub-old_slices.png", "sub-old_neighbours.png", "notes.txt"):
+        (tmp_path / name).write_text("earlier")
+    written = draw_examples(detectors["restored"], patients[1:2], tmp_path)
+    assert {*written, tmp_path / "notes.txt"} == set(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("smoothing", "sign"), [(0.0, 0), (5.0, 0), (5.0, -1)])

@@ -6,10 +6,13 @@ import csv
 import json
 import re
 import shlex
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import nibabel as nib
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from support.evaluations import bootstrap_interval, bootstrap_mean
@@ -21,6 +24,8 @@ from lesioncore import cli
 from lesioncore.cli import reproduce
 from lesioncore.datasets import DATASETS, import_dataset
 from lesioncore.evaluation import curves
+from lesioncore.phantom import simulate
+from lesioncore.preprocess import pipeline
 from lesioncore.reproduction import plan as plans
 from lesioncore.reproduction.figures import write_figures
 from lesioncore.reproduction.plan import ALL, NEEDS, PAPER, QUICK, SIMULATED, Plan, is_prior
@@ -30,6 +35,7 @@ from lesioncore.subjects import find_subjects
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "reproduce.md"
 SOURCES = {"camcan": "c", "brats17": "b", "atlas": "a"}
+EXTRACTED = {"input": "mask", "brain_ml": 1400.0}
 GIVEN = ["--camcan", "c", "--brats", "b", "--atlas", "a"]
 
 
@@ -127,6 +133,7 @@ def test_a_stopped_run_goes_on_and_a_finished_one_is_kept(made, capsys):
     line = ["reproduce", "out", *GIVEN, "--only", "table2"]
     made.stop = ("train aae128_T1w",)
     assert cli.main(line) == 1
+    assert "interrupted in train aae128_T1w; the same reproduce command goes on" in capsys.readouterr().err
     first, made.names, made.stop = made.names, [], ()
     assert first[:3] == ["camcan", "atlas", "train gmvae6_T1w"]
     assert cli.main(line) == 0
@@ -151,6 +158,33 @@ def test_other_data_and_other_options_are_not_mixed(made, capsys):
     assert cli.main(line) == 1
     assert "out/data/atlas: was made by another command" in capsys.readouterr().err
     assert made.names == []
+
+
+def test_a_download_may_be_removed_once_it_is_imported(made, capsys):
+    line = ["reproduce", "out", *GIVEN, "--only", "table2"]
+    assert cli.main([*line, "--steps", "import"]) == 0
+    shutil.rmtree("c")
+    assert cli.main(line) == 0
+    assert "import: 2 steps, 2 done already" in capsys.readouterr().out
+    shutil.rmtree("b")
+    assert cli.main(["reproduce", "out", *GIVEN]) == 1
+    assert "b: no such folder; give the one that brats17 was unpacked in" in capsys.readouterr().err
+
+
+def test_files_that_no_import_reads_do_not_matter(made):
+    line = ["reproduce", "out", *GIVEN, "--only", "table2", "--steps", "import"]
+    assert cli.main(line) == 0
+    Path("a/.DS_Store").write_text("written by a file manager")
+    Path("a/link").symlink_to("nowhere")
+    made.names = []
+    assert cli.main(line) == 0
+    assert made.names == []
+
+
+def test_what_was_made_for_a_part_serves_for_all():
+    steps = {step.name: step for step in Plan("out", SOURCES).steps() if step.kind != "evaluate"}
+    for one in ALL:
+        assert all(steps[step.name] == step for step in Plan("out", SOURCES, (one,)).steps() if step.name in steps)
 
 
 def test_an_evaluation_is_done_again_when_code_changes_and_a_training_is_not(made, monkeypatch):
@@ -200,6 +234,7 @@ def test_tables_have_the_papers_figures_beside(tmp_path):
     supervised = rows["U-Net (supervised)"]
     assert {name for name, cell in supervised.items() if cell != "–"} == {"method", "DSC_AUC (paper)"}
     assert "Simulated people stand in place" in files[0].read_text()
+    assert "Made with --quick" in files[0].read_text()
     assert "| c = 9, dim_z = 512 | 0.88 | 0.83 |" in files[2].read_text()
     assert len(files[3].read_text().splitlines()) == 13
 
@@ -240,19 +275,34 @@ def test_a_part_of_an_imported_data_set(tmp_path):
         assert {subject.modality for subject in found} == {"T2w"}
     with pytest.raises(ValueError, match=r"split\.tsv: has nobody in the part test, expected one of train"):
         find_subjects([f"{table}:test"], modality="T2w")
-    with pytest.raises(ValueError, match=r"no scan FLAIR of the 2 people in train"):
+    with pytest.raises(ValueError, match=r"nobody in the part train, 2 in all, has a scan FLAIR"):
         find_subjects([f"{table}:train"], modality="FLAIR")
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
-def test_simulated_people_from_training_to_table_and_figure(tmp_path, monkeypatch, capsys):
-    """With two models in place of eight, and short curves."""
+@pytest.fixture
+def short(monkeypatch):
+    """Two models in place of eight, short curves, and few resamples."""
     monkeypatch.setitem(NEEDS, "table2", {"T1w": ["gmvae6", "vae128"]})
     monkeypatch.setitem(NEEDS, "figure11", {"T1w": ["gmvae6"]})
     monkeypatch.setitem(curves.STEPS, "paper", (0, 2))
     monkeypatch.setattr("lesioncore.evaluation.summary.bootstrap_interval", bootstrap_interval)
     monkeypatch.setattr("lesioncore.evaluation.summary.bootstrap_mean", bootstrap_mean)
+
+
+def rows_of_table2(folder):
+    """Rows by method; each has figures and a weight if it has one."""
+    with open(folder / "tables" / "table2.csv", encoding="utf-8", newline="") as file:
+        rows = {row["method"]: row for row in csv.DictReader(file)}
+    for label, weights in (("GMVAE, c = 6 (TV)", ("1", "3")), ("VAE-128", ("–",))):
+        assert 0 < float(rows[label]["AUC"]) < 1
+        assert "±" in rows[label]["DSC5"]
+        assert rows[label]["lambda"] in weights
+    return rows
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_simulated_people_from_training_to_table_and_figure(short, tmp_path, capsys):
     line = ["reproduce", str(tmp_path / "out"), "--phantom", "--quick", "--only", "table2", "figure11", "--json"]
     assert cli.main(line) == 0, capsys.readouterr().err
     facts = json.loads(capsys.readouterr().out)
@@ -262,11 +312,51 @@ def test_simulated_people_from_training_to_table_and_figure(tmp_path, monkeypatc
     assert {Path(file).name for file in facts["files"]} == {
         *("table2.md", "table2.csv", "figure11_atlas.png", "figure11_atlas_change.png"),
     }
-    with open(tmp_path / "out" / "tables" / "table2.csv", encoding="utf-8", newline="") as file:
-        rows = {row["method"]: row for row in csv.DictReader(file)}
-    for label, weights in (("GMVAE, c = 6 (TV)", ("1", "3")), ("VAE-128", ("–",))):
-        assert 0 < float(rows[label]["AUC"]) < 1
-        assert "±" in rows[label]["DSC5"]
-        assert rows[label]["lambda"] in weights
+    rows_of_table2(tmp_path / "out")
+    assert cli.main(line) == 0
+    assert json.loads(capsys.readouterr().out)["done"] == []
+
+
+def write_release(folder):
+    """Simulated brains as if they were the files of CamCAN and ATLAS 1.2."""
+    for number in range(7):  # so that one of them is for validation
+        person = f"sub-CC{110033 + number}"
+        scan = simulate(number, split="train", contrast="T1w", voxel_size=5.0).nifti()
+        for contrast in ("T1w", "T2w"):
+            path = folder / "camcan" / person / "anat" / f"{person}_{contrast}.nii.gz"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            nib.save(scan, path)
+    for number in range(2):
+        name = f"c000{number}s0002t01"
+        patient = simulate(number, split="test", contrast="T1w", lesion="stroke", voxel_size=5.0)
+        path = folder / "atlas" / "standard_MNI" / "standard_part1" / name[:5] / name
+        path.mkdir(parents=True)
+        nib.save(patient.nifti(), path / f"{name}_t1w_stx.nii.gz")
+        nib.save(patient.nifti("lesion_mask"), path / f"{name}_LesionSmooth_stx.nii.gz")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_released_data_from_import_to_table_and_figures(short, tmp_path, monkeypatch, capsys):
+    """With stand-ins for brain extraction and registration, which simulated brains do not need."""
+    write_release(tmp_path)
+    monkeypatch.setattr(pipeline, "_extract", lambda values, *_: (values > 0, values > 0, EXTRACTED))
+    monkeypatch.setattr(pipeline, "_register", lambda values, affine, brain, limit: (brain, np.eye(4), {}))
+    monkeypatch.chdir(tmp_path)
+    line = ["reproduce", "out", "--camcan", "camcan", "--atlas", "atlas", "--quick", "--json"]
+    line += ["--only", "table2", "figure6", "figure11"]
+    assert cli.main(line) == 0, capsys.readouterr().err
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["done"] == [
+        *("camcan", "atlas", "train gmvae6_T1w", "train vae128_T1w", "calibrate gmvae6_T1w", "evaluate atlas"),
+    ]
+    assert {Path(file).name for file in facts["files"]} == {
+        *("table2.md", "table2.csv", "figure6_atlas_1.png", "figure6_atlas_2.png"),
+        *("figure11_atlas.png", "figure11_atlas_change.png"),
+    }
+    rows_of_table2(Path("out"))
+    assert Path("out/tables/table2.md").read_text().startswith("# Table 2: atlas\n")
+    for download in ("camcan", "atlas"):
+        shutil.rmtree(download)
     assert cli.main(line) == 0
     assert json.loads(capsys.readouterr().out)["done"] == []
