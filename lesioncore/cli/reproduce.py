@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
@@ -51,6 +51,8 @@ class Reproduce:
     json : bool
         Print one JSON object on stdout.
     """
+
+    GOES_ON: ClassVar[str] = "the same command goes on"
 
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
     camcan: Annotated[Path | None, tyro.conf.arg(metavar="SRC", help_behavior_hint="")] = None
@@ -172,5 +174,5 @@ def _run(step: Step, output: Output) -> None:
     from lesioncore.training.fit import CHECKPOINT
 
     resume = ["--resume"] if step.kind == "train" and (Path(step.made) / CHECKPOINT).exists() else []
-    if not parse([*step.words, *resume]).run(output).complete:
+    if parse([*step.words, *resume]).run(output).failed:
         raise CommandError(f"{step.name}: not all scans were processed; the messages above say why")
