@@ -28,7 +28,12 @@ Each script says with `--help` what it measures and how. Results and what follow
 `bench/gpu_check.sh` builds, tests and measures on a machine with a CUDA device. `python bench/pages.py` writes this
 page and those on speed, simulated patients and real scans.
 """
-FOLDERS = {"speed": "Speed", "quality": "Detection and preprocessing", ".": "In this folder"}
+FOLDERS = {
+    "speed": "Speed",
+    "quality": "Detection and preprocessing",
+    "robustness": "Nothing lost",
+    ".": "In this folder",
+}
 END = "<!-- end -->"
 
 

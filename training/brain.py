@@ -115,7 +115,8 @@ def load_heads(folder: Path, cache: Path | None = None) -> dict[str, Head]:
         heads[person] = make_head(t1, mask > 0, np.rint(regions).astype(np.int32))
         if kept is not None:
             kept.parent.mkdir(parents=True, exist_ok=True)
-            save_file(heads[person].to_dict(), kept)
+            with replace_atomically(kept) as temporary:
+                save_file(heads[person].to_dict(), temporary)
     if not heads:
         raise ValueError(f"folder: {folder} has no T1w heads with masks and regions under derivatives/muse")
     return heads

@@ -21,7 +21,7 @@ def main(args: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit code: 0 success, 1 failure, also of single scans, 2 a command line that cannot be understood.
+        Exit code, as for the command ``lesioncore``.
     """
     return answer(PROGRAM, parse, args)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import tyro
 
@@ -48,10 +48,12 @@ class BidsApp:
     device : str
         auto, cpu or cuda.
     work_dir : Path, optional
-        Folder for temporary files, which are removed; output_dir when absent.
+        Folder for temporary files, which are removed; beside the results when absent.
     json : bool
         Print one JSON object on stdout.
     """
+
+    GOES_ON: ClassVar[str] = "the same command goes on"
 
     bids_dir: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="BIDS_DIR")]
     output_dir: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUTPUT_DIR")]

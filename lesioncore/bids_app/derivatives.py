@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lesioncore.data.files import replace_atomically, write_json
+from lesioncore.data.files import write_json
 from lesioncore.data.names import split_name, stem_of
 from lesioncore.data.nifti import save_image
-from lesioncore.metrics.limits import LIMITS
+from lesioncore.metrics.limits import LIMIT_KEYS
 from lesioncore.preprocess.template_space import SPACE, mask_to_template_grid, template_plan, to_template_grid
 from lesioncore.restoration.result import Restoration
+from lesioncore.restoration.saving import Saved, saving
 
 _VOXEL_SIZE = 2.0  # mm, in the template's space: that of the embedded priors' grids, on which scores are computed
 _REFERENCE = "https://www.bic.mni.mcgill.ca/ServicesAtlases/ICBM152NLin2009"
@@ -32,14 +30,10 @@ _DESCRIPTIONS = {
     "brain": "Brain",
     "probability": "Fraction of healthy brain voxels that score lower",
 }
-_LIMITS = {f"fpr{round(100 * limit):02d}": limit for limit in LIMITS}
 
 
-def write_derivatives(result: Restoration, uri: str, folder: Path, work: Path) -> dict[str, Path]:
-    """Write all files of a restored scan.
-
-    They are made in a folder of their own and then moved, the sidecar of the restored image last: where it is, all
-    files are.
+def write_derivatives(result: Restoration, uri: str, folder: Path, work: Path | None) -> dict[str, Path]:
+    """Write all files of a restored scan, which appear together.
 
     Parameters
     ----------
@@ -49,8 +43,8 @@ def write_derivatives(result: Restoration, uri: str, folder: Path, work: Path) -
         BIDS URI of the scan.
     folder : Path
         Folder of the results; created when absent.
-    work : Path
-        Folder for temporary files.
+    work : Path, optional
+        Folder for temporary files; `folder` when absent.
 
     Returns
     -------
@@ -58,17 +52,11 @@ def write_derivatives(result: Restoration, uri: str, folder: Path, work: Path) -
         Paths by the keys of :meth:`lesioncore.Restoration.save`; with the prefix ``template_`` in the template's space,
         and with the suffix ``_sidecar`` of the JSON files.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=work, prefix=".lesioncore-") as temporary:
-        paths = result.save(temporary)
-        paths |= _write_in_template(result, paths)
-        paths |= _write_sidecars(result, paths, uri)
-        last = paths["sidecar"]
-        (folder / last.name).unlink(missing_ok=True)  # an earlier one would call a mixture of files complete
-        for path in [*(path for path in paths.values() if path != last), last]:
-            with replace_atomically(folder / path.name) as place:
-                shutil.move(path, place)
-    return {key: folder / path.name for key, path in paths.items()}
+    with saving(result, folder, work=work) as saved:
+        saved.facts |= _bids_entries(result, "restored", uri)
+        saved.files |= _write_in_template(result, saved.files)
+        saved.files |= _write_sidecars(result, saved, uri)
+    return saved.files
 
 
 def _write_in_template(result: Restoration, paths: dict[str, Path]) -> dict[str, Path]:
@@ -80,7 +68,7 @@ def _write_in_template(result: Restoration, paths: dict[str, Path]) -> dict[str,
     plan = template_plan(brain.shape, scan.to_template @ scan.affine, _VOXEL_SIZE)
     score = np.asarray(result.score.dataobj, dtype=np.float32)
     resampled: dict[str, np.ndarray] = {"score": to_template_grid(plan, score, brain)}
-    for key, limit in _LIMITS.items():
+    for key, limit in LIMIT_KEYS.items():
         if key in paths:
             resampled[key] = mask_to_template_grid(plan, np.asarray(result.mask(limit).dataobj) > 0)
     stem, _ = split_name(stem_of(scan.path))
@@ -93,18 +81,14 @@ def _write_in_template(result: Restoration, paths: dict[str, Path]) -> dict[str,
     return written
 
 
-def _write_sidecars(result: Restoration, paths: dict[str, Path], uri: str) -> dict[str, Path]:
-    """Write the JSON file of each image, and add to that of the restored image what BIDS needs."""
-    facts = json.loads(paths["sidecar"].read_text())
-    facts |= _bids_entries(result, "restored", uri)
+def _write_sidecars(result: Restoration, saved: Saved, uri: str) -> dict[str, Path]:
+    """Write the JSON file of each image but the restored one, whose is written last."""
     written = {}
-    for key, path in paths.items():
-        if key not in ("restored", "sidecar"):
-            entries = {**_bids_entries(result, key, uri), **{name: facts[name] for name in _PROVENANCE}}
+    for key, path in saved.files.items():
+        if key != "restored":
+            entries = {**_bids_entries(result, key, uri), **{name: saved.facts[name] for name in _PROVENANCE}}
             written[f"{key}_sidecar"] = path.with_name(path.name.removesuffix(".nii.gz") + ".json")
             write_json(written[f"{key}_sidecar"], entries, indent=2)
-    facts["Files"] = sorted(path.name for path in (paths | written).values())
-    write_json(paths["sidecar"], facts, indent=2)
     return written
 
 
@@ -114,8 +98,8 @@ def _bids_entries(result: Restoration, key: str, uri: str) -> dict[str, Any]:
     entries: dict[str, Any] = {"Sources": [uri], "SpatialReference": uri}
     if key != image:
         entries |= {"SpatialReference": _REFERENCE, "Resolution": f"{_VOXEL_SIZE:g} mm isotropic"}
-    if image in _LIMITS:
-        limit = _LIMITS[image]
+    if image in LIMIT_KEYS:
+        limit = LIMIT_KEYS[image]
         return entries | {
             "Description": f"Voxels whose score is above what at most {100 * limit:g} % of healthy brain voxels exceed",
             "Type": "Lesion",

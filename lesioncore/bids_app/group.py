@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -12,10 +11,11 @@ from lesioncore.bids_app.command import BidsApp
 from lesioncore.bids_app.dataset import check_output, logged, write_text
 from lesioncore.bids_app.selection import label_filter
 from lesioncore.cli.output import CommandError, Outcome, Output
-from lesioncore.data.files import write_json
+from lesioncore.data.files import difference, write_json
 from lesioncore.data.names import contrast_of
 from lesioncore.report.group import write_group_page
 from lesioncore.report.page import read_summary, report_path
+from lesioncore.report.saved import read_sidecar
 
 _LIMITS = {"0.01": "detected_fpr01_ml", "0.05": "detected_fpr05_ml", "0.1": "detected_fpr10_ml"}
 _DETECTED = {
@@ -83,9 +83,12 @@ def _write_tables(app: BidsApp, sidecars: list[Path], output: Output) -> Outcome
             continue
         try:
             rows.append(_row(path))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError) as error:
             place = path.relative_to(app.output_dir)
-            failed.append(output.error(CommandError(f"{place}: is not complete; run the participant level again")))
+            reason = str(error).removeprefix(f"{path}: ")
+            failed.append(
+                output.error(CommandError(f"{place}: is not complete ({reason}); run the participant level again"))
+            )
     rows.sort(key=lambda row: [row[column] for column in ("participant_id", "session_id", "contrast", "scan")])
     summary = [_summary(contrast, rows) for contrast in sorted({row["contrast"] for row in rows})]
     for name, columns, table in (("volumes", _VOLUMES, rows), ("summary", _SUMMARY, summary)):
@@ -105,14 +108,15 @@ def _write_tables(app: BidsApp, sidecars: list[Path], output: Output) -> Outcome
         )
     output.say(f"written to {app.output_dir}: volumes.tsv and summary.tsv")
     output.say(NOTE)
-    return Outcome({"volumes": rows, "summary": summary, "failed": failed, "note": NOTE}, complete=not failed)
+    facts = {"volumes": rows, "summary": summary, "failed": failed, "note": NOTE}
+    return Outcome(facts, failed=bool(failed), some=bool(rows))
 
 
 def _row(path: Path) -> dict[str, Any]:
     """Return a scan's row of the table; raise an error if a file is missing or its sidecar lacks an entry."""
-    facts = json.loads(path.read_text(encoding="utf-8"))
-    if not {file.name for file in path.parent.iterdir()}.issuperset(facts["Files"]):
-        raise ValueError("a file is missing")
+    facts = read_sidecar(path)
+    if (reason := difference(path.parent, facts["Files"])) is not None:
+        raise ValueError(reason)
     source = facts["Sources"][0].removeprefix("bids:raw:")
     labels, detected = _labels_of(path), facts["DetectedMillilitres"]
     return {

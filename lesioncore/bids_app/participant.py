@@ -18,10 +18,12 @@ from lesioncore.bids_app.selection import BidsScan, find_scans, read_filters
 from lesioncore.bids_app.validation import validate
 from lesioncore.cli.options import RestoreOptions, open_prior
 from lesioncore.cli.output import CommandError, Outcome, Output, check_writable
-from lesioncore.cli.restore import can_report, lines, volumes
-from lesioncore.cli.resume import expected_record, state_of
-from lesioncore.cli.scans import results_of
+from lesioncore.cli.restore import can_report, lines, volumes, write_missing_report
+from lesioncore.cli.resume import expected_record, standing_of
 from lesioncore.cli.workers import in_order
+from lesioncore.data.bids import results_of
+from lesioncore.data.names import split_name, stem_of
+from lesioncore.data.temporary import clear
 from lesioncore.models import Prior
 from lesioncore.models.prior import metadata_of
 from lesioncore.report.group import write_group_page
@@ -98,14 +100,14 @@ def _restore_all(app: BidsApp, scans: list[BidsScan], runs: dict[str, _ContrastR
     workers = min(_MOST_WORKERS, cores, len(scans))
     if app.n_procs:
         torch.set_num_threads(max(1, cores // workers))
-    work = app.work_dir or app.output_dir
-    work.mkdir(parents=True, exist_ok=True)
+    if app.work_dir is not None:
+        app.work_dir.mkdir(parents=True, exist_ok=True)
     report = can_report(output)
     start = time.perf_counter()
 
     def restore(scan: BidsScan) -> dict[str, Any]:
         with output.about(scan.relative):
-            return _restore(scan, runs[scan.contrast], app.output_dir, work, report)
+            return _restore(scan, runs[scan.contrast], app, report)
 
     done, failed = [], []
     for number, (scan, result) in enumerate(in_order(scans, restore, workers), start=1):
@@ -131,31 +133,34 @@ def _restore_all(app: BidsApp, scans: list[BidsScan], runs: dict[str, _ContrastR
         for failure in failed:
             output.say(f"  {failure['error']}")
     output.say(NOTE)
-    return Outcome({"scans": done, "failed": failed, "note": NOTE}, complete=not failed)
+    return Outcome({"scans": done, "failed": failed, "note": NOTE}, failed=bool(failed), some=bool(done))
 
 
-def _restore(scan: BidsScan, contrast_run: _ContrastRun, output_dir: Path, work: Path, report: bool) -> dict[str, Any]:
+def _restore(scan: BidsScan, contrast_run: _ContrastRun, app: BidsApp, report: bool) -> dict[str, Any]:
     """Restore one scan and write its files, unless an earlier run finished it."""
-    folder = (output_dir / scan.relative).parent
+    folder = (app.output_dir / scan.relative).parent
     uri = f"bids:raw:{scan.relative}"
-    existing = results_of(scan.path, folder)
+    clear(folder)
+    existing = results_of(folder, *split_name(stem_of(scan.path)))
     # Sidecars that `lesioncore restore` wrote have no sources: such results lack files of the derivatives.
-    state = state_of(scan.path, None, existing, {**contrast_run.expected, "Sources": [uri]})
-    if state == "finished" and (not report or any(path.suffix == ".html" for path in existing)):
+    expected = {**contrast_run.expected, "Sources": [uri]}
+    standing = standing_of(scan.path, None, existing, "_desc-restored_", expected)
+    if standing.state == "finished":
+        if report:
+            write_missing_report(existing, scan.path, contrast_run.prior)
         return {"input": scan.relative, "folder": str(folder), "kept": [str(path) for path in existing]}
     start = time.perf_counter()
     generator = torch.Generator().manual_seed(contrast_run.seed)
     result = restore_scans(scan.path, contrast_run.prior, contrast_run.run, progress=True, generator=generator)
-    written = write_derivatives(result, uri, folder, work)
+    written = write_derivatives(result, uri, folder, app.work_dir)
     if report:
         written["report"] = write_report(written["sidecar"], result.scan.source, prior=contrast_run.prior)
-    for path in set(existing) - set(written.values()):  # files that the earlier run alone wrote
-        path.unlink(missing_ok=True)
     return {
         "input": scan.relative,
         "folder": str(folder),
         "files": {key: str(path) for key, path in written.items()},
         "preprocessing": [asdict(step) for step in result.scan.steps],
         "seconds": round(time.perf_counter() - start, 3),
+        **({"again": standing.reason} if standing.reason else {}),
         **volumes(result),
     }

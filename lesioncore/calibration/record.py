@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -77,6 +80,13 @@ class Calibration:
         settings = {name: value for name, value in self.settings.items() if name not in ("sign", "asymmetry")}
         scored_by = {name: value for name, value in (("asymmetry", asymmetry), ("sign", sign)) if value}
         return replace(self, settings=settings | scored_by, healthy=healthy, others=others)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that results depend on: not of the search for weight and smoothing, and not of the notes."""
+        values = {name: value for name, value in self.to_dict().items() if name not in ("curve", "criterion", "notes")}
+        values["spread_map"] = None if self.spread_map is None else self.spread_map.fingerprint
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
     @property
     def of_volumes(self) -> bool:

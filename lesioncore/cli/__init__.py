@@ -1,6 +1,7 @@
 """The ``lesioncore`` command: one dataclass for each subcommand, read by tyro.
 
-Exit codes: 0 success, 1 failure with one line on stderr, 2 a command line that cannot be understood.
+Exit codes: 0 success, 1 failure with one line on stderr, 2 a command line that cannot be understood, 3 some scans
+done and others failed, 130 stopped.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from typing import Annotated, Any, Protocol
 
 import tyro
 
-from lesioncore.cli.output import CommandError, Outcome, Output, UsageError
+from lesioncore.cli.output import FAILURE, STOPPED, SUCCESS, USAGE, CommandError, Outcome, Output, UsageError
+from lesioncore.cli.stopping import stoppable
 
 _DESCRIPTION = (
     "Unsupervised lesion detection in brain MRI by image restoration with a normative prior. Research software, not a"
@@ -48,7 +50,10 @@ _MODULES = {"import": "import_dataset"}
 
 
 class Command(Protocol):
-    """A subcommand, whose dataclass fields are its options."""
+    """A subcommand, whose dataclass fields are its options.
+
+    One may have an attribute ``GOES_ON``, a text that says how to go on after it was stopped.
+    """
 
     def run(self, output: Output) -> Outcome: ...
 
@@ -87,7 +92,7 @@ def main(args: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit code: 0, 1 or 2.
+        Exit code.
     """
     return answer("lesioncore", parse, args)
 
@@ -107,7 +112,7 @@ def answer(program: str, parse: Callable[[list[str]], Command], args: Sequence[s
     Returns
     -------
     int
-        Exit code: 0, 1 or 2.
+        Exit code.
     """
     try:
         return _run(program, parse, list(sys.argv[1:] if args is None else args))
@@ -115,7 +120,7 @@ def answer(program: str, parse: Callable[[list[str]], Command], args: Sequence[s
         # The reader of stdout has closed the pipe, as `| head` does. The null device takes its place, so that the
         # interpreter's flush at exit does not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return FAILURE
 
 
 def parse(arguments: Sequence[str]) -> Command:
@@ -133,30 +138,55 @@ def _run(program: str, parse: Callable[[list[str]], Command], arguments: list[st
     output = Output("--json" in arguments)
     if arguments == ["--version"]:
         output.say(f"{program} {version('lesioncore')}")
-        return 0
+        return SUCCESS
     try:
+        _check_texts(arguments)
         command = parse(arguments or ["--help"])
+        _check_values(command, arguments)
+    except UsageError as error:
+        output.fail(error)
+        return USAGE
     except SystemExit as stop:
         sys.stdout.flush()  # a pipe that the reader has closed must raise here, where it still changes the exit code
         # Without arguments the help is shown; the exit code tells a script that no command has run.
-        return 2 if not arguments else int(stop.code or 0)
+        return USAGE if not arguments else int(stop.code or 0)
     except ValueError as error:
         # A dataclass has refused its values; tyro reports this error for some fields and lets it through for others.
         output.fail(error)
-        return 2
+        return USAGE
+    goes_on = getattr(command, "GOES_ON", "the same command begins anew")
     try:
-        with output:
-            report = command.run(output)
-        output.finish(report.facts)
-        return 0 if report.complete else 1
+        with output, stoppable(output, goes_on):
+            outcome = command.run(output)
+        output.finish(outcome.facts)
+        return outcome.exit_code
     except UsageError as error:
         output.fail(error)
-        return 2
+        return USAGE
     except BrokenPipeError:
         raise
-    except KeyboardInterrupt:
-        output.fail(CommandError("interrupted"))
-        return 1
+    except KeyboardInterrupt as stop:
+        output.fail(CommandError(f"{str(stop) or 'stopped'}; {goes_on}"))
+        return STOPPED
     except Exception as error:
         output.fail(error)
-        return 1
+        return FAILURE
+
+
+def _check_texts(arguments: Sequence[str]) -> None:
+    """Raise ``UsageError`` for an empty argument, which as a path would be the working folder."""
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        if argument == "" or (argument.startswith("--") and argument.endswith("=")):
+            place = argument or (before if before.startswith("-") else "an argument")
+            raise UsageError(
+                f"{place.rstrip('=')}: got an empty text, expected a value; is a variable of the shell unset?"
+            )
+
+
+def _check_values(command: Command, arguments: Sequence[str]) -> None:
+    """Raise ``UsageError`` for an option that takes several values and was given without any."""
+    given = {argument.replace("_", "-") for argument in arguments if argument.startswith("--")}
+    for name, value in vars(command).items():
+        option = f"--{name.replace('_', '-')}"
+        if value == () and option in given:
+            raise UsageError(f"{option}: got no value, expected at least one; leave it out, or is a variable unset?")

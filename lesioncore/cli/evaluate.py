@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
@@ -67,6 +67,8 @@ class Evaluate:
         Print one JSON object on stdout.
     """
 
+    GOES_ON: ClassVar[str] = "the same command goes on"
+
     data: Annotated[
         tyro.conf.Positional[tuple[str, ...]],
         tyro.conf.arg(metavar="[DATA ...]", help_behavior_hint=""),
@@ -109,10 +111,7 @@ class Evaluate:
             if own is not None and (others := sorted(contrasts - {own})):
                 output.warn(f"{name}: is for {own} images, but some scans are {', '.join(others)}")
         _check_disjoint(calibration_subjects, [*patients, *healthy])
-        try:
-            evaluation = self._score(detectors, patients, healthy, calibration_subjects, boxes, output)
-        except KeyboardInterrupt as stop:
-            raise CommandError("interrupted; the same command goes on") from stop
+        evaluation = self._score(detectors, patients, healthy, calibration_subjects, boxes, output)
         output.stage("tables and figures")
         files = write_report(evaluation, self.output, figures=self.figures)
         files |= self._draw(evaluation, next(iter(detectors.values())), patients, healthy)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,8 +16,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
 
+from lesioncore.data.temporary import temporary
+
 _current_file: ContextVar[str | None] = ContextVar("current_file", default=None)
 """The file that this thread works on, which its warnings and errors name."""
+
+
+SUCCESS, FAILURE, USAGE, PARTIAL, STOPPED = 0, 1, 2, 3, 130
+"""Exit codes: all was done; nothing was; the command line cannot be understood; some scans were done and others failed;
+stopped by Ctrl-C or SIGTERM."""
+
+_writing = threading.Lock()
+"""Held while a line is written, so that none stands within another."""
 
 
 class CommandError(Exception):
@@ -30,10 +40,26 @@ class UsageError(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a command: JSON-able facts, and whether every scan was processed."""
+    """The result of a command.
+
+    Attributes
+    ----------
+    facts : dict
+        JSON-able.
+    failed : bool
+        Whether something failed, such as a scan.
+    some : bool
+        Whether something was done though.
+    """
 
     facts: dict[str, Any]
-    complete: bool = True
+    failed: bool = False
+    some: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """The command's exit code."""
+        return SUCCESS if not self.failed else PARTIAL if self.some else FAILURE
 
 
 class Output:
@@ -98,6 +124,11 @@ class Output:
         if self._json:
             _write(json.dumps({"error": text}), sys.stdout)
 
+    def last(self, error: BaseException) -> None:
+        """Like :meth:`fail`, and no other thread can write a line afterwards."""
+        self.fail(error)
+        _writing.acquire()
+
     def finish(self, facts: dict[str, Any]) -> None:
         """Write the facts to stdout as one JSON object, if `json` was chosen."""
         if self._json:
@@ -160,7 +191,8 @@ def check_writable(folder: Path, name: str = "--output") -> None:
     while not existing.exists():
         existing = existing.parent
     try:
-        os.rmdir(tempfile.mkdtemp(prefix=".lesioncore-", dir=existing))
+        with temporary(existing, directory=True):
+            pass
     except OSError as error:
         reason = (error.strerror or "not possible").lower()
         raise CommandError(f"{name}: cannot write in {existing} ({reason}); choose another folder") from error
@@ -173,9 +205,9 @@ def check_voxel_size(voxel_size: float) -> None:
 
 
 def _write(line: str, stream: TextIO) -> None:
-    """Write a line and its newline in one call; `print` takes two, between which other threads may write."""
-    stream.write(f"{line}\n")
-    stream.flush()
+    with _writing:
+        stream.write(f"{line}\n")
+        stream.flush()
 
 
 def _named(text: str) -> str:

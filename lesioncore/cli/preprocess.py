@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
 from lesioncore.about import NOTE
 from lesioncore.cli.output import CommandError, Outcome, Output, UsageError, check_voxel_size, check_writable
+from lesioncore.cli.resume import Standing, others_exist, standing_of
 from lesioncore.cli.scans import ScanJob, select
 from lesioncore.data.names import split_name, stem_of
+from lesioncore.data.temporary import clear
 
 if TYPE_CHECKING:
     from lesioncore.preprocess.pipeline import Step
@@ -40,9 +41,14 @@ class Preprocess:
         Of the scan in the template's space, mm.
     overwrite : bool
         Replace results that are there already.
+    resume : bool
+        Keep whole results of the same scan, mask and options, and make what is missing or damaged. Those of others are
+        refused, or replaced with --overwrite.
     json : bool
         Print one JSON object on stdout.
     """
+
+    GOES_ON: ClassVar[str] = "the same command with --resume goes on"
 
     inputs: Annotated[
         tyro.conf.Positional[tuple[Path, ...]],
@@ -54,6 +60,7 @@ class Preprocess:
     steps: Annotated[str, tyro.conf.arg(metavar="STEPS")] = "extract,register,bias"
     voxel_size: Annotated[float, tyro.conf.arg(metavar="MM")] = 1.0
     overwrite: bool = False
+    resume: bool = False
     json: bool = False
 
     def run(self, output: Output) -> Outcome:
@@ -83,67 +90,81 @@ class Preprocess:
                     failed.append({"input": str(job.scan), "error": output.error(error)})
                     continue
             done.append(facts)
+            if "kept" in facts:
+                output.say("  finished before: kept")
             for step in facts["steps"]:
                 figures = ", ".join(f"{key} {value}" for key, value in step["figures"].items())
                 output.say(f"  {step['name']}: {figures} ({step['seconds']:.1f} s)")
         output.say(NOTE)
-        return Outcome({"scans": done, "failed": failed, "note": NOTE}, complete=not failed)
+        return Outcome({"scans": done, "failed": failed, "note": NOTE}, failed=bool(failed), some=bool(done))
 
     def _preprocess(self, job: ScanJob, steps: tuple[Step, ...]) -> dict[str, Any]:
         import numpy as np
 
         from lesioncore import __version__
-        from lesioncore.data.files import replace_atomically
+        from lesioncore.data.files import manifest, replace_together, write_json
         from lesioncore.data.nifti import load_image, save_image
         from lesioncore.preprocess.pipeline import preprocess
-        from lesioncore.preprocess.template_space import SPACE, template_plan, to_template_grid
+        from lesioncore.preprocess.template_space import template_plan, to_template_grid
         from lesioncore.restoration.volumes import brain_of, read_volume, sources_of
 
         start = time.perf_counter()
-        stem, suffix = split_name(stem_of(job.scan))
-        names = {
-            "preprocessed": f"{stem}_desc-preproc_{suffix}.nii.gz",
-            "brain": f"{stem}_desc-brain{suffix}_mask.nii.gz",
-        }
-        if "register" in steps:
-            names["template"] = f"{stem}_space-{SPACE}_desc-preproc_{suffix}.nii.gz"
-            names["transform"] = f"{stem}_from-{suffix}_to-{SPACE}_mode-image_xfm.txt"
-        names["sidecar"] = f"{stem}_desc-preproc_{suffix}.json"
-        folder = self.output / job.place
-        paths = {key: folder / name for key, name in names.items()}
-        existing = [path for path in paths.values() if path.exists()]
-        if existing and not self.overwrite:
-            raise FileExistsError(f"results exist already ({existing[0]}); give --overwrite or another --output")
+        folder, names = self.output / job.place, _names(job.scan)
+        clear(folder)
+        existing = [folder / name for name in names.values() if (folder / name).exists()]
+        decided = {"Steps": list(steps), "VoxelSize": self.voxel_size if "register" in steps else None}
+        standing = Standing("other" if existing else "none")
+        if self.resume:
+            standing = standing_of(job.scan, job.mask, existing, "_desc-preproc_", decided)
+        if standing.state == "finished":
+            return {"input": str(job.scan), "kept": [str(path) for path in existing], "steps": []}
+        if standing.state == "other" and not self.overwrite:
+            raise others_exist(standing, existing[0], self.resume)
         image = load_image(job.scan)
         values, _ = read_volume(image)
         affine = np.asarray(image.affine, dtype=np.float64)
         mask = None if job.mask is None else brain_of(job.mask, values, affine, affine)
         preprocessed = preprocess(values, affine, mask=mask, steps=steps)
-        folder.mkdir(parents=True, exist_ok=True)
         stripped = np.where(preprocessed.brain, preprocessed.values, np.float32(0))
-        save_image(stripped, affine, paths["preprocessed"], header=image.header)
-        save_image(preprocessed.brain, affine, paths["brain"], header=image.header)
-        if preprocessed.to_template is not None:
-            plan = template_plan(stripped.shape, preprocessed.to_template @ affine, self.voxel_size)
-            resampled = to_template_grid(plan, stripped, preprocessed.brain)
-            save_image(resampled, plan.grid_to_template, paths["template"])
-            with replace_atomically(paths["transform"]) as temporary:
-                temporary.write_text(itk_transform(preprocessed.to_template))
-        sidecar = {
-            "GeneratedBy": {"Name": "lesioncore", "Version": __version__},
-            **sources_of(job.scan, job.mask),
-            "SkullStripped": True,
-            "Preprocessing": preprocessed.log(),
-            "Note": NOTE,
-        }
-        with replace_atomically(paths["sidecar"]) as temporary:
-            temporary.write_text(json.dumps(sidecar, indent=2) + "\n")
+        with replace_together(folder, names["sidecar"], earlier=existing) as made:
+            paths = {key: made / name for key, name in names.items()}
+            save_image(stripped, affine, paths["preprocessed"], header=image.header)
+            save_image(preprocessed.brain, affine, paths["brain"], header=image.header)
+            if preprocessed.to_template is not None:
+                plan = template_plan(stripped.shape, preprocessed.to_template @ affine, self.voxel_size)
+                resampled = to_template_grid(plan, stripped, preprocessed.brain)
+                save_image(resampled, plan.grid_to_template, paths["template"])
+                paths["transform"].write_text(itk_transform(preprocessed.to_template))
+            sidecar = {
+                "GeneratedBy": {"Name": "lesioncore", "Version": __version__},
+                **sources_of(job.scan, job.mask),
+                **decided,
+                "SkullStripped": True,
+                "Preprocessing": preprocessed.log(),
+                "Note": NOTE,
+                "Files": manifest(made.iterdir()),
+            }
+            write_json(paths["sidecar"], sidecar, indent=2)
         return {
             "input": str(job.scan),
-            "files": {key: str(path) for key, path in paths.items()},
+            "files": {key: str(folder / name) for key, name in names.items() if (folder / name).exists()},
             "steps": preprocessed.log(),
             "seconds": round(time.perf_counter() - start, 3),
         }
+
+
+def _names(scan: Path) -> dict[str, str]:
+    """Names of a scan's results; those in the template's space are not there without a registration."""
+    from lesioncore.preprocess.template_space import SPACE
+
+    stem, suffix = split_name(stem_of(scan))
+    return {
+        "preprocessed": f"{stem}_desc-preproc_{suffix}.nii.gz",
+        "brain": f"{stem}_desc-brain{suffix}_mask.nii.gz",
+        "template": f"{stem}_space-{SPACE}_desc-preproc_{suffix}.nii.gz",
+        "transform": f"{stem}_from-{suffix}_to-{SPACE}_mode-image_xfm.txt",
+        "sidecar": f"{stem}_desc-preproc_{suffix}.json",
+    }
 
 
 def itk_transform(to_template: Any) -> str:

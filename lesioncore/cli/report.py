@@ -82,4 +82,5 @@ class Report:
                 continue
             output.say(groups[-1])
         output.say(NOTE)
-        return Outcome({"reports": pages, "groups": groups, "failed": failed, "note": NOTE}, complete=not failed)
+        facts = {"reports": pages, "groups": groups, "failed": failed, "note": NOTE}
+        return Outcome(facts, failed=bool(failed), some=bool(pages))

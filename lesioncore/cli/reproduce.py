@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
@@ -52,6 +52,8 @@ class Reproduce:
         Print one JSON object on stdout.
     """
 
+    GOES_ON: ClassVar[str] = "the same command goes on"
+
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
     camcan: Annotated[Path | None, tyro.conf.arg(metavar="SRC", help_behavior_hint="")] = None
     brats: Annotated[Path | None, tyro.conf.arg(metavar="SRC", help_behavior_hint="")] = None
@@ -86,12 +88,7 @@ class Reproduce:
         for number, step in enumerate(todo, start=1):
             output.say(f"[{number}/{len(todo)}] {step.command}")
             records.write(step, done=False)
-            try:
-                _run(step, output)
-            except (KeyboardInterrupt, CommandError) as stop:
-                if KeyboardInterrupt not in (type(stop), type(stop.__cause__)):
-                    raise
-                raise CommandError(f"interrupted in {step.name}; the same reproduce command goes on") from stop
+            _run(step, output)
             records.write(step, done=True)
         files = self._finish(plan, last)
         for file in files:
@@ -179,5 +176,5 @@ def _run(step: Step, output: Output) -> None:
     from lesioncore.training.fit import CHECKPOINT
 
     resume = ["--resume"] if step.kind == "train" and (Path(step.made) / CHECKPOINT).exists() else []
-    if not parse([*step.words, *resume]).run(output).complete:
+    if parse([*step.words, *resume]).run(output).failed:
         raise CommandError(f"{step.name}: not all scans were processed; the messages above say why")

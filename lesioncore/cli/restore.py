@@ -6,19 +6,21 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
 from lesioncore.about import NOTE
 from lesioncore.cli.options import RestoreOptions, open_prior
 from lesioncore.cli.output import CommandError, Outcome, Output, UsageError, check_writable
-from lesioncore.cli.resume import expected_record, state_of
-from lesioncore.cli.scans import ScanJob, results_of, select
+from lesioncore.cli.resume import Standing, expected_record, others_exist, standing_of
+from lesioncore.cli.scans import ScanJob, select
 from lesioncore.cli.workers import in_order
 from lesioncore.command_options import Flat
+from lesioncore.data.bids import results_of
 from lesioncore.data.files import check_here
-from lesioncore.data.names import other_contrast
+from lesioncore.data.names import other_contrast, split_name, stem_of
+from lesioncore.data.temporary import clear
 from lesioncore.scoring.postprocess import PostProcessing
 
 if TYPE_CHECKING:
@@ -50,7 +52,8 @@ class Restore:
     overwrite : bool
         Replace results that are there already.
     resume : bool
-        Keep whole results of the same scan, mask, prior and settings, and restore the rest.
+        Keep whole results of the same scan, mask, prior and settings, and restore what is missing or damaged. Those of
+        others are refused, or replaced with --overwrite.
     figure : bool
         Draw a picture of each scan, too: slices with their residual and what was detected. Needs the extra figures.
     report : bool
@@ -59,6 +62,8 @@ class Restore:
     json : bool
         Print one JSON object on stdout.
     """
+
+    GOES_ON: ClassVar[str] = "the same command with --resume goes on"
 
     inputs: Annotated[
         tyro.conf.Positional[tuple[Path, ...]],
@@ -83,8 +88,6 @@ class Restore:
 
         if self.workers < 0:
             raise UsageError(f"--workers: got {self.workers}, expected 0 or more")
-        if self.resume and self.overwrite:
-            raise UsageError("--resume: keeps results, which --overwrite replaces; give one of them")
         if self.figure:
             try:
                 require_matplotlib()
@@ -141,7 +144,9 @@ class Restore:
             if done:
                 self._gather(report, output)
         output.say(NOTE)
-        return Outcome({"prior": name, "scans": done, "failed": failed, "note": NOTE}, complete=not failed)
+        return Outcome(
+            {"prior": name, "scans": done, "failed": failed, "note": NOTE}, failed=bool(failed), some=bool(done)
+        )
 
     def _gather(self, report: bool, output: Output) -> None:
         """Write what tells of all scans in the output folder, those of earlier runs too."""
@@ -196,16 +201,15 @@ class Restore:
 
         check_here(job.scan)
         folder = self.output / job.place
-        existing = results_of(job.scan, folder)
-        state = "other" if expected is None else state_of(job.scan, job.mask, existing, expected)
-        endings = {path.suffix for path in existing}
-        if state == "finished" and ((self.figure and ".png" not in endings) or (report and ".html" not in endings)):
-            state = "unfinished"
-        if state == "finished":
+        clear(folder)
+        existing = results_of(folder, *split_name(stem_of(job.scan)))
+        standing = self._standing(job, existing, expected)
+        if standing.state == "finished":
+            if report:
+                write_missing_report(existing, job.scan, prior)
             return {"input": str(job.scan), "folder": str(folder), "kept": [str(path) for path in existing]}
-        if existing and not self.overwrite and state != "unfinished":
-            how = ", of another scan or mask or made otherwise" if self.resume else ""
-            raise FileExistsError(f"results exist already{how} ({existing[0]}); give --overwrite or another --output")
+        if standing.state == "other" and not self.overwrite:
+            raise others_exist(standing, existing[0], self.resume)
         start = time.perf_counter()
         result = restore_scans(
             job.scan,
@@ -218,9 +222,6 @@ class Restore:
         written = result.save(folder, figure=self.figure)
         if report:
             written["report"] = write_report(written["sidecar"], result.scan.source, prior=prior)
-        # Files that the earlier run alone wrote, such as masks of a calibrated prior, belong to another restoration.
-        for path in set(existing) - set(written.values()):
-            path.unlink(missing_ok=True)
         return {
             "input": str(job.scan),
             "mask": None if job.mask is None else str(job.mask),
@@ -229,8 +230,27 @@ class Restore:
             "preprocessing": [asdict(step) for step in result.scan.steps],
             "precision": result.record.precision,
             "seconds": round(time.perf_counter() - start, 3),
+            **({"again": standing.reason} if standing.reason else {}),
             **volumes(result),
         }
+
+    def _standing(self, job: ScanJob, existing: Sequence[Path], expected: dict[str, Any] | None) -> Standing:
+        """How far earlier runs came with a scan; results are others' where nothing is to be resumed."""
+        if expected is None:
+            return Standing("other" if existing else "none")
+        standing = standing_of(job.scan, job.mask, existing, "_desc-restored_", expected)
+        if standing.state == "finished" and self.figure and not any(path.suffix == ".png" for path in existing):
+            return Standing("unfinished", "they have no figure")
+        return standing
+
+
+def write_missing_report(results: Sequence[Path], scan: Path, prior: Prior) -> None:
+    """Write the report of saved results if there is none that is whole."""
+    from lesioncore.report.page import is_whole, report_path, write_report
+
+    sidecar = next(path for path in results if "_desc-restored_" in path.name and path.suffix == ".json")
+    if not is_whole(report_path(sidecar)):
+        write_report(sidecar, scan, prior=prior)
 
 
 def can_report(output: Output) -> bool:
@@ -254,7 +274,8 @@ def lines(facts: dict[str, Any]) -> list[str]:
     """Describe a restored scan in lines of text."""
     if "kept" in facts:
         return [f"finished before: {len(facts['kept'])} files kept in {facts['folder']}"]
-    report = [f"written to {facts['folder']} ({len(facts['files'])} files) in {facts['seconds']:.1f} s"]
+    report = [f"done again: {facts['again']}"] if "again" in facts else []
+    report += [f"written to {facts['folder']} ({len(facts['files'])} files) in {facts['seconds']:.1f} s"]
     if facts["preprocessing"]:
         steps = ", ".join(f"{step['name']} {step['seconds']:.1f} s" for step in facts["preprocessing"])
         report.append(f"preprocessed: {steps}")

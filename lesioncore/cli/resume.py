@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from lesioncore.cli.options import RestoreOptions
+from lesioncore.data.files import difference
 
 if TYPE_CHECKING:
     from lesioncore.restoration.run import Run
 
-State = Literal["finished", "unfinished", "other"]
-"""Results are complete, incomplete, or of another scan, mask, prior or other settings."""
+
+class Standing(NamedTuple):
+    """How far an earlier run came with a scan.
+
+    Attributes
+    ----------
+    state : str
+        ``none`` without results, ``finished``, ``unfinished`` where files are missing or damaged, or ``other`` for
+        results of another scan, mask, prior or other settings.
+    reason : str
+        Why they are unfinished or others.
+    """
+
+    state: Literal["none", "finished", "unfinished", "other"]
+    reason: str = ""
 
 
 def expected_record(run: Run, options: RestoreOptions) -> dict[str, Any]:
@@ -21,7 +36,16 @@ def expected_record(run: Run, options: RestoreOptions) -> dict[str, Any]:
     return json.loads(json.dumps(run.decided(seed)))
 
 
-def state_of(scan: Path, mask: Path | str | None, results: list[Path], expected: dict[str, Any]) -> State:
+def others_exist(standing: Standing, path: Path, resume: bool) -> FileExistsError:
+    """The error for results that are not to be replaced; `path` is one of them, and `resume` whether that was given."""
+    why = f", but {standing.reason}" if standing.reason else ""
+    options = "--overwrite" if resume else "--resume, --overwrite"
+    return FileExistsError(f"results exist already{why} ({path}); give {options} or another --output")
+
+
+def standing_of(
+    scan: Path, mask: Path | str | None, results: Sequence[Path], sidecar: str, expected: dict[str, Any]
+) -> Standing:
     """Compare a scan's results with the scan, its mask and the expected entries for prior and settings.
 
     Parameters
@@ -30,22 +54,33 @@ def state_of(scan: Path, mask: Path | str | None, results: list[Path], expected:
         The scan.
     mask : Path, str or None
         Its brain mask: a file, the name of a tool, or none.
-    results : list of Path
-        Files that an earlier run wrote for a scan of this name.
+    results : sequence of Path
+        Files that an earlier run wrote for a scan of this name, in one folder.
+    sidecar : str
+        Part of the name of the JSON file that is written last, such as ``_desc-restored_``.
     expected : dict
-        From :func:`expected_record`.
+        Entries that it has to have, such as those of :func:`expected_record`.
     """
     from lesioncore.restoration.volumes import sources_of
 
-    sidecar = next((path for path in results if "_desc-restored_" in path.name and path.suffix == ".json"), None)
-    if sidecar is None:  # the JSON file is written last
-        return "unfinished"
+    if not results:
+        return Standing("none")
+    path = next((path for path in results if sidecar in path.name and path.suffix == ".json"), None)
+    if path is None:
+        return Standing("unfinished", "an earlier run stopped before its last file")
     try:
-        facts = json.loads(sidecar.read_text())
+        facts = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         facts = None
     if not isinstance(facts, dict):
-        return "unfinished"
-    if any(facts.get(key) != value for key, value in {**sources_of(scan, mask), **expected}.items()):
-        return "other"
-    return "finished" if set(facts.get("Files", ())) <= {path.name for path in results} else "unfinished"
+        return Standing("unfinished", f"{path.name} is damaged")
+    if not isinstance(facts.get("Files"), dict):
+        return Standing("other", "an earlier version of lesioncore wrote them, without the hashes of the files")
+    sources = sources_of(scan, mask)
+    for role in ("Source", "Mask"):
+        if any(facts.get(key) != sources[key] for key in (role, f"{role}SHA256")):
+            return Standing("other", f"they are of another {'scan' if role == 'Source' else 'mask'}")
+    if differing := [key for key, value in expected.items() if facts.get(key) != value]:
+        return Standing("other", f"they were made otherwise: {', '.join(differing)} differ in {path.name}")
+    reason = difference(path.parent, facts["Files"])
+    return Standing("finished") if reason is None else Standing("unfinished", reason)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lesioncore.cli.output import UsageError
-from lesioncore.data.bids import SAVED, left_out, scans_in
+from lesioncore.data.bids import left_out, scans_in
 from lesioncore.data.names import FORMATS, contrast_of, several, split_name, stem_of, subject_of
-
-_EXTENSION = re.compile(r"(\.nii\.gz|\.json|\.png|\.html)$")
 
 
 @dataclass(frozen=True)
@@ -97,18 +94,6 @@ def select(inputs: Sequence[Path], masks: Sequence[Path], modality: str | None) 
         contrasts += map(contrast_of, found.scans)
     refuse_clashes(jobs)
     return Selection(jobs, notes, several(contrasts))
-
-
-def results_of(scan: Path, folder: Path) -> list[Path]:
-    """Return the files in `folder` that lesioncore wrote for a scan of this name."""
-    stem_and_suffix = _stem_and_suffix(scan)
-    results = []
-    for path in folder.iterdir() if folder.is_dir() else ():
-        name = _EXTENSION.sub("", path.name)
-        saved = SAVED.search(name)
-        if saved and (name[: saved.start()], saved["suffix"] or saved["contrast"]) == stem_and_suffix:
-            results.append(path)
-    return sorted(results)
 
 
 def _stem_and_suffix(scan: Path) -> tuple[str, str]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import tyro
 
-from lesioncore.cli.output import CommandError, Outcome, Output, UsageError
+from lesioncore.cli.output import Outcome, Output, UsageError
 from lesioncore.command_options import Flat
 from lesioncore.training import embedded
 from lesioncore.training.config import TrainingConfig
@@ -27,6 +27,8 @@ class TrainModel(Job):
         Print one JSON object on stdout.
     """
 
+    GOES_ON: ClassVar[str] = "the same command with --resume goes on"
+
     json: bool = False
 
     def run(self, output: Output) -> Outcome:
@@ -38,11 +40,8 @@ class TrainModel(Job):
         if self.resume and not (self.output / CHECKPOINT).exists():
             output.note(f"{self.output} holds no checkpoint to go on from: starts from the beginning")
         job = Job(**{option.name: getattr(self, option.name) for option in fields(Job)})
-        try:
-            with _Bars() as bars:
-                facts = train(job, progress=bars, note=output.note)
-        except KeyboardInterrupt as stop:
-            raise CommandError(f"{stop or 'stopped'}; the same command with --resume goes on") from stop
+        with _Bars() as bars:
+            facts = train(job, progress=bars, note=output.note)
         for line in lines(facts):
             output.say(line)
         return Outcome(facts)

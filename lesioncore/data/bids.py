@@ -30,6 +30,8 @@ SAVED = re.compile(
 
 The scan's suffix is one of the two groups."""
 
+_SAVED_EXTENSION = re.compile(r"(\.nii\.gz|\.json|\.png|\.html)$")
+
 _RESULT, _LABEL = "a result of lesioncore", "a mask or label map"
 _OWN_LABEL = re.compile(r"desc-(rank|fpr\d\d)")
 _LABEL_ENTITY = {
@@ -65,6 +67,17 @@ class Found(NamedTuple):
                 f" first is {self.unnamed[0].name}"
             )
         return notes
+
+
+def results_of(folder: Path, stem: str, suffix: str) -> list[Path]:
+    """Files in a folder that lesioncore wrote for a scan, by the parts of its name (``split_name``), sorted."""
+    results = []
+    for path in folder.iterdir() if folder.is_dir() else ():
+        name = _SAVED_EXTENSION.sub("", path.name)
+        saved = SAVED.search(name)
+        if saved and (name[: saved.start()], saved["suffix"] or saved["contrast"]) == (stem, suffix):
+            results.append(path)
+    return sorted(results)
 
 
 def left_out(skipped: Counter[str]) -> list[str]:

@@ -7,12 +7,12 @@ import json
 import os
 import re
 import shutil
-import tempfile
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+
+from lesioncore.data.temporary import PLACING, set_aside, temporary
 
 _NOT_GOT = "content is not here: datalad get FILE"
 _LARGEST_POINTER = 32 * 1024
@@ -25,7 +25,8 @@ def replace_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary name beside `path`; rename it to `path` if the block ends well, remove it if not.
 
     The name keeps all suffixes of `path`, for writers that choose the format by them. The file that the block creates
-    has the permissions that any new file has, which a `tempfile` name would not.
+    has the permissions that any new file has, which a `tempfile` name would not. It is on the disk before it is
+    renamed.
 
     Parameters
     ----------
@@ -49,13 +50,62 @@ def replace_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise IsADirectoryError(f"path: got the folder {path}, expected the name of a file to write")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"path: got {path}, expected one in a folder that exists; create it first")
-    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}{''.join(path.suffixes[-2:])}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with temporary(path.parent, "".join(path.suffixes[-2:])) as name:
+        yield name
+        _flush(name)
+        os.replace(name, path)
+
+
+@contextmanager
+def replace_together(
+    folder: Path, last: str, *, earlier: Iterable[Path] = (), work: Path | None = None
+) -> Iterator[Path]:
+    """Give a temporary folder, whose files take their places in `folder` together if the block ends well.
+
+    One of them says that all are there: it is taken away first and put in place last.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the files go; created when absent. Files of the same names are replaced.
+    last : str
+        Name of the file that is put in place last.
+    earlier : iterable of Path
+        Files in `folder` that the new ones replace; those of other names are removed.
+    work : Path, optional
+        An existing folder for the temporary one, such as on a faster disk; `folder` when absent.
+
+    Yields
+    ------
+    pathlib.Path
+        The folder to write into.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        made = stack.enter_context(temporary(work or folder, directory=True))
+        yield made
+        if work is not None:
+            made = Path(
+                shutil.copytree(made, stack.enter_context(temporary(folder, directory=True)), dirs_exist_ok=True)
+            )
+        names = sorted(path.name for path in made.iterdir())
+        for name in names:
+            _flush(made / name)
+        with PLACING:
+            (folder / last).unlink(missing_ok=True)
+            for path in earlier:
+                if path.name not in names:
+                    path.unlink(missing_ok=True)
+            order, placed = [*(name for name in names if name != last), last], []
+            try:
+                for name in order:
+                    os.replace(made / name, folder / name)
+                    placed.append(folder / name)
+            except OSError:
+                for path in placed:
+                    path.unlink(missing_ok=True)
+                raise
+        _flush(folder)
 
 
 @contextmanager
@@ -74,17 +124,20 @@ def replace_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
-    try:
-        yield temporary
-        # Readable by others whatever the temporary directory's and safetensors' own modes.
-        temporary.chmod(0o755)
-        for file in temporary.iterdir():
+    with (
+        temporary(target.parent, directory=True) as made,
+        temporary(target.parent, set_aside(target)) as old,
+    ):
+        yield made
+        # Readable by others whatever the umask and safetensors' own mode.
+        made.chmod(0o755)
+        for file in made.iterdir():
             if file.is_file():
                 file.chmod(0o644)
-        _put_in_place(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for part in (*made.rglob("*"), made):
+            _flush(part)
+        with PLACING:
+            _put_in_place(made, target, old)
 
 
 def write_json(
@@ -110,6 +163,27 @@ def write_json(
         text = _NUMBERS.sub(lambda match: f"[{' '.join(match[1].split())}]", text)
     with replace_atomically(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8", newline="\n")
+
+
+def manifest(paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of files by their names, sorted (JSON-able): ``{"a.nii.gz": {"Bytes": 9, "SHA256": "..."}}``."""
+    return {
+        path.name: {"Bytes": path.stat().st_size, "SHA256": file_digest(path).hex()}
+        for path in sorted(paths, key=lambda path: path.name)
+    }
+
+
+def difference(folder: Path, listed: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Say which file in a folder is missing or not as a manifest lists it; None if all are."""
+    for name, facts in listed.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if (size := path.stat().st_size) != facts["Bytes"]:
+            return f"{name} has {size} bytes, not {facts['Bytes']}"
+        if file_digest(path).hex() != facts["SHA256"]:
+            return f"{name} is not the file that was written"
+    return None
 
 
 def file_digest(path: Path) -> bytes:
@@ -148,16 +222,29 @@ def check_here(path: Path) -> None:
         raise FileNotFoundError(f"{path}: no such file or folder")
 
 
-def _put_in_place(new: Path, target: Path) -> None:
-    """Rename a directory to `target`; one that is there already comes back if that fails."""
+def _flush(path: Path) -> None:
+    """Have the disk hold a file, or a folder's names, so that a loss of power leaves no empty file under a name.
+
+    A full disk may be an error here, and not earlier.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        if not path.is_dir():  # some file systems cannot do it for folders
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _put_in_place(new: Path, target: Path, old: Path) -> None:
+    """Rename a directory to `target`; one that is there already is renamed to `old`, and comes back if that fails."""
     if not target.exists():
         os.replace(new, target)
         return
-    old = new.with_name(f"{new.name}-replaced")
     os.replace(target, old)
     try:
         os.replace(new, target)
     except BaseException:
         os.replace(old, target)
         raise
-    shutil.rmtree(old)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lesioncore.about import NOTE
-from lesioncore.data.files import replace_atomically
+from lesioncore.data.files import replace_together
 from lesioncore.evaluation.protocol import Evaluation
 from lesioncore.evaluation.tables import markdown, subjects_csv
 
@@ -23,7 +23,7 @@ def write_report(evaluation: Evaluation, folder: Path, *, figures: bool = True) 
     evaluation : Evaluation
         From :func:`evaluate`.
     folder : Path
-        Created when absent; files of the same names are replaced, each by one rename.
+        Created when absent. The files appear in it together, ``metrics.json`` last, and replace those of their names.
     figures : bool
         Draw ROC curves (``roc.png``) and, for the first method that has thresholds, Dice and false-positive rate
         against lesion volume at each limit (such as ``size_fpr05.png``). Nothing is drawn if no scan has a lesion.
@@ -38,24 +38,23 @@ def write_report(evaluation: Evaluation, folder: Path, *, figures: bool = True) 
     ImportError
         If figures are wanted and matplotlib, the extra `figures`, is missing.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     summary = evaluation.summary()
     texts = {
         "metrics.json": json.dumps({**summary, "note": NOTE}, indent=1, allow_nan=False) + "\n",
         "subjects.csv": subjects_csv(evaluation),
         "tables.md": markdown(summary),
     }
-    files = {}
-    for name, text in texts.items():
-        files[name] = folder / name
-        with replace_atomically(files[name]) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    if figures and summary["subjects"] > summary["without_lesion"]:
-        files |= _figures(evaluation, folder)
-    return files
+    pictures = (folder / "roc.png", *folder.glob("size_fpr*.png"))  # an earlier evaluation's are of other figures
+    with replace_together(folder, "metrics.json", earlier=pictures) as made:
+        for name, text in texts.items():
+            (made / name).write_text(text, encoding="utf-8")
+        names = [*texts]
+        if figures and summary["subjects"] > summary["without_lesion"]:
+            names += _draw(evaluation, made)
+    return {name: folder / name for name in names}
 
 
-def _figures(evaluation: Evaluation, folder: Path) -> dict[str, Path]:
+def _draw(evaluation: Evaluation, folder: Path) -> list[str]:
     from lesioncore.evaluation.figures import roc_figure, size_figure
     from lesioncore.restoration.figure import save_figure
 
@@ -66,4 +65,4 @@ def _figures(evaluation: Evaluation, folder: Path) -> dict[str, Path]:
         pictures |= {f"size_fpr{100 * limit:02g}.png": size_figure(name, cases, limit) for limit in cases[0].at_limit}
     for file, figure in pictures.items():
         save_figure(figure, folder / file)
-    return {file: folder / file for file in pictures}
+    return [*pictures]

@@ -22,6 +22,7 @@ from lesioncore.models.hub import fetch, is_hub_name
 from lesioncore.models.plugins import load_plugin
 from lesioncore.models.prior import Prior, PriorMetadata
 from lesioncore.models.registry import classes_of, kind_of
+from lesioncore.models.seal import check_seal, sealed, unsealed
 from lesioncore.preprocess.pipeline import check_steps
 from lesioncore.preprocess.scale import scale_from_dict
 from lesioncore.prior_names import CALIBRATION, CARD, CONFIG, MODEL, available_priors, embedded_priors, plugin_priors
@@ -128,7 +129,7 @@ def _load(directory: Path) -> nn.Module:
         if calibration_file.exists():
             stored = _read_json(calibration_file)
             try:
-                calibration = Calibration.from_dict(stored)
+                calibration = Calibration.from_dict(unsealed(stored))
             except ValueError as error:
                 raise ValueError(f"{calibration_file}: {error}") from error
         steps = check_steps(values["preprocessing"])
@@ -142,7 +143,9 @@ def _load(directory: Path) -> nn.Module:
         model.load_state_dict(load_file(weights))
     except (SafetensorError, RuntimeError) as error:
         raise ValueError(f"{weights}: does not fit {CONFIG}: {error}") from error
-    digest = hashlib.sha256(weights.read_bytes() + (directory / CONFIG).read_bytes()).hexdigest()
+    digest = _fingerprint(directory)
+    if calibration is not None:
+        check_seal(calibration_file, stored, calibration, digest)
     model.metadata = replace(metadata, fingerprint=digest)  # type: ignore[assignment]
     return model.eval()
 
@@ -203,7 +206,7 @@ def save_model(
         save_file(weights, folder / MODEL)
         write_json(folder / CONFIG, values, indent=1, number_rows=True)
         if metadata.calibration is not None:
-            write_json(folder / CALIBRATION, metadata.calibration.to_dict(), indent=1, number_rows=True)
+            _write_calibration(folder, metadata.calibration)
         (folder / CARD).write_text(card)
     return target
 
@@ -252,7 +255,7 @@ def save_calibration(
     if directory is None:
         if source.parent == prior_names.EMBEDDED:
             raise ValueError(f"directory: {source.name} is part of lesioncore and stays; name a folder for a copy")
-        write_json(source / CALIBRATION, calibration.to_dict(), indent=1, number_rows=True)
+        _write_calibration(source, calibration)
         return source
     target = Path(directory)
     if target.exists():
@@ -262,7 +265,7 @@ def save_calibration(
             shutil.copyfile(source / file, folder / file)
         with (folder / CARD).open("a") as card:
             card.write(_RECALIBRATED.format(subjects=calibration.subjects))
-        write_json(folder / CALIBRATION, calibration.to_dict(), indent=1, number_rows=True)
+        _write_calibration(folder, calibration)
     return target
 
 
@@ -272,6 +275,16 @@ def model_directory(name: str | os.PathLike[str]) -> Path | None:
         return fetch(os.fspath(name))
     directory = prior_names.EMBEDDED / name if name in embedded_priors() else Path(name)
     return directory if directory.is_dir() else None
+
+
+def _fingerprint(directory: Path) -> str:
+    """SHA-256 of a model's weights and configuration, as they are stored."""
+    return hashlib.sha256((directory / MODEL).read_bytes() + (directory / CONFIG).read_bytes()).hexdigest()
+
+
+def _write_calibration(directory: Path, calibration: Calibration) -> None:
+    values = sealed(calibration, _fingerprint(directory))
+    write_json(directory / CALIBRATION, values, indent=1, number_rows=True)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def content(saved: SavedResult, calibration: Calibration | None) -> dict[str, An
     }
 
 
-_SHOWN = {"Objective", "Remarks", "Note", "Units"}  # elsewhere on the page, or of no use to a reader
+_SHOWN = {"Objective", "Remarks", "Note", "Units", "Files"}  # elsewhere on the page, or of no use to a reader
 
 
 def _summary(

@@ -13,6 +13,7 @@ import numpy as np
 from lesioncore.about import NOTE
 from lesioncore.data.files import replace_atomically
 from lesioncore.report.page import environment, read_summary, template_text
+from lesioncore.report.saved import visible
 from lesioncore.restoration.figure import figure_bytes
 
 INDEX = "index.html"
@@ -42,7 +43,7 @@ def write_group_page(folder: Path, path: Path | None = None) -> Path:
     """
     path = folder / INDEX if path is None else path
     rows = []
-    for page in sorted(folder.rglob("*.html")):
+    for page in sorted(visible(folder, "*.html")):
         summary = read_summary(page)
         if summary is not None:
             rows.append({**summary, "href": quote(Path(os.path.relpath(page, path.parent)).as_posix())})

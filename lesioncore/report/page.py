@@ -23,6 +23,7 @@ from lesioncore.report.saved import SavedResult
 from lesioncore.restoration.figure import require_matplotlib
 
 _HEAD = 500_000  # characters in which a page has its summary, with a thumbnail of some 20,000
+_TAIL = 32  # bytes in which a page has its end
 _SUMMARY = re.compile(r'<script type="application/json" id="summary">(\{.*?\})</script>', re.DOTALL)
 
 
@@ -96,6 +97,15 @@ def read_summary(page: Path) -> dict[str, Any] | None:
         return None
     summary: dict[str, Any] = json.loads(match[1])
     return summary
+
+
+def is_whole(page: Path) -> bool:
+    """Whether a file is a report, from its summary to its end."""
+    if not page.is_file() or read_summary(page) is None:
+        return False
+    with open(page, "rb") as file:
+        file.seek(-min(_TAIL, page.stat().st_size), os.SEEK_END)
+        return file.read().rstrip().endswith(b"</html>")
 
 
 @lru_cache(maxsize=1)

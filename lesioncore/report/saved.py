@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from nibabel.affines import voxel_sizes
 from nibabel.spatialimages import SpatialImage
 
-from lesioncore.data.files import file_digest
+from lesioncore.data.files import check_here, difference, file_digest
 from lesioncore.data.nifti import load_image
 
 _SIDECAR = re.compile(r"_desc-restored_(?P<suffix>[^_]+)\.json$")
@@ -148,6 +148,9 @@ class SavedResult:
     def _voxels(self, part: str) -> npt.NDArray[np.float32]:
         for name in self._images:
             if part in name:
+                check_here(self.sidecar.parent / name)
+                if (reason := difference(self.sidecar.parent, {name: self.facts["Files"][name]})) is not None:
+                    raise ValueError(f"{self.sidecar}: {reason}; restore the scan again")
                 return load_image(self.sidecar.parent / name).get_fdata(dtype=np.float32)
         raise FileNotFoundError(f"{self.sidecar}: names no file of {part.strip('_')}; restore the scan again")
 
@@ -169,6 +172,11 @@ def read_sidecar(sidecar: Path) -> dict[str, Any]:
         facts = json.loads(sidecar.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{sidecar}: is no JSON file that was written whole; restore the scan again") from error
+    if isinstance(facts, dict) and isinstance(facts.get("Files"), list):
+        raise ValueError(
+            f"{sidecar}: is of an earlier version, which kept no hashes of the files; restore the scan again, with"
+            " --overwrite"
+        )
     missing = [key for key in _NEEDED if not isinstance(facts, dict) or key not in facts]
     if missing:
         raise ValueError(
@@ -182,7 +190,14 @@ def read_sidecar(sidecar: Path) -> dict[str, Any]:
 
 def sidecars_in(folder: Path) -> list[Path]:
     """Sidecars of restorations in a folder and below, sorted."""
-    return sorted(path for path in folder.rglob("*.json") if _SIDECAR.search(path.name))
+    return sorted(path for path in visible(folder, "*.json") if _SIDECAR.search(path.name))
+
+
+def visible(folder: Path, pattern: str) -> Iterator[Path]:
+    """Files in a folder and below that match a pattern; not those in hidden folders, where others are being made."""
+    for path in folder.rglob(pattern):
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            yield path
 
 
 def scans_by_content(scans: Iterable[Path]) -> dict[tuple[str, str], Path]:

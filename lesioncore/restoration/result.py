@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -15,12 +14,10 @@ from nibabel.affines import voxel_sizes
 
 from lesioncore.about import NOTE
 from lesioncore.calibration.record import Calibration
-from lesioncore.data.files import write_json
-from lesioncore.data.names import split_name, stem_of
-from lesioncore.data.nifti import save_image
-from lesioncore.metrics.limits import LIMITS
+from lesioncore.metrics.limits import LIMIT_KEYS, LIMITS
 from lesioncore.restoration.prior_choice import doubt
 from lesioncore.restoration.run import RunRecord
+from lesioncore.restoration.saving import saving
 from lesioncore.restoration.scan import Scan
 from lesioncore.scoring.deviation import Deviation, deviation, score_of
 from lesioncore.solvers import Solution
@@ -230,10 +227,14 @@ class Restoration:
             "Note": NOTE,
         }
 
-    def _file_name(self) -> str:
-        if self.scan.path is None:
-            raise ValueError("name: the input was no file, so give save(..., name='sub-01_T2w')")
-        return stem_of(self.scan.path)
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The images that :meth:`save` writes, by its keys, on the input's grid and in its storage order."""
+        arrays = {"restored": self._restored, "residual": self._residual, "score": self._score}
+        arrays["brain"] = self.scan.brain()
+        if (calibration := self.record.calibration) is not None:
+            arrays["probability"] = calibration.rank(self._score)
+            arrays |= {key: self._mask(calibration.threshold(limit)) for key, limit in LIMIT_KEYS.items()}
+        return arrays
 
     def save(
         self, directory: str | os.PathLike[str], *, name: str | None = None, figure: bool = False
@@ -243,8 +244,8 @@ class Restoration:
         Parameters
         ----------
         directory : path
-            Folder, which is created where it is missing. Files of the same names are replaced, each atomically. Masks
-            and the figure of an earlier restoration of these names are removed where this one has none.
+            Folder, which is created where it is missing. The files appear in it together, the sidecar last, which has
+            their sizes and hashes. They replace all files of an earlier restoration of these names, its report too.
         name : str, optional
             Base name such as ``sub-01_T2w``; when absent, that of the input file.
         figure : bool
@@ -263,51 +264,6 @@ class Restoration:
         ImportError
             If `figure` is set and matplotlib, the extra `figures`, is missing.
         """
-        from lesioncore.restoration.figure import require_matplotlib, restoration_figure, save_figure
-
-        if figure:
-            require_matplotlib()  # before anything is written
-        if self.scan.affine is None:
-            raise ValueError("save: slices [N, 1, H, W] have no geometry; give restore a volume, or save them yourself")
-        stem, suffix = split_name(name if name is not None else self._file_name())
-        header = getattr(self.scan.source, "header", None)
-        images = {
-            "restored": (f"{stem}_desc-restored_{suffix}", self._restored),
-            "residual": (f"{stem}_desc-residual_{suffix}", self._residual),
-            "score": (f"{stem}_desc-score_{suffix}", self._score),
-            "brain": (f"{stem}_desc-brain{suffix}_mask", self.scan.brain()),
-        }
-        limits = {f"fpr{round(100 * fpr):02d}": fpr for fpr in LIMITS}
-        labels = {"probability": f"{stem}_label-L_desc-rank{suffix}_probseg"}
-        labels |= {key: f"{stem}_label-L_desc-{key}{suffix}_mask" for key in limits}
-        folder = Path(directory)
-        folder.mkdir(parents=True, exist_ok=True)
-        calibration = self.record.calibration
-        if calibration is None:
-            for base in labels.values():
-                (folder / f"{base}.nii.gz").unlink(missing_ok=True)
-        else:
-            images["probability"] = (labels["probability"], calibration.rank(self._score))
-            images |= {key: (labels[key], self._mask(calibration.threshold(fpr))) for key, fpr in limits.items()}
-        written = {key: folder / f"{base}.nii.gz" for key, (base, _) in images.items()}
-        with ThreadPoolExecutor(_WRITERS) as executor:  # most time is spent compressing, which releases the GIL
-            saves = [
-                executor.submit(save_image, data, self.scan.affine, written[key], header=header)
-                for key, (_, data) in images.items()
-            ]
-        for save in saves:
-            save.result()
-        picture = folder / f"{stem}_desc-figure_{suffix}.png"
-        if figure:
-            save_figure(restoration_figure(self, title=f"{stem}_{suffix}"), picture)
-            written["figure"] = picture
-        else:
-            picture.unlink(missing_ok=True)
-        written["sidecar"] = folder / f"{stem}_desc-restored_{suffix}.json"
-        facts = {**self.sidecar(), "Files": sorted(path.name for path in written.values())}
-        write_json(written["sidecar"], facts, indent=2)
-        return written
-
-
-_WRITERS = 4
-"""Number of a scan's files that are written concurrently; each needs memory for its bytes."""
+        with saving(self, directory, name=name, figure=figure) as saved:
+            pass
+        return saved.files

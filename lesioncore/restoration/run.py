@@ -133,7 +133,9 @@ class Run:
         return {
             "Prior": self.metadata.name,
             "PriorFingerprint": self.metadata.fingerprint,
+            "CalibrationFingerprint": self.metadata.calibration and self.metadata.calibration.fingerprint,
             "Settings": self.config.settings(),
+            "Normalized": self.config.normalized,
             "TVWeight": self.tv_weight,
             "Smoothing": self.scoring.smoothing,
             "Thresholds": thresholds,

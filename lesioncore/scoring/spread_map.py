@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -95,13 +96,21 @@ class SpreadMap:
         pixels = F.interpolate(cubes, scale_factor=float(_CUBE), mode="trilinear", align_corners=False)
         return pixels[0, 0, : shape[0], : shape[2], : shape[3]].unsqueeze(1).contiguous()
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of what :meth:`to_dict` stores, whatever the compression."""
+        digest = hashlib.sha256(repr((self.squares.shape, self._largest_count)).encode())
+        for values in (self.squares, self.counts):
+            digest.update(_halves(values / self._largest_count))
+        return digest.hexdigest()
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form, with the arrays as little-endian float16, compressed and encoded in base 64.
 
         Both arrays are divided by the largest count, to fit the range of float16. Its 11 significant bits give a spread
         an error of at most about a 4,000th.
         """
-        largest = float(self.counts.max()) or 1.0
+        largest = self._largest_count
         return {
             "shape": list(self.squares.shape),
             "largest_count": largest,
@@ -115,6 +124,10 @@ class SpreadMap:
         largest = values["largest_count"]
         squares, counts = (_unpacked(values[name], values["shape"]) * largest for name in ("squares", "counts"))
         return cls(squares, counts)
+
+    @property
+    def _largest_count(self) -> float:
+        return float(self.counts.max()) or 1.0
 
     def _check(self, shape: tuple[int, ...]) -> None:
         if shape != self.squares.shape:
@@ -130,7 +143,11 @@ def _sums(values: Tensor) -> npt.NDArray[np.float32]:
 
 
 def _packed(values: npt.NDArray[np.float32]) -> str:
-    return base64.b64encode(zlib.compress(values.astype("<f2").tobytes(), 9)).decode()
+    return base64.b64encode(zlib.compress(_halves(values), 9)).decode()
+
+
+def _halves(values: npt.NDArray[np.float32]) -> bytes:
+    return values.astype("<f2").tobytes()
 
 
 def _unpacked(text: str, shape: list[int]) -> npt.NDArray[np.float32]:

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 BENCH = ROOT / "bench"
-SCRIPTS = [*sorted(BENCH.glob("*.py")), *sorted(BENCH.glob("speed/*.py")), *sorted(BENCH.glob("quality/*.py"))]
+SCRIPTS = sorted(path for folder in (".", "speed", "quality", "robustness") for path in (BENCH / folder).glob("*.py"))
 HELP_OF_ALL = """
 import contextlib, io, os, runpy, sys
 for script in sys.argv[1:]:

@@ -76,10 +76,11 @@ def test_results_that_are_not_complete_are_left_out_and_named(restored, capsys):
     dataset, out = restored
     (out / "sub-10" / "anat" / "sub-10_desc-score_T1w.nii.gz").unlink()
     (out / "sub-10" / "anat" / "sub-10_desc-restored_T2w.json").write_text("{}")
-    assert main([str(dataset), str(out), "group"]) == 1
+    assert main([str(dataset), str(out), "group"]) == 3
     said = capsys.readouterr().err
-    assert "sub-10_desc-restored_T1w.json: is not complete; run the participant level again" in said
-    assert "sub-10_desc-restored_T2w.json: is not complete" in said
+    missing = "sub-10_desc-restored_T1w.json: is not complete (sub-10_desc-score_T1w.nii.gz is missing); run the"
+    assert missing in said
+    assert "sub-10_desc-restored_T2w.json: is not complete (lacks Source" in said
     assert len(table(out / "volumes.tsv")) == 3
 
 

@@ -98,7 +98,7 @@ def test_one_bad_file_does_not_stop_the_others(tmp_path, prior, capsys):
     junk.write_text("no image")
     missing = tmp_path / "sub-09_T2w.nii.gz"
     inputs = [str(path) for path in (good[0], junk, missing, good[1])]
-    assert main(["restore", *inputs, "-o", str(tmp_path / "out"), "--prior", prior, "--json"]) == 1
+    assert main(["restore", *inputs, "-o", str(tmp_path / "out"), "--prior", prior, "--json"]) == 3
     captured = capsys.readouterr()
     facts = json.loads(captured.out)
     assert [one["input"] for one in facts["scans"]] == [str(path) for path in good]

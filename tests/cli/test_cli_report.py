@@ -36,9 +36,14 @@ def test_restore_writes_a_page_for_each_scan_and_one_for_all(tmp_path, prior, ca
     assert main([*command, "--resume"]) == 0
     assert capsys.readouterr().out.count("finished before") == 2
     pages[0].unlink()
+    whole = pages[1].read_bytes()
+    pages[1].write_bytes(whole[: len(whole) // 2])
+    scores = {path: path.stat().st_mtime_ns for path in out.glob("*score*")}
     assert main([*command, "--resume"]) == 0
-    assert capsys.readouterr().out.count("finished before") == 1
+    assert capsys.readouterr().out.count("finished before") == 2
     assert pages[0].exists()
+    assert pages[1].read_bytes() == whole
+    assert {path: path.stat().st_mtime_ns for path in out.glob("*score*")} == scores
 
 
 def test_reports_can_be_left_out_and_are_where_matplotlib_is_missing(tmp_path, prior, capsys, monkeypatch):

@@ -99,9 +99,9 @@ def test_pictures(run, monkeypatch, capsys):
 def test_the_same_command_goes_on(run, counted, capsys):
     line = f"PATIENTS --json --healthy HEALTHY --calibration CALIBRATION {QUICK} other=PRIOR:intensity:sign=-1"
     counted.append("stop")
-    assert run(line) == 1
+    assert run(line) == 130
     captured = capsys.readouterr()
-    assert "interrupted; the same command goes on" in json.loads(captured.out)["error"]
+    assert "stopped; the same command goes on" in json.loads(captured.out)["error"]
     counted.clear()
     assert run(line) == 0
     assert len(counted) == 2 * 5 - 1

@@ -204,7 +204,7 @@ def test_contents_that_are_elsewhere_do_not_end_the_run(prior, tmp_path, capsys)
     assert main(["restore", str(folder), "-o", str(out), "--prior", prior]) == 0
     assert f"{folder}: 2 left out: content is not here: datalad get FILE\n" in capsys.readouterr().err
     named = [str(folder / f"{name}_T2w.nii.gz") for name in "abc"]
-    assert main(["restore", *named, "-o", str(out), "--prior", prior, "--overwrite", "--json"]) == 1
+    assert main(["restore", *named, "-o", str(out), "--prior", prior, "--overwrite", "--json"]) == 3
     facts = json_of(capsys)
     assert [one["input"] for one in facts["scans"]] == named[:1]
     assert [one["error"] for one in facts["failed"]] == [

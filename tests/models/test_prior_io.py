@@ -47,7 +47,8 @@ def test_a_list_of_numbers_takes_one_line_and_nothing_else_changes(tmp_path):
     directory = lc.save_model(tiny_vae(metadata=metadata), tmp_path / "tiny", card="", training=training)
     assert json.loads((directory / "config.json").read_text())["training"] == training
     text = (directory / "calibration.json").read_text()
-    assert json.loads(text) == json.loads(json.dumps(metadata.calibration.to_dict()))
+    seal = {"prior": lc.load_prior(directory).metadata.fingerprint, "fingerprint": metadata.calibration.fingerprint}
+    assert json.loads(text) == json.loads(json.dumps({**seal, **metadata.calibration.to_dict()}))
     counts = ", ".join(map(str, metadata.calibration.healthy.counts))
     assert f'"counts": [{counts}],\n' in text
 

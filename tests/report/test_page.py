@@ -127,7 +127,7 @@ def test_what_does_not_belong_together_is_refused(case, tmp_path, monkeypatch):
         with pytest.raises(ValueError, match=says):
             lc.write_report(damaged, scan)
     facts = json.loads(sidecar.read_text())
-    damaged.write_text(json.dumps({**facts, "Files": ["../secret_desc-score_T2w.nii.gz"]}))
+    damaged.write_text(json.dumps({**facts, "Files": {"../secret_desc-score_T2w.nii.gz": {}}}))
     with pytest.raises(ValueError, match="other folders"):
         lc.write_report(damaged, scan)
     damaged.write_text(json.dumps(facts))
