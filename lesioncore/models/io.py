@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from lesioncore import prior_names
 from lesioncore.calibration.record import Calibration
 from lesioncore.data.files import replace_directory, write_json
-from lesioncore.data.grid import SliceGrid
+from lesioncore.models.directory import FORMAT, read_model
 from lesioncore.models.hub import fetch, is_hub_name
 from lesioncore.models.plugins import load_plugin
-from lesioncore.models.prior import Prior, PriorMetadata
-from lesioncore.models.registry import classes_of, kind_of
-from lesioncore.preprocess.pipeline import check_steps
-from lesioncore.preprocess.scale import scale_from_dict
+from lesioncore.models.prior import Prior
+from lesioncore.models.registry import kind_of
 from lesioncore.prior_names import CALIBRATION, CARD, CONFIG, MODEL, available_priors, embedded_priors, plugin_priors
-
-FORMAT = 1
-"""Version of the directory's layout."""
+from lesioncore.torch_modes import own_modes
 
 
 def load_prior(name: str | os.PathLike[str]) -> Prior:
@@ -104,47 +98,12 @@ def load_model(name: str | os.PathLike[str]) -> nn.Module:
     return _load(directory)
 
 
+@own_modes()
 def _load(directory: Path) -> nn.Module:
-    values = _read_json(directory / CONFIG)
-    if "format" not in values and (directory / "model" / CONFIG).is_file():
-        raise ValueError(f"name: {directory} is the folder of a training run; its model is in {directory / 'model'}")
-    if values.get("format") != FORMAT:
-        raise ValueError(
-            f"{directory / CONFIG}: got format {values.get('format')!r}, expected {FORMAT}; a newer lesioncore may be"
-            " needed"
-        )
-    try:
-        model_class, config_class = classes_of(values.get("kind"))
-    except ValueError as error:
-        raise ValueError(f"{directory / CONFIG}: {error}") from error
-    try:
-        model = model_class(config_class(**values["architecture"]))
-        grid = (
-            None if values["grid"] is None else SliceGrid(values["grid"]["voxel_size"], tuple(values["grid"]["shape"]))
-        )
-        intensity = None if values["intensity"] is None else scale_from_dict(values["intensity"])
-        calibration_file = directory / CALIBRATION
-        calibration = None
-        if calibration_file.exists():
-            stored = _read_json(calibration_file)
-            try:
-                calibration = Calibration.from_dict(stored)
-            except ValueError as error:
-                raise ValueError(f"{calibration_file}: {error}") from error
-        steps = check_steps(values["preprocessing"])
-        metadata = PriorMetadata(values["name"], values["modality"], grid, intensity, calibration, preprocessing=steps)
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{directory}: {CONFIG} or {CALIBRATION} is incomplete or damaged: {error}") from error
-    weights = directory / MODEL
-    if not weights.is_file():
-        raise ValueError(f"{weights}: missing; a model's directory holds {MODEL}, {CONFIG}, {CALIBRATION} and {CARD}")
-    try:
-        model.load_state_dict(load_file(weights))
-    except (SafetensorError, RuntimeError) as error:
-        raise ValueError(f"{weights}: does not fit {CONFIG}: {error}") from error
-    digest = hashlib.sha256(weights.read_bytes() + (directory / CONFIG).read_bytes()).hexdigest()
-    model.metadata = replace(metadata, fingerprint=digest)  # type: ignore[assignment]
-    return model.eval()
+    model = read_model(directory)
+    digest = hashlib.sha256((directory / MODEL).read_bytes() + (directory / CONFIG).read_bytes()).hexdigest()
+    model.metadata = replace(model.metadata, fingerprint=digest)  # type: ignore[assignment,type-var]
+    return model
 
 
 def save_model(
@@ -204,7 +163,7 @@ def save_model(
         write_json(folder / CONFIG, values, indent=1, number_rows=True)
         if metadata.calibration is not None:
             write_json(folder / CALIBRATION, metadata.calibration.to_dict(), indent=1, number_rows=True)
-        (folder / CARD).write_text(card)
+        (folder / CARD).write_text(card, encoding="utf-8")
     return target
 
 
@@ -260,7 +219,7 @@ def save_calibration(
     with replace_directory(target) as folder:
         for file in (MODEL, CONFIG, CARD):
             shutil.copyfile(source / file, folder / file)
-        with (folder / CARD).open("a") as card:
+        with (folder / CARD).open("a", encoding="utf-8") as card:
             card.write(_RECALIBRATED.format(subjects=calibration.subjects))
         write_json(folder / CALIBRATION, calibration.to_dict(), indent=1, number_rows=True)
     return target
@@ -272,15 +231,3 @@ def model_directory(name: str | os.PathLike[str]) -> Path | None:
         return fetch(os.fspath(name))
     directory = prior_names.EMBEDDED / name if name in embedded_priors() else Path(name)
     return directory if directory.is_dir() else None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: missing; a model's directory holds {MODEL}, {CONFIG} and {CARD}") from error
-    except ValueError as error:
-        raise ValueError(f"{path}: is no valid JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path}: got {type(values).__name__}, expected an object")
-    return values
