@@ -109,10 +109,13 @@ def answer(program: str, parse: Callable[[list[str]], Command], args: Sequence[s
     int
         Exit code: 0, 1 or 2.
     """
+    for stream in ("stdout", "stderr"):
+        if getattr(sys, stream) is None:  # closed by whoever started the process; libraries write to it all the same
+            setattr(sys, stream, open(os.devnull, "w"))  # noqa: SIM115
     try:
         return _run(program, parse, list(sys.argv[1:] if args is None else args))
     except BrokenPipeError:
-        # The reader of stdout has closed the pipe, as `| head` does. The null device takes its place, so that the
+        # The reader of stdout has left while the help was written. The null device takes the pipe's place, so that the
         # interpreter's flush at exit does not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -133,7 +136,7 @@ def _run(program: str, parse: Callable[[list[str]], Command], arguments: list[st
     output = Output("--json" in arguments)
     if arguments == ["--version"]:
         output.say(f"{program} {version('lesioncore')}")
-        return 0
+        return 1 if output.unread else 0
     try:
         command = parse(arguments or ["--help"])
     except SystemExit as stop:
@@ -148,12 +151,10 @@ def _run(program: str, parse: Callable[[list[str]], Command], arguments: list[st
         with output:
             report = command.run(output)
         output.finish(report.facts)
-        return 0 if report.complete else 1
+        return 0 if report.complete and not output.unread else 1
     except UsageError as error:
         output.fail(error)
         return 2
-    except BrokenPipeError:
-        raise
     except KeyboardInterrupt:
         output.fail(CommandError("interrupted"))
         return 1

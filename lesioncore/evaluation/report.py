@@ -26,7 +26,8 @@ def write_report(evaluation: Evaluation, folder: Path, *, figures: bool = True) 
         Created when absent; files of the same names are replaced, each by one rename.
     figures : bool
         Draw ROC curves (``roc.png``) and, for the first method that has thresholds, Dice and false-positive rate
-        against lesion volume at each limit (such as ``size_fpr05.png``). Nothing is drawn if no scan has a lesion.
+        against lesion volume at each limit (such as ``size_fpr05.png``). Nothing is drawn if no scan has a lesion, and
+        no ROC curve if lesions fill all brains.
 
     Returns
     -------
@@ -51,15 +52,15 @@ def write_report(evaluation: Evaluation, folder: Path, *, figures: bool = True) 
         with replace_atomically(files[name]) as temporary:
             temporary.write_text(text, encoding="utf-8")
     if figures and summary["subjects"] > summary["without_lesion"]:
-        files |= _figures(evaluation, folder)
+        files |= _figures(evaluation, folder, roc=all(row["auc"] is not None for row in summary["methods"].values()))
     return files
 
 
-def _figures(evaluation: Evaluation, folder: Path) -> dict[str, Path]:
+def _figures(evaluation: Evaluation, folder: Path, *, roc: bool) -> dict[str, Path]:
     from lesioncore.evaluation.figures import roc_figure, size_figure
     from lesioncore.restoration.figure import save_figure
 
-    pictures: dict[str, Figure] = {"roc.png": roc_figure(evaluation)}
+    pictures: dict[str, Figure] = {"roc.png": roc_figure(evaluation)} if roc else {}
     name = next((name for name, cases in evaluation.patients.items() if cases[0].at_limit), None)
     if name is not None:
         cases = evaluation.patients[name]
