@@ -85,3 +85,9 @@ def check_choice(name: str, value: Any, choice: Any, *, optional: bool = False) 
     allowed = (*get_args(choice), *([None] if optional else []))
     if value not in allowed:
         raise ValueError(f"{name}: got {value!r}, expected one of {allowed}")
+
+
+def check_seed(seed: int) -> None:
+    """Raise ``ValueError`` unless a seed of random numbers is one that all generators take."""
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"seed: got {seed}, expected a whole number of at least 0 and less than 2^63")

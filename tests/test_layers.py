@@ -17,6 +17,7 @@ LAYERS = (
         "choices",
         "command_options",
         "prior_names",
+        "torch_modes",
         "ops",
         "data",
         "preprocess",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from lesioncore.choices import check_seed
 from lesioncore.training.augment import Augmentation
 
 
@@ -83,6 +84,7 @@ class TrainingConfig:
                 raise ValueError(f"{name}: got {getattr(self, name)}, expected a number >= 0")
         if self.checkpoint_every < 1:
             raise ValueError(f"checkpoint_every: got {self.checkpoint_every}, expected at least 1")
+        check_seed(self.seed)
 
     @property
     def updates(self) -> int:

@@ -21,7 +21,8 @@ from lesioncore.data.grid import SliceGrid
 from lesioncore.models import PriorMetadata
 from lesioncore.preprocess.pipeline import Step
 from lesioncore.preprocess.scale import Scale
-from lesioncore.subjects import Subject
+from lesioncore.restoration.healthy_scans import check_contrast
+from lesioncore.subjects import FileSubject, Subject
 
 
 class PreparationError(ValueError):
@@ -67,6 +68,8 @@ def prepare_subject(subject: Subject, grid: SliceGrid, intensity: Scale, steps: 
         try:
             loaded = subject.load(grid)
             scan = loaded.prepare(metadata)
+            if isinstance(subject, FileSubject):
+                check_contrast(scan, subject.modality)
             labels = scan.mask.to(torch.uint8)
             if loaded.lesion is not None:
                 labels += scan.label_on_slices(loaded.lesion) & scan.mask

@@ -14,6 +14,7 @@ from lesioncore.preprocess.intensity import IntensityScale
 from lesioncore.preprocess.pipeline import Step
 from lesioncore.preprocess.scale import Scale
 from lesioncore.preprocess.tissue_scale import TissueScale
+from lesioncore.restoration.healthy_scans import about
 from lesioncore.subjects import Subject
 
 AnySubject = TypeVar("AnySubject", bound=Subject)
@@ -80,11 +81,16 @@ def reference_intensity(subjects: Sequence[Subject], grid: SliceGrid, steps: tup
     Raises
     ------
     ValueError, OSError
-        If their images cannot be used.
+        If their images cannot be used; the message names the subject.
     """
     metadata = PriorMetadata("reference", grid=grid, preprocessing=steps)
     if "register" not in steps:
-        scan = subjects[0].load(grid).prepare(metadata)
-        return IntensityScale.fit(scan.slices[scan.mask])
+        with about(subjects[0].id):
+            scan = subjects[0].load(grid).prepare(metadata)
+            return IntensityScale.fit(scan.slices[scan.mask])
     places = np.linspace(0, len(subjects) - 1, min(_REFERENCE_PEOPLE, len(subjects))).round().astype(int)
-    return TissueScale.fit(subjects[place].load(grid).prepare(metadata).tissues() for place in places)
+    tissues = []
+    for place in places:
+        with about(subjects[place].id):
+            tissues.append(subjects[place].load(grid).prepare(metadata).tissues())
+    return TissueScale.fit(tissues)

@@ -19,7 +19,7 @@ from lesioncore.data.grid import SliceGrid
 from lesioncore.models import PriorMetadata, load_model, save_model
 from lesioncore.models.registry import kind_of
 from lesioncore.preprocess.scale import Scale
-from lesioncore.subjects import Subject, find_subjects
+from lesioncore.subjects import Subject, check_distinct, find_subjects
 from lesioncore.training.cache import SliceCache
 from lesioncore.training.distributed import ProcessGroup, process_group
 from lesioncore.training.fit import fit
@@ -64,7 +64,8 @@ def train(
     FileNotFoundError
         If there is no model `start_from`.
     ValueError, FloatingPointError
-        As for :func:`lesioncore.training.fit`, where no scan can be used, and where `start_from` is of another shape.
+        As for :func:`lesioncore.training.fit`, where a scan cannot be used, two are the same or one is of another
+        contrast by its intensities, and where `start_from` is of another shape.
     """
     check_output(job)
     with process_group(job.device) as group:
@@ -133,7 +134,12 @@ def _prepare(
 ) -> _Data:
     """Bring the scans to the model's slices."""
     grid = SliceGrid(job.voxel_size, job.recipe.model.image_shape)
-    subjects, held_out = people
+    contrast = _contrast(job, people[0])
+    # Scans whose names tell no contrast are checked to be of the others'.
+    subjects, held_out = (
+        [subject if subject.modality else replace(subject, modality=contrast) for subject in part] for part in people
+    )
+    check_distinct("data", [*subjects, *held_out])
     intensity = reference_intensity(subjects, grid, job.steps())
     slices, validation = (Rows(_cache(job, part, grid, intensity, group, say)) for part in (subjects, held_out))
     if job.recipe.needs_lesions and not slices.cache.lesion.any():

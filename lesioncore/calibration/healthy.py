@@ -6,12 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
 from lesioncore.data.arrays import Array, to_numpy
+from lesioncore.data.json_form import Unbounded, check_form
 from lesioncore.metrics import conformal_threshold, fpr_threshold
 
 LEVELS = tuple(np.unique(np.concatenate([np.geomspace(1e-4, 0.5, 60).round(6), [0.01, 0.05, 0.1]])).tolist())
@@ -62,6 +63,34 @@ class HealthySubject:
     bend: float | None = None
     extent: tuple[float, float, float] | None = None
     spread: float | None = None
+
+    @property
+    def scan(self) -> tuple[object, ...] | None:
+        """What summaries of one scan share, and those of two do not; None where that cannot be told.
+
+        The bend follows from the scan alone, whatever weight or map it is scored with.
+        """
+        if self.bend:
+            return self.bend, self.extent
+        return (*self.thresholds, self.spread) if len(set(self.thresholds)) > 1 else None
+
+
+class SubjectForm(TypedDict):
+    """A person in ``calibration.json``."""
+
+    thresholds: list[Unbounded]
+    bend: float | None
+    extent: tuple[float, float, float] | None
+    spread: float | None
+
+
+class HealthyForm(TypedDict):
+    """Healthy people in ``calibration.json``."""
+
+    first: int
+    counts: list[int]
+    limits: list[float]
+    subjects: list[SubjectForm]
 
 
 @dataclass(frozen=True)
@@ -116,6 +145,13 @@ class HealthyScores:
         return cls(int(filled[0]), tuple(counts[filled[0] : filled[-1] + 1].tolist()), (subject,))
 
     def __add__(self, other: HealthyScores) -> HealthyScores:
+        """Merge two summaries into one of all their people; ``ValueError`` if one scan is in both."""
+        scans = {subject.scan for subject in self.subjects} - {None}
+        if shared := sum(subject.scan in scans for subject in other.subjects):
+            raise ValueError(
+                f"other: {shared} of its {len(other.subjects)} people have the same scan as one of the"
+                f" {len(self.subjects)} that it is merged with, who would count twice; merge those of different people"
+            )
         first = min(self.first, other.first)
         counts = np.zeros(max(self.first + len(self.counts), other.first + len(other.counts)) - first, np.int64)
         for part in (self, other):
@@ -260,22 +296,38 @@ class HealthyScores:
         Raises
         ------
         ValueError
-            If the stored levels are not the `LEVELS` of this version.
+            If the values have another form or are no counts and thresholds, or the stored levels are not the `LEVELS`
+            of this version.
         """
+        check_form(values, HealthyForm, "healthy")
         if tuple(values["limits"]) != LEVELS:
-            raise ValueError("limits: the file has others than this version of lesioncore; calibrate again")
-        subjects = tuple(
-            HealthySubject(
-                tuple(row["thresholds"]),
-                row["bend"],
-                None if row["extent"] is None else tuple(row["extent"]),
-                row["spread"],
+            raise ValueError("healthy.limits: are others than this version of lesioncore has; calibrate again")
+        first, counts = values["first"], values["counts"]
+        if (
+            first < 0
+            or first + len(counts) > len(_EDGES) + 1
+            or min(counts, default=0) < 0
+            or not 0 < sum(counts) < 2**53
+        ):
+            raise ValueError(
+                f"healthy.counts: got {len(counts)} bins from {first} on with {sum(counts)} voxels, expected counts of"
+                f" one voxel or more in bins 0 to {len(_EDGES)}"
             )
-            for row in values["subjects"]
-        )
-        return cls(int(values["first"]), tuple(values["counts"]), subjects)
+        if not values["subjects"]:
+            raise ValueError("healthy.subjects: got nobody, expected at least one person")
+        subjects = []
+        for number, row in enumerate(values["subjects"]):
+            thresholds = tuple(row["thresholds"])
+            if len(thresholds) != len(LEVELS) or list(thresholds) != sorted(thresholds, reverse=True):
+                raise ValueError(
+                    f"healthy.subjects[{number}].thresholds: got {len(thresholds)}, expected {len(LEVELS)} that fall as"
+                    " the limits rise"
+                )
+            extent = None if row["extent"] is None else tuple(row["extent"])
+            subjects.append(HealthySubject(thresholds, row["bend"], extent, row["spread"]))
+        return cls(first, tuple(counts), tuple(subjects))
 
 
 def merged(summaries: Sequence[HealthyScores]) -> HealthyScores:
-    """Merge several summaries into one of all their people."""
+    """Merge several summaries into one of all their people; errors as for ``a + b``."""
     return sum(summaries[1:], summaries[0])

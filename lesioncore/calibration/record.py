@@ -7,12 +7,37 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
-from lesioncore.calibration.healthy import HealthyScores
-from lesioncore.scoring.spread_map import SpreadMap
+from lesioncore.calibration.healthy import HealthyForm, HealthyScores
+from lesioncore.choices import Sign
+from lesioncore.data.json_form import Unbounded, check_form
+from lesioncore.scoring.options import Scoring
+from lesioncore.scoring.spread_map import SpreadMap, SpreadMapForm
+
+
+class OtherForm(TypedDict):
+    """Healthy people's scores with another sign or asymmetry, in ``calibration.json``."""
+
+    sign: Sign
+    asymmetry: float
+    healthy: HealthyForm
+
+
+class CalibrationForm(TypedDict):
+    """``calibration.json``."""
+
+    settings: dict[str, Any]
+    tv_weight: float | None
+    healthy: HealthyForm
+    smoothing: float
+    curve: list[dict[str, Unbounded]]
+    criterion: str
+    notes: dict[str, Any]
+    others: list[OtherForm]
+    spread_map: SpreadMapForm | None
 
 
 @dataclass(frozen=True)
@@ -140,7 +165,7 @@ class Calibration:
         Raises
         ------
         ValueError
-            If the two differ in settings, weight or smoothing.
+            If the two differ in settings, weight or smoothing, or a scan is in both.
         """
         if not other.matches(self.settings, self.tv_weight, self.smoothing):
             raise ValueError(
@@ -174,7 +199,17 @@ class Calibration:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Calibration:
-        """Inverse of :meth:`to_dict`."""
+        """Inverse of :meth:`to_dict`.
+
+        Raises
+        ------
+        ValueError
+            If the values have another form, or a number is out of its range; the message says which.
+        """
+        check_form(values, CalibrationForm)
+        if values["tv_weight"] is not None and values["tv_weight"] < 0:
+            raise ValueError(f"tv_weight: got {values['tv_weight']}, expected a number >= 0")
+        Scoring(smoothing=values["smoothing"])  # checks it
         spread_map = values["spread_map"]
         parts = {
             "healthy": HealthyScores.from_dict(values["healthy"]),

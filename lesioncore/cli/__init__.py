@@ -114,10 +114,13 @@ def answer(program: str, parse: Callable[[list[str]], Command], args: Sequence[s
     int
         Exit code.
     """
+    for stream in ("stdout", "stderr"):
+        if getattr(sys, stream) is None:  # closed by whoever started the process; libraries write to it all the same
+            setattr(sys, stream, open(os.devnull, "w"))  # noqa: SIM115
     try:
         return _run(program, parse, list(sys.argv[1:] if args is None else args))
     except BrokenPipeError:
-        # The reader of stdout has closed the pipe, as `| head` does. The null device takes its place, so that the
+        # The reader of stdout has left while the help was written. The null device takes the pipe's place, so that the
         # interpreter's flush at exit does not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILURE
@@ -138,7 +141,7 @@ def _run(program: str, parse: Callable[[list[str]], Command], arguments: list[st
     output = Output("--json" in arguments)
     if arguments == ["--version"]:
         output.say(f"{program} {version('lesioncore')}")
-        return SUCCESS
+        return FAILURE if output.unread else SUCCESS
     try:
         _check_texts(arguments)
         command = parse(arguments or ["--help"])
@@ -159,12 +162,10 @@ def _run(program: str, parse: Callable[[list[str]], Command], arguments: list[st
         with output, stoppable(output, goes_on):
             outcome = command.run(output)
         output.finish(outcome.facts)
-        return outcome.exit_code
+        return outcome.exit_code or (FAILURE if output.unread else SUCCESS)
     except UsageError as error:
         output.fail(error)
         return USAGE
-    except BrokenPipeError:
-        raise
     except KeyboardInterrupt as stop:
         output.fail(CommandError(f"{str(stop) or 'stopped'}; {goes_on}"))
         return STOPPED

@@ -68,7 +68,8 @@ class Calibrate:
         from lesioncore.models.hub import is_hub_name
         from lesioncore.models.prior import metadata_of
         from lesioncore.restoration.calibrate import DEFAULT_WEIGHTS, calibrate
-        from lesioncore.subjects import find_subjects
+        from lesioncore.restoration.healthy_scans import about
+        from lesioncore.subjects import check_distinct, find_subjects
 
         if not self.data:
             raise UsageError("DATA: expected scans of healthy people")
@@ -88,20 +89,30 @@ class Calibrate:
             raise CommandError(
                 f"--prior: {self.prior} is another package's, which lesioncore cannot write with a calibration"
             )
+        if self.output is None:
+            check_writable(Path(source), "--prior")
         # config() takes an absent --spread-map from the calibration that is replaced, but these scans are to decide it.
         config = replace(self.options.config(prior), spread_map=self.options.spread_map)
         precision = self.options.precision_of(config, prior)
         metadata = metadata_of(prior)
         modality = self.modality or metadata.modality
         subjects = find_subjects(self.data, modality=modality, split="validation", note=output.note)
+        check_distinct("DATA", subjects)
+        people = len({subject.person for subject in subjects})
+        if people < len(subjects):
+            output.warn(
+                f"DATA: {len(subjects)} scans of {people} people; each counts as a person, so that a risk"
+                " (mask(risk=...)) is too small; give one scan of each"
+            )
         voxel_size = self.voxel_size
         if voxel_size is None:
             voxel_size = metadata.grid.voxel_size if metadata.grid else 1.0
         scans = []
         with bar("preparing", "scan") as progress:
             for number, subject in enumerate(subjects, start=1):
-                loaded = load(subject, voxel_size, ill=False)
-                scans.append(loaded.prepare(metadata, normalized=config.normalized, steps=config.preprocess))
+                with output.about(subject.id), about(subject.id):
+                    loaded = load(subject, voxel_size, ill=False)
+                    scans.append(loaded.prepare(metadata, normalized=config.normalized, steps=config.preprocess))
                 progress(number, len(subjects))
         with bar("calibrating", "round") as progress:
             calibration = calibrate(

@@ -11,7 +11,7 @@ import tyro
 
 from lesioncore.about import NOTE
 from lesioncore.cli.methods import open_detector
-from lesioncore.cli.output import CommandError, Outcome, Output, UsageError, bar, check_voxel_size
+from lesioncore.cli.output import CommandError, Outcome, Output, UsageError, bar, check_voxel_size, check_writable
 
 if TYPE_CHECKING:
     from lesioncore.detectors import Detector
@@ -110,13 +110,13 @@ class Evaluate:
             own = detector.metadata.modality
             if own is not None and (others := sorted(contrasts - {own})):
                 output.warn(f"{name}: is for {own} images, but some scans are {', '.join(others)}")
-        _check_disjoint(calibration_subjects, [*patients, *healthy])
+        _check_disjoint(patients, healthy, calibration_subjects)
         evaluation = self._score(detectors, patients, healthy, calibration_subjects, boxes, output)
         output.stage("tables and figures")
         files = write_report(evaluation, self.output, figures=self.figures)
-        files |= self._draw(evaluation, next(iter(detectors.values())), patients, healthy)
         summary = evaluation.summary()
-        output.say(markdown(summary).removesuffix(f"\n{NOTE}\n"))
+        output.say(markdown(summary).removesuffix(f"\n{NOTE}\n"))  # before pictures, without which it is worth as much
+        files |= self._draw(evaluation, next(iter(detectors.values())), patients, healthy)
         output.say(f"{len(files)} files in {self.output}: {', '.join(sorted(files))}")
         output.say(NOTE)
         return Outcome({**summary, "files": {name: str(path) for name, path in files.items()}, "note": NOTE})
@@ -141,6 +141,7 @@ class Evaluate:
         check_voxel_size(self.voxel_size)
         if self.output.exists() and not self.output.is_dir():
             raise CommandError(f"{self.output}: exists and is no folder; choose another --output")
+        check_writable(self.output)
         if self.figures or self.curves:
             try:
                 require_matplotlib()
@@ -201,7 +202,7 @@ class Evaluate:
             examples = [subject for subject in patients if subject.id in names]
             paths = draw_examples(detector, examples, self.output / "examples", **options)
             files |= {f"examples/{path.name}": path for path in paths}
-        if self.curves:
+        if self.curves and next(iter(summary["methods"].values()))["auc"] is not None:
             masked = [subject for subject in patients if not lacks_mask(subject)]
             config = replace(detector.config, preprocess=detector.preprocess)
             curves = Curves(detector.prior, masked, healthy, config=config, **options)
@@ -215,12 +216,19 @@ def _find(data: Sequence[str], split: Literal["test", "validation"], **options: 
     return find_subjects(data, split=split, **options) if data else []
 
 
-def _check_disjoint(calibration_subjects: Sequence[Subject], evaluated: Sequence[Subject]) -> None:
-    """Raise ``UsageError`` if a scan is used both to find thresholds and to evaluate them."""
-    keys = {subject.key() for subject in evaluated} if calibration_subjects else set()
-    for subject in calibration_subjects:
-        if subject.key() in keys:
-            raise UsageError(
-                f"--calibration: {subject.id} is among the scans to judge, too; a limit holds on the scans that it was"
-                " found on whatever the method, so give others"
-            )
+def _check_disjoint(patients: Sequence[Subject], healthy: Sequence[Subject], calibration: Sequence[Subject]) -> None:
+    """Raise an error if a scan is given twice: as two people, or both to find thresholds and to evaluate them."""
+    from lesioncore.evaluation.scans import check_names
+    from lesioncore.subjects import same_scan
+
+    for argument, subjects in (("DATA", patients), ("--healthy", healthy), ("--calibration", calibration)):
+        check_names(argument, subjects)
+    if (both := same_scan([*patients, *healthy, *calibration])) is None:
+        return
+    first, second = both
+    if second in calibration:
+        raise UsageError(
+            f"--calibration: {second.id} is among the scans to judge, too (as {first.id}); a limit holds on the scans"
+            " that it was found on whatever the method, so give others"
+        )
+    raise UsageError(f"--healthy: {second.id} is the scan of the patient {first.id}, too; leave it out of one of them")

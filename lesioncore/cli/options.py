@@ -15,6 +15,7 @@ from lesioncore.choices import (
     SolverName,
     TotalVariationDimensions,
     TotalVariationForm,
+    check_seed,
 )
 from lesioncore.cli.output import CommandError, UsageError
 
@@ -113,8 +114,10 @@ class RestoreOptions:
         from lesioncore.preprocess.pipeline import parse_steps
         from lesioncore.restoration.config import RestoreConfig
 
-        if self.seed < 0:
-            raise UsageError(f"--seed: got {self.seed}, expected a whole number of at least 0")
+        try:
+            check_seed(self.seed)
+        except ValueError as error:
+            raise UsageError(f"--{error}") from error
         try:
             config = RestoreConfig(
                 solver=self.solver,

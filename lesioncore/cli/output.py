@@ -71,10 +71,14 @@ class Output:
     ----------
     log : TextIO or None
         A file to which all lines are written, too, each with its time.
+    unread : bool
+        The reader of a pipe has left before all was written to it, as ``| head`` does. The command goes on, since its
+        results are files.
     """
 
     def __init__(self, json: bool) -> None:
         self.log: TextIO | None = None
+        self.unread = False
         self._json = json
         self._warnings = warnings.catch_warnings()
 
@@ -97,7 +101,7 @@ class Output:
     def stage(self, name: str) -> None:
         """Write the name of the stage that begins to stderr, if that is a terminal."""
         if sys.stderr.isatty():
-            _write(f"{name} ...", sys.stderr)
+            self._write(f"{name} ...", sys.stderr)
 
     def warn(self, message: str) -> None:
         """Write a warning to stderr."""
@@ -122,7 +126,7 @@ class Output:
         """Write the error that ends the command to stderr and, with `json`, as ``{"error": ...}`` to stdout."""
         text = self.error(error)
         if self._json:
-            _write(json.dumps({"error": text}), sys.stdout)
+            self._write(json.dumps({"error": text}), sys.stdout)
 
     def last(self, error: BaseException) -> None:
         """Like :meth:`fail`, and no other thread can write a line afterwards."""
@@ -132,12 +136,24 @@ class Output:
     def finish(self, facts: dict[str, Any]) -> None:
         """Write the facts to stdout as one JSON object, if `json` was chosen."""
         if self._json:
-            _write(json.dumps(facts, indent=2, allow_nan=False), sys.stdout)
+            self._write(json.dumps(facts, indent=2, allow_nan=False), sys.stdout)
 
     def _line(self, line: str, stream: TextIO) -> None:
         if self.log is not None:
-            _write(f"{datetime.now().isoformat(timespec='seconds')} {line}", self.log)
-        _write(line, stream)
+            self._write(f"{datetime.now().isoformat(timespec='seconds')} {line}", self.log)
+        self._write(line, stream)
+
+    def _write(self, line: str, stream: TextIO) -> None:
+        """Write a line; what the stream's encoding lacks is escaped."""
+        encoding = stream.encoding or "utf-8"
+        with _writing:
+            try:
+                stream.write(f"{line}\n".encode(encoding, "backslashreplace").decode(encoding))
+                stream.flush()
+            except BrokenPipeError:
+                self.unread = True
+                # The null device takes the pipe's place: neither the next line nor the flush at exit fails again.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
     def _show_warning(self, message: Warning | str, category: type[Warning], *_: Any) -> None:
         self.warn(_named(str(message) if category is UserWarning else f"{category.__name__}: {message}"))
@@ -202,12 +218,6 @@ def check_voxel_size(voxel_size: float) -> None:
     """Raise ``UsageError`` unless a voxel size, mm, is one that scans have."""
     if not 0.5 <= voxel_size <= 8.0:
         raise UsageError(f"--voxel-size: got {voxel_size:g}, expected millimetres between 0.5 and 8")
-
-
-def _write(line: str, stream: TextIO) -> None:
-    with _writing:
-        stream.write(f"{line}\n")
-        stream.flush()
 
 
 def _named(text: str) -> str:

@@ -16,6 +16,7 @@ from lesioncore.data.resample import AxisResampler
 # interpolating would blur every one of them.
 _SAME_SPACING = 1e-3
 _LARGEST_LOSS = 0.05
+_SMALLEST_VOXEL, _LARGEST_VOXEL, _LARGEST_SHAPE = 0.05, 50.0, 4096  # mm, mm, pixels: what bounds a scan's slices
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,14 @@ class SliceGrid:
     shape: tuple[int, int]
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.voxel_size) and self.voxel_size > 0):
-            raise ValueError(f"voxel_size: got {self.voxel_size}, expected a positive number of mm")
-        if len(self.shape) != 2 or any(int(length) != length or length < 1 for length in self.shape):
-            raise ValueError(f"shape: got {self.shape}, expected (height, width) in pixels")
+        if not _SMALLEST_VOXEL <= self.voxel_size <= _LARGEST_VOXEL:
+            raise ValueError(
+                f"voxel_size: got {self.voxel_size}, expected {_SMALLEST_VOXEL:g} to {_LARGEST_VOXEL:g} mm"
+            )
+        if len(self.shape) != 2 or any(int(n) != n or not 1 <= n <= _LARGEST_SHAPE for n in self.shape):
+            raise ValueError(
+                f"shape: got {self.shape}, expected (height, width) in pixels, each at most {_LARGEST_SHAPE}"
+            )
 
     @property
     def field_of_view(self) -> tuple[float, float]:

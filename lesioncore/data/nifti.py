@@ -62,6 +62,8 @@ def open_image(path: str | os.PathLike[str]) -> SpatialImage:
     if path.is_dir():
         raise IsADirectoryError(f"path: got the folder {path}, expected one image file, such as a .nii.gz")
     check_here(path)
+    with path.open("rb"):  # nibabel takes a file that may not be read for one of no known type
+        pass
     try:
         image = nib.load(path)
     except (ImageFileError, HeaderDataError, WrapStructError) as error:

@@ -19,12 +19,14 @@ from lesioncore.engine.device import resolve_device
 from lesioncore.engine.progress import ProgressBar
 from lesioncore.models.prior import PriorMetadata
 from lesioncore.preprocess.pipeline import Step
-from lesioncore.restoration.prepare import prepare, prepare_all
+from lesioncore.restoration.healthy_scans import healthy_scans
+from lesioncore.restoration.prepare import prepare_all
 from lesioncore.restoration.remarks import warn_of_slices, warn_unusual
 from lesioncore.restoration.scan import Scan
-from lesioncore.restoration.volumes import Volume, check_several
+from lesioncore.restoration.volumes import Volume
 from lesioncore.scoring.postprocess import PostProcessing
 from lesioncore.scoring.spread_map import SpreadMap
+from lesioncore.torch_modes import own_modes
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called as ``progress(done, all)``; the unit of both depends on the detector."""
@@ -167,12 +169,13 @@ class Detector(ABC):
         ValueError, TypeError
             If an argument cannot be used; the message says what to do.
         """
-        target = resolve_device(device)
-        scans, several = prepare_all(
-            volume, self.metadata, mask=mask, affine=affine, normalized=self.normalized, steps=self.preprocess
-        )
-        with ProgressBar(progress, self.name) as report:
-            scores = self.score_scans(scans, device=target, progress=report)
+        with own_modes():
+            target = resolve_device(device)
+            scans, several = prepare_all(
+                volume, self.metadata, mask=mask, affine=affine, normalized=self.normalized, steps=self.preprocess
+            )
+            with ProgressBar(progress, self.name) as report:
+                scores = self.score_scans(scans, device=target, progress=report)
         calibration = self.calibration
         if calibration is not None:
             for scan, score in zip(scans, scores, strict=True):
@@ -182,6 +185,7 @@ class Detector(ABC):
         outputs = [scan.like_input(score.values) for scan, score in zip(scans, scores, strict=True)]
         return outputs if several else outputs[0]
 
+    @own_modes()
     def thresholds(
         self,
         healthy: Sequence[Volume | SliceStack],
@@ -215,17 +219,11 @@ class Detector(ABC):
         Raises
         ------
         ValueError
-            If there are no scans, or the numbers of scans and masks differ.
+            If there are no scans, one cannot be used, two are the same, or one is of another contrast by its
+            intensities and its name tells none; or if the numbers of scans and masks differ.
         """
-        check_several(healthy, masks)
         target = resolve_device(device)
-        brain_masks: Sequence[Volume | None] = [None] * len(healthy) if masks is None else masks
-        stacks = (
-            scan
-            if isinstance(scan, SliceStack)
-            else prepare(scan, self.metadata, mask=mask, normalized=self.normalized, steps=self.preprocess)
-            for scan, mask in zip(healthy, brain_masks, strict=True)
-        )
+        stacks = healthy_scans(healthy, self.metadata, masks=masks, normalized=self.normalized, steps=self.preprocess)
         scores, spread_map = self._healthy_scores(
             stacks, target, lambda done: None if progress is None else progress(done, len(healthy))
         )

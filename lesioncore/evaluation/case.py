@@ -26,6 +26,7 @@ from lesioncore.metrics import (
     lesion_contrast,
     lesion_counts,
 )
+from lesioncore.restoration.prior_choice import doubt
 from lesioncore.restoration.volumes import read_volume
 from lesioncore.subjects import Loaded
 
@@ -84,8 +85,8 @@ class CaseScore:
     seconds : float
         Time from the loaded scan to its score.
     remarks : tuple of str
-        How the scan differs from the healthy ones of the detector's calibration, so that thresholds may not hold
-        (:meth:`lesioncore.Calibration.unusual`).
+        How the scan differs from the model's contrast or from the healthy ones of the detector's calibration, so that
+        thresholds may not hold (:meth:`lesioncore.Calibration.unusual`).
     contrast : float or None
         Of the lesion with the brain within 10 mm (:func:`lesioncore.metrics.lesion_contrast`); None without a lesion.
     """
@@ -194,11 +195,18 @@ def score_case(
     truth = np.zeros_like(brain) if loaded.lesion is None else loaded.lesion & counted
     if loaded.lesion is not None:
         _warn_of_outside(name, int(loaded.lesion.sum()), int((loaded.lesion & brain).sum()))
+        if 2 * truth.sum() > counted.sum():
+            warnings.warn(
+                f"{name}: its lesion mask covers {100 * truth.sum() / counted.sum():.0f} % of the brain; check that it"
+                " is a mask of lesions",
+                stacklevel=2,
+            )
     voxel_size = voxel_sizes(scan.affine)
     histogram = score_histogram(score, truth, counted, bounded=detector.bounded)
-    at_limit, remarks = {}, []
+    mismatch = doubt(scan, detector.metadata.modality)
+    at_limit, remarks = {}, [] if mismatch is None else [mismatch]
     if detector.calibration is not None:
-        remarks = detector.calibration.unusual(score[brain], scan.bend, scan.extent, scored.spread)
+        remarks += detector.calibration.unusual(score[brain], scan.bend, scan.extent, scored.spread)
         for limit in limits:
             above = (score > detector.calibration.threshold(limit)) & brain
             detected = detector.postprocessing.clean(above, brain, voxel_size) & counted

@@ -58,7 +58,9 @@ def roc_figure(evaluation: Evaluation) -> Figure:
     axes.plot([0, 1], [0, 1], color="0.7", linewidth=0.8, zorder=0)
     axes.set(xlim=(0, 0.5), ylim=(0, 1), xlabel="false-positive rate", ylabel="sensitivity")
     axes.set_title("Voxels of all scans; thresholds are from healthy people", fontsize=9)
-    axes.legend(title="method (AUC)", fontsize=8, title_fontsize=8, loc="lower right")
+    legend = axes.legend(title="method (AUC)", fontsize=8, title_fontsize=8, loc="lower right")
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # names are no formulas, whatever dollar signs they have
     return figure
 
 
@@ -101,5 +103,5 @@ def size_figure(method: str, cases: Sequence[CaseScore], limit: float) -> Figure
         axes.set(xscale="log", xlabel="lesion volume, ml", ylabel=label, ylim=(0, 1 if statistic == "dice" else None))
         axes.xaxis.set_major_formatter(LogFormatter())  # plain numbers, no powers of ten
         axes.xaxis.set_minor_formatter(LogFormatter())
-    figure.suptitle(f"{method}, threshold at {percent(limit)}", fontsize=10)
+    figure.suptitle(f"{method}, threshold at {percent(limit)}", fontsize=10, parse_math=False)
     return figure

@@ -16,13 +16,15 @@ from lesioncore.detectors import Detector
 from lesioncore.engine.device import resolve_device
 from lesioncore.evaluation.boxes import Box, boxes_for, boxes_key
 from lesioncore.evaluation.case import CaseScore, score_case
-from lesioncore.evaluation.scans import about, check_names, check_patients, lacks_mask, load
+from lesioncore.evaluation.scans import check_names, check_patients, lacks_mask, load
 from lesioncore.evaluation.store import Store
 from lesioncore.evaluation.strata import By, check_columns, facts_of, stratify
 from lesioncore.evaluation.summary import compare, summarise, summarise_boxes
 from lesioncore.metrics.limits import LIMITS
 from lesioncore.preprocess.pipeline import Step
+from lesioncore.restoration.healthy_scans import about
 from lesioncore.subjects import Loaded, Subject
+from lesioncore.torch_modes import own_modes
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ class Evaluation:
         }
 
 
+@own_modes()
 def evaluate(
     detectors: Mapping[str, Detector],
     patients: Sequence[Subject],
@@ -146,8 +149,9 @@ def evaluate(
     Raises
     ------
     ValueError
-        If there is no detector or no scan, two scans have the same name, a patient has neither a lesion mask nor boxes,
-        a healthy scan has a lesion, a scan cannot be used, or boxes or columns are not those of these people.
+        If there is no detector or no scan, two scans have the same name or one has two, a patient has neither a lesion
+        mask nor boxes, a healthy scan has a lesion, a scan cannot be used, or boxes or columns are not those of these
+        people.
     """
     if not detectors:
         raise ValueError("detectors: got none, expected at least one")
@@ -187,6 +191,7 @@ def evaluate(
     return Evaluation(scores["patients"], scores["healthy"], facts, scores["boxed"], by, facts_of_people)
 
 
+@own_modes()
 def thresholds_from(
     detector: Detector,
     healthy: Sequence[Subject],
@@ -217,7 +222,8 @@ def thresholds_from(
     Raises
     ------
     ValueError
-        If there are no subjects, two have the same name, one has a lesion, or a scan cannot be used.
+        If there are no subjects, two have the same name or are one scan, one has a lesion, is of another contrast by
+        its intensities, or cannot be used.
     """
     if not healthy:
         raise ValueError("healthy: got no scans, expected at least one")
@@ -248,7 +254,7 @@ def _score(
     boxes: Sequence[Box],
     device: torch.device,
 ) -> CaseScore:
-    with about(subject):
+    with about(subject.id):
         loaded = images(detector.steps)
         return score_case(detector, subject.id, loaded, limits, person=subject.person, boxes=boxes, device=device)
 
@@ -258,7 +264,7 @@ def _thresholds(
 ) -> Calibration:
     scans = []
     for subject in subjects:
-        with about(subject):
+        with about(subject.id):
             loaded = load(subject, voxel_size, ill=False)
             scans.append(loaded.prepare(detector.metadata, normalized=detector.normalized, steps=detector.preprocess))
     return detector.thresholds(scans, device=device)

@@ -26,7 +26,8 @@ def write_report(evaluation: Evaluation, folder: Path, *, figures: bool = True) 
         Created when absent. The files appear in it together, ``metrics.json`` last, and replace those of their names.
     figures : bool
         Draw ROC curves (``roc.png``) and, for the first method that has thresholds, Dice and false-positive rate
-        against lesion volume at each limit (such as ``size_fpr05.png``). Nothing is drawn if no scan has a lesion.
+        against lesion volume at each limit (such as ``size_fpr05.png``). Nothing is drawn if no scan has a lesion, and
+        no ROC curve if lesions fill all brains.
 
     Returns
     -------
@@ -50,15 +51,16 @@ def write_report(evaluation: Evaluation, folder: Path, *, figures: bool = True) 
             (made / name).write_text(text, encoding="utf-8")
         names = [*texts]
         if figures and summary["subjects"] > summary["without_lesion"]:
-            names += _draw(evaluation, made)
+            roc = all(row["auc"] is not None for row in summary["methods"].values())
+            names += _draw(evaluation, made, roc=roc)
     return {name: folder / name for name in names}
 
 
-def _draw(evaluation: Evaluation, folder: Path) -> list[str]:
+def _draw(evaluation: Evaluation, folder: Path, *, roc: bool) -> list[str]:
     from lesioncore.evaluation.figures import roc_figure, size_figure
     from lesioncore.restoration.figure import save_figure
 
-    pictures: dict[str, Figure] = {"roc.png": roc_figure(evaluation)}
+    pictures: dict[str, Figure] = {"roc.png": roc_figure(evaluation)} if roc else {}
     name = next((name for name, cases in evaluation.patients.items() if cases[0].at_limit), None)
     if name is not None:
         cases = evaluation.patients[name]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
 from lesioncore.data.grid import SliceGrid
 from lesioncore.evaluation.boxes import Box, boxes_for
-from lesioncore.subjects import FileSubject, Loaded, PhantomSubject, Subject
+from lesioncore.subjects import FileSubject, Loaded, PhantomSubject, Subject, check_distinct
 
 
 def load(subject: Subject, voxel_size: float, *, ill: bool) -> Loaded:
@@ -50,8 +49,8 @@ def check_patients(patients: Sequence[Subject], boxes: Mapping[str, Sequence[Box
     Raises
     ------
     ValueError
-        If two scans have the same name; one has neither a lesion mask nor a box; or boxes are of none of the people, or
-        of one with several scans.
+        If two scans have the same name, or one scan has two; one has neither a lesion mask nor a box; or boxes are of
+        none of the people, or of one with several scans.
     """
     check_names("patients", patients)
     boxed = [subject for subject in patients if boxes_for(subject, boxes or {})]
@@ -76,21 +75,11 @@ def lacks_mask(subject: Subject) -> bool:
 
 
 def check_names(argument: str, subjects: Sequence[Subject]) -> None:
-    """Raise ``ValueError`` if two scans have the same name."""
+    """Raise ``ValueError`` if two scans have the same name, or one has two."""
     for name, count in Counter(subject.id for subject in subjects).items():
         if count > 1:
             raise ValueError(f"{argument}: {name} is named {count} times, expected each scan once; leave one out")
-
-
-@contextmanager
-def about(subject: Subject) -> Iterator[None]:
-    """Put the scan's name before the message of a ``ValueError`` that does not contain it."""
-    try:
-        yield
-    except ValueError as error:
-        if subject.id in str(error):
-            raise
-        raise ValueError(f"{subject.id}: {error}") from error
+    check_distinct(argument, subjects)
 
 
 def _missing_mask(names: Sequence[str]) -> ValueError:

@@ -18,7 +18,7 @@ from lesioncore.subjects import source_hash
 
 SCORING = (
     *("calibration", "data", "detectors", "engine", "metrics", "models", "ops", "preprocess", "restoration", "scoring"),
-    *("solvers", "subjects"),
+    *("solvers", "subjects", "torch_modes.py"),
 )
 """Parts of the package that scores depend on: if one changes, stored scores are computed again."""
 
@@ -106,7 +106,7 @@ class Store:
         if path.exists():
             try:
                 return read(json.loads(path.read_text()))
-            except (ValueError, LookupError, TypeError) as error:
+            except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
                 warnings.warn(f"{path} is damaged ({error!r}) and made anew", stacklevel=3)
         result = make()
         with replace_atomically(path) as temporary:

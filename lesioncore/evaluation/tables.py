@@ -133,9 +133,9 @@ def _at_limits(summary: Mapping[str, Any]) -> list[str]:
     people = {name: method["detector"]["calibration_subjects"] for name, method in summary["methods"].items()}
     counts = ", ".join(f"{name}: {count}" for name, count in people.items() if count is not None)
     parts = [
-        f"At the thresholds from healthy people ({counts}); the mean precision is over the scans on which something is"
-        " detected, and silent scans are those on which nothing is; lesion-wise figures of all scans together; HD95 is"
-        " the median over the scans with a lesion and a detection.",
+        f"At the thresholds from healthy people ({counts}); the mean sensitivity is over the scans with a lesion, the"
+        " mean precision over those on which something is detected, and silent scans are those on which nothing is;"
+        " lesion-wise figures of all scans together; HD95 is the median over the scans with a lesion and a detection.",
         table([*header, "HD95, mm (scans)"], rows),
     ]
     return parts if rows else []

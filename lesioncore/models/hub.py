@@ -16,13 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lesioncore.models.directory import LARGEST
 from lesioncore.prior_names import CALIBRATION, CARD, CONFIG, MODEL
 
 PREFIX = "hf://"
 """Start of the names of models on the hub."""
-
-LARGEST = {MODEL: 4 * 2**30, CONFIG: 16 * 2**20, CALIBRATION: 256 * 2**20, CARD: 2**20}
-"""Largest files that are fetched, bytes: about a thousand times those of the embedded priors."""
 
 _PART = r"\w[\w.-]*"
 _NAME = re.compile(
@@ -219,8 +217,8 @@ def _check_files(wanted: HubName, sizes: dict[str, int | None]) -> None:
         size = sizes[path]
         if size is None or size > largest:
             raise HubError(
-                f"name: got '{wanted}', whose {path} has {size} bytes, expected at most {largest}; if you trust it,"
-                " download it and give its directory"
+                f"name: got '{wanted}', whose {path} has {size} bytes, expected at most {largest}; look"
+                " whether it is a model of lesioncore"
             )
 
 

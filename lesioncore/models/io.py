@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from lesioncore import prior_names
 from lesioncore.calibration.record import Calibration
 from lesioncore.data.files import replace_directory, write_json
-from lesioncore.data.grid import SliceGrid
+from lesioncore.models.calibration_origin import with_origin
+from lesioncore.models.directory import FORMAT, fingerprint, read_model
 from lesioncore.models.hub import fetch, is_hub_name
 from lesioncore.models.plugins import load_plugin
-from lesioncore.models.prior import Prior, PriorMetadata
-from lesioncore.models.registry import classes_of, kind_of
-from lesioncore.models.seal import check_seal, sealed, unsealed
-from lesioncore.preprocess.pipeline import check_steps
-from lesioncore.preprocess.scale import scale_from_dict
+from lesioncore.models.prior import Prior
+from lesioncore.models.registry import kind_of
 from lesioncore.prior_names import CALIBRATION, CARD, CONFIG, MODEL, available_priors, embedded_priors, plugin_priors
-
-FORMAT = 1
-"""Version of the directory's layout."""
 
 
 def load_prior(name: str | os.PathLike[str]) -> Prior:
@@ -65,7 +57,7 @@ def load_prior(name: str | os.PathLike[str]) -> Prior:
             f"name: got {os.fspath(name)!r}, expected a prior: one of {sorted(available_priors())}, a directory with"
             f" {CONFIG} and {MODEL}, or hf://owner/name"
         )
-    model = _load(directory)
+    model = read_model(directory)
     if not isinstance(model, Prior):
         raise TypeError(
             f"name: {os.fspath(name)!r} holds a model of kind {kind_of(model)!r} ({type(model).__name__}), which has no"
@@ -102,52 +94,7 @@ def load_model(name: str | os.PathLike[str]) -> nn.Module:
             f"name: got {os.fspath(name)!r}, expected a model: a directory with {CONFIG} and {MODEL}, one of"
             f" {embedded_priors()}, or hf://owner/name"
         )
-    return _load(directory)
-
-
-def _load(directory: Path) -> nn.Module:
-    values = _read_json(directory / CONFIG)
-    if "format" not in values and (directory / "model" / CONFIG).is_file():
-        raise ValueError(f"name: {directory} is the folder of a training run; its model is in {directory / 'model'}")
-    if values.get("format") != FORMAT:
-        raise ValueError(
-            f"{directory / CONFIG}: got format {values.get('format')!r}, expected {FORMAT}; a newer lesioncore may be"
-            " needed"
-        )
-    try:
-        model_class, config_class = classes_of(values.get("kind"))
-    except ValueError as error:
-        raise ValueError(f"{directory / CONFIG}: {error}") from error
-    try:
-        model = model_class(config_class(**values["architecture"]))
-        grid = (
-            None if values["grid"] is None else SliceGrid(values["grid"]["voxel_size"], tuple(values["grid"]["shape"]))
-        )
-        intensity = None if values["intensity"] is None else scale_from_dict(values["intensity"])
-        calibration_file = directory / CALIBRATION
-        calibration = None
-        if calibration_file.exists():
-            stored = _read_json(calibration_file)
-            try:
-                calibration = Calibration.from_dict(unsealed(stored))
-            except ValueError as error:
-                raise ValueError(f"{calibration_file}: {error}") from error
-        steps = check_steps(values["preprocessing"])
-        metadata = PriorMetadata(values["name"], values["modality"], grid, intensity, calibration, preprocessing=steps)
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{directory}: {CONFIG} or {CALIBRATION} is incomplete or damaged: {error}") from error
-    weights = directory / MODEL
-    if not weights.is_file():
-        raise ValueError(f"{weights}: missing; a model's directory holds {MODEL}, {CONFIG}, {CALIBRATION} and {CARD}")
-    try:
-        model.load_state_dict(load_file(weights))
-    except (SafetensorError, RuntimeError) as error:
-        raise ValueError(f"{weights}: does not fit {CONFIG}: {error}") from error
-    digest = _fingerprint(directory)
-    if calibration is not None:
-        check_seal(calibration_file, stored, calibration, digest)
-    model.metadata = replace(metadata, fingerprint=digest)  # type: ignore[assignment]
-    return model.eval()
+    return read_model(directory)
 
 
 def save_model(
@@ -207,7 +154,7 @@ def save_model(
         write_json(folder / CONFIG, values, indent=1, number_rows=True)
         if metadata.calibration is not None:
             _write_calibration(folder, metadata.calibration)
-        (folder / CARD).write_text(card)
+        (folder / CARD).write_text(card, encoding="utf-8")
     return target
 
 
@@ -263,7 +210,7 @@ def save_calibration(
     with replace_directory(target) as folder:
         for file in (MODEL, CONFIG, CARD):
             shutil.copyfile(source / file, folder / file)
-        with (folder / CARD).open("a") as card:
+        with (folder / CARD).open("a", encoding="utf-8") as card:
             card.write(_RECALIBRATED.format(subjects=calibration.subjects))
         _write_calibration(folder, calibration)
     return target
@@ -277,23 +224,6 @@ def model_directory(name: str | os.PathLike[str]) -> Path | None:
     return directory if directory.is_dir() else None
 
 
-def _fingerprint(directory: Path) -> str:
-    """SHA-256 of a model's weights and configuration, as they are stored."""
-    return hashlib.sha256((directory / MODEL).read_bytes() + (directory / CONFIG).read_bytes()).hexdigest()
-
-
 def _write_calibration(directory: Path, calibration: Calibration) -> None:
-    values = sealed(calibration, _fingerprint(directory))
+    values = with_origin(calibration, fingerprint(directory))
     write_json(directory / CALIBRATION, values, indent=1, number_rows=True)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: missing; a model's directory holds {MODEL}, {CONFIG} and {CARD}") from error
-    except ValueError as error:
-        raise ValueError(f"{path}: is no valid JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path}: got {type(values).__name__}, expected an object")
-    return values

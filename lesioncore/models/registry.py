@@ -19,9 +19,11 @@ def register_model(kind: str, model: type[nn.Module], config: type[Any]) -> None
         What ``config.json`` calls it, such as ``"vae"``.
     model : type
         A module made by ``model(config)``, with attributes ``config`` and ``metadata`` (``PriorMetadata`` or None). All
-        that it learns is in its ``state_dict``.
+        that it learns is in its ``state_dict``. It is first made without memory, on torch's device ``meta``, so that it
+        must not look at values of its tensors.
     config : type
-        Dataclass of JSON-able fields that accepts lists for tuples.
+        Dataclass of JSON-able fields that accepts lists for tuples. Stored values are checked against its annotations
+        (:func:`lesioncore.data.json_form.check_form`).
 
     Raises
     ------

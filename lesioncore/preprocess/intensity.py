@@ -5,19 +5,30 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, overload
+from typing import Any, TypedDict, overload
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from lesioncore.data.arrays import Array, NumpyArray, to_numpy
+from lesioncore.data.json_form import check_form
 
 PERCENTILES = (1.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0, 99.0)
 _FEWEST_VOXELS = 100
 # Knots closer than this part of the landmarks' range are one knot. It bounds the slopes, and with them what the
 # float32 rounding of a z-score becomes when it is mapped back: below 1e-4 of the range.
 _CLOSEST_KNOTS = 1e-3
+
+
+class IntensityScaleForm(TypedDict):
+    """A scale in ``config.json``."""
+
+    landmarks: list[float]
+    mean: float
+    std: float
+    percentiles: list[float]
+    background: float
 
 
 @dataclass(frozen=True)
@@ -47,6 +58,9 @@ class IntensityScale:
     background: float = -3.5
 
     def __post_init__(self) -> None:
+        # JSON has lists where Python has tuples.
+        object.__setattr__(self, "landmarks", tuple(self.landmarks))
+        object.__setattr__(self, "percentiles", tuple(self.percentiles))
         percentiles, landmarks = np.asarray(self.percentiles), np.asarray(self.landmarks)
         if len(percentiles) < 2 or np.any(np.diff(percentiles) <= 0) or percentiles[0] < 0 or percentiles[-1] > 100:
             raise ValueError(f"percentiles: got {self.percentiles}, expected two or more increasing values in 0-100")
@@ -135,19 +149,8 @@ class IntensityScale:
         ValueError
             If a key is missing or unknown, or a value is not valid.
         """
-        keys = {"landmarks", "mean", "std", "percentiles", "background"}
-        if set(data) != keys:
-            raise ValueError(f"intensity scale: got the keys {sorted(data)}, expected {sorted(keys)}")
-        try:
-            return cls(
-                landmarks=tuple(float(value) for value in data["landmarks"]),
-                mean=float(data["mean"]),
-                std=float(data["std"]),
-                percentiles=tuple(float(value) for value in data["percentiles"]),
-                background=float(data["background"]),
-            )
-        except TypeError as error:
-            raise ValueError(f"intensity scale: got {dict(data)}, expected numbers and lists of numbers") from error
+        check_form(data, IntensityScaleForm, "intensity")
+        return cls(**data)
 
 
 @dataclass(frozen=True)

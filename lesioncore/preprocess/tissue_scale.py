@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
 from lesioncore.data.arrays import Array
+from lesioncore.data.json_form import check_form
 from lesioncore.preprocess.intensity import IntensityMap
 from lesioncore.preprocess.region_histograms import TISSUE_WEIGHTS, Floats, RegionHistograms
 from lesioncore.preprocess.tissue_regions import TISSUES
@@ -27,6 +28,15 @@ _GAINS, _OFFSETS = np.linspace(-1.1, 1.1, 23), np.linspace(-2.0, 2.0, 33)
 _STIFFNESS = 0.01
 _SLOPES = (0.4, 2.5)  # that a bend may have, relative to the line
 _CLOSEST_TISSUES = 0.3  # z-scores; tissues that are nearer to each other do not tell how the map bends between them
+
+
+class TissueScaleForm(TypedDict):
+    """A scale in ``config.json``."""
+
+    densities: list[list[float]]
+    lowest: float
+    step: float
+    background: float
 
 
 @dataclass(frozen=True)
@@ -165,14 +175,8 @@ class TissueScale:
         ValueError
             If a key is missing or unknown, or a value is not valid.
         """
-        keys = {"densities", "lowest", "step", "background"}
-        if set(data) != keys:
-            raise ValueError(f"tissue scale: got the keys {sorted(data)}, expected {sorted(keys)}")
-        try:
-            densities = tuple(tuple(float(value) for value in density) for density in data["densities"])
-            return cls(densities, float(data["lowest"]), float(data["step"]), float(data["background"]))
-        except TypeError as error:
-            raise ValueError("tissue scale: got other types, expected numbers and lists of lists of numbers") from error
+        check_form(data, TissueScaleForm, "intensity")
+        return cls(tuple(map(tuple, data["densities"])), data["lowest"], data["step"], data["background"])
 
     @classmethod
     def _of_densities(cls, scans: list[RegionHistograms], scores: list[Floats], background: float) -> TissueScale:

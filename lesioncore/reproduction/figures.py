@@ -103,5 +103,7 @@ def change_figure(priors: Mapping[str, str]) -> Figure:
         (line,) = axes.plot(weights, changes, "o-", markersize=4, label=name)
         axes.axvline(calibration.tv_weight, color=line.get_color(), linewidth=0.8)
     axes.set(xlabel="data-consistency weight λ", ylabel="mean change of healthy pixels, z-scores")
-    axes.legend(title="prior; the line is its λ", fontsize=8, title_fontsize=8)
+    legend = axes.legend(title="prior; the line is its λ", fontsize=8, title_fontsize=8)
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # names are no formulas
     return figure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,21 +11,24 @@ import torch
 
 from lesioncore.calibration.measure import healthy_scores
 from lesioncore.calibration.record import Calibration
+from lesioncore.choices import check_seed
 from lesioncore.data.stack import SliceStack
 from lesioncore.engine.device import resolve_device
 from lesioncore.models.prior import metadata_of
 from lesioncore.restoration.config import RestoreConfig
-from lesioncore.restoration.prepare import prepare
+from lesioncore.restoration.healthy_scans import healthy_scans
 from lesioncore.restoration.run import Run
 from lesioncore.restoration.search import Criterion, choose, evenly_spaced, search
 from lesioncore.restoration.solve import solve_stacks
-from lesioncore.restoration.volumes import Volume, check_several
+from lesioncore.restoration.volumes import Volume
 from lesioncore.solvers import Solution
+from lesioncore.torch_modes import own_modes
 
 DEFAULT_WEIGHTS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
 """Weights lambda tried when none are given."""
 
 
+@own_modes()
 def calibrate(
     prior: Any,
     healthy: Sequence[Volume | SliceStack],
@@ -79,33 +83,23 @@ def calibrate(
     Raises
     ------
     ValueError
-        If there are no healthy scans, `search_scans` is not positive, the weights are not ascending numbers >= 0, or
-        `config` asks for a spread map of scans that are not registered.
+        If there are no healthy scans, one cannot be used, two are the same, or one is of another contrast by its
+        intensities and its name tells none; `search_scans` is not positive, the weights are not ascending numbers >= 0,
+        the seed is out of range, or `config` asks for a spread map of scans that are not registered.
     """
+    check_seed(seed)
     given = config or RestoreConfig()
     config = given.for_prior(prior)
-    check_several(healthy, masks)
     weights = [float(weight) for weight in tv_weights]
-    if not weights or weights != sorted(set(weights)) or weights[0] < 0:
-        raise ValueError(f"tv_weights: got {list(tv_weights)}, expected ascending numbers >= 0")
+    if not weights or weights != sorted(set(weights)) or not all(0 <= weight < math.inf for weight in weights):
+        raise ValueError(f"tv_weights: got {list(tv_weights)}, expected ascending finite numbers >= 0")
     if criterion not in (None, "implant", "change"):
         raise ValueError(f"criterion: got {criterion!r}, expected 'implant' or 'change'")
     if search_scans < 1:
         raise ValueError(f"search_scans: got {search_scans}, expected at least 1")
     criterion = criterion or ("change" if config.solver_name == "paper" else "implant")
     metadata, target = metadata_of(prior), resolve_device(device)  # errors come before scans are read
-    scans = [
-        scan
-        if isinstance(scan, SliceStack)
-        else prepare(
-            scan,
-            metadata,
-            mask=None if masks is None else masks[i],
-            normalized=config.normalized,
-            steps=config.preprocess,
-        )
-        for i, scan in enumerate(healthy)
-    ]
+    scans = list(healthy_scans(healthy, metadata, masks=masks, normalized=config.normalized, steps=config.preprocess))
     if all(scan.voxel_size is None for scan in scans):  # slices without geometry have no neighbours
         config = replace(
             config,

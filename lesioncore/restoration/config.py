@@ -15,7 +15,7 @@ from lesioncore.choices import (
     check_choice,
 )
 from lesioncore.engine.batches import check_batch_size
-from lesioncore.models.prior import FixesPosterior, metadata_of
+from lesioncore.models.prior import FixesPosterior, PriorMetadata, metadata_of
 from lesioncore.preprocess.pipeline import Step, check_steps
 from lesioncore.scoring.asymmetry import check_asymmetry
 from lesioncore.scoring.options import Scoring
@@ -51,8 +51,8 @@ class RestoreConfig:
         Data-consistency weight lambda of the objective (paper Eq. 6): a larger weight changes the scan less. When
         absent, it is the prior's calibrated weight.
     smoothing : float, optional
-        Standard deviation, mm, of a three-dimensional Gaussian that smooths the residual before it is scored; 0 scores
-        ``|D|`` itself, as the paper does. When absent, it is the prior's calibrated smoothing.
+        Standard deviation, mm, of a three-dimensional Gaussian that smooths the residual before it is scored, at most
+        100; 0 scores ``|D|`` itself, as the paper does. When absent, it is the prior's calibrated smoothing.
     standardize : bool, optional
         Score the residual about the scan's own centre, in units of its own spread (:mod:`lesioncore.scoring.spread`),
         so that thresholds hold on other scanners; False scores z-scores, as the paper does. When absent, it is as the
@@ -154,6 +154,7 @@ class RestoreConfig:
             value = getattr(self, name)
             if value is not None and not 0 <= value < float("inf"):
                 raise ValueError(f"{name}: got {value}, expected a finite number >= 0")
+        Scoring(smoothing=self.smoothing or 0.0)  # checks how wide it is
         check_asymmetry(self.asymmetry)
         if self.preprocess is not None:
             object.__setattr__(self, "preprocess", check_steps(self.preprocess))
@@ -182,8 +183,25 @@ class RestoreConfig:
 
         Weight and smoothing are left to :class:`lesioncore.restoration.run.Run`. `preprocess` is None in the result
         where it is as the prior was trained.
+
+        Raises
+        ------
+        ValueError
+            If the settings of the prior's calibration are none that this version knows.
+        TypeError
+            If `prior` has no ``elbo``.
         """
         metadata = metadata_of(prior)
+        try:
+            return self._as_calibrated(prior, metadata)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:  # given options were checked before
+            raise ValueError(
+                f"prior {metadata.name!r}: its calibration has settings that are damaged or of a newer lesioncore"
+                f" ({error}); calibrate it again"
+            ) from error
+
+    def _as_calibrated(self, prior: Any, metadata: PriorMetadata) -> RestoreConfig:
+        """The options, with those that are not given as the prior was calibrated."""
         calibration = metadata.calibration
         calibrated = {} if calibration is None else calibration.settings
         solver = self.solver

@@ -18,6 +18,7 @@ from lesioncore.preprocess.tissue_scale import TissueScale
 from lesioncore.restoration.prepare import prepare
 from lesioncore.restoration.scan import Scan
 from lesioncore.restoration.volumes import Volume
+from lesioncore.torch_modes import own_modes
 
 AUTO = "auto"
 """What stands for the prior of a scan's contrast."""
@@ -48,6 +49,7 @@ class Choice:
     reason: str
 
 
+@own_modes()
 def choose_prior(
     volumes: Sequence[Volume], masks: Sequence[Volume | None] | None = None, *, affine: np.ndarray | None = None
 ) -> Choice:
@@ -104,6 +106,7 @@ def choose_prior(
     return Choice(PRIORS[first], first, "its intensities")
 
 
+@own_modes()
 def likelihoods(scan: Scan) -> dict[str, float]:
     """How well a registered scan fits the healthy tissues of each contrast, nats per voxel.
 

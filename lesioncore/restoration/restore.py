@@ -18,6 +18,7 @@ from lesioncore.restoration.result import Restoration
 from lesioncore.restoration.run import Run, RunRecord
 from lesioncore.restoration.solve import solve_stacks
 from lesioncore.restoration.volumes import Volume
+from lesioncore.torch_modes import own_modes
 
 
 def restore(
@@ -73,12 +74,13 @@ def restore(
     TypeError
         If an argument is of a kind not listed.
     """
-    if isinstance(prior, str):
-        prior = load_prior(_chosen(volume, mask, affine) if prior == AUTO else prior)
-    run = Run.of(prior, config, device)
-    return restore_scans(
-        volume, prior, run, mask=mask, affine=affine, progress=progress, generator=generator, stacklevel=3
-    )
+    with own_modes():
+        if isinstance(prior, str):
+            prior = load_prior(_chosen(volume, mask, affine) if prior == AUTO else prior)
+        run = Run.of(prior, config, device)
+        return restore_scans(
+            volume, prior, run, mask=mask, affine=affine, progress=progress, generator=generator, stacklevel=3
+        )
 
 
 def restore_scans(

@@ -23,6 +23,7 @@ from lesioncore.preprocess.pipeline import (
 from lesioncore.preprocess.scale import regions_of
 from lesioncore.restoration.detail import bounded_detail, changed_share
 from lesioncore.restoration.volumes import sources_of
+from lesioncore.torch_modes import own_modes
 
 BACKGROUND = -3.5
 """Z-score outside the brain (paper section 3.1)."""
@@ -99,6 +100,7 @@ class Scan(SliceStack):
         """Bring a residual ``[N, 1, H, W]`` (z-scores) to the input's grid and storage order; 0 outside the brain."""
         return self._store(self._on_input_grid(slices))
 
+    @own_modes()
     def restored(self, slices: Tensor, spread: float) -> np.ndarray:
         """Input without a residual, on its own grid, in its own units and within its range.
 
@@ -151,6 +153,7 @@ class Scan(SliceStack):
             return torch.from_numpy(np.ascontiguousarray(array)).to(self.source.device)
         return array
 
+    @own_modes()
     def _on_input_grid(self, slices: Tensor) -> Tensor:
         slices = slices.detach().cpu()
         if self.grid_plan is None:

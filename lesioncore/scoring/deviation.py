@@ -14,6 +14,7 @@ from lesioncore.scoring.options import Scoring
 from lesioncore.scoring.smoothing import keep_edges, smooth
 from lesioncore.scoring.spread import robust_centre, robust_spread
 from lesioncore.scoring.spread_map import SpreadMap
+from lesioncore.torch_modes import own_modes
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Deviation:
     spread: float
 
 
+@own_modes()
 def deviation(residual: Tensor, stack: SliceStack, scoring: Scoring, spread_map: SpreadMap | None = None) -> Deviation:
     """Smooth a scan's residual and, where `scoring` says so, standardize it by the scan's own centre and spread.
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, get_args
 
 from lesioncore.choices import Sign
 from lesioncore.scoring.asymmetry import check_asymmetry
+
+LARGEST_SMOOTHING = 100.0
+"""Largest standard deviation, mm: a brain is hardly wider than its kernel, so that nothing of a lesion is left."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,10 @@ class Scoring:
     sign: Sign = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.smoothing < math.inf:
-            raise ValueError(f"smoothing: got {self.smoothing}, expected a standard deviation of at least 0 mm")
+        if not 0 <= self.smoothing <= LARGEST_SMOOTHING:
+            raise ValueError(
+                f"smoothing: got {self.smoothing}, expected a standard deviation of 0 to {LARGEST_SMOOTHING:g} mm"
+            )
         check_asymmetry(self.asymmetry)
         if self.sign not in get_args(Sign):
             raise ValueError(f"sign: got {self.sign!r}, expected 1 (bright lesions), -1 (dark lesions) or 0 (either)")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +16,26 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lesioncore.data.json_form import check_form
+
 _CUBE = 4
 """Edge length, in pixels and slices, of the cubes that share one spread."""
 
 _LARGEST = 4.0
 """Size, in spreads, at which scores are clipped, so that no single person dominates a place."""
+
+
+_MOST_CUBES = 2**20
+"""Cubes that a map may have: ten times those of a whole head at 1 mm."""
+
+
+class SpreadMapForm(TypedDict):
+    """A map in ``calibration.json``."""
+
+    shape: tuple[int, int, int]
+    largest_count: float
+    squares: str
+    counts: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,10 +137,26 @@ class SpreadMap:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> SpreadMap:
-        """Inverse of :meth:`to_dict`."""
-        largest = values["largest_count"]
-        squares, counts = (_unpacked(values[name], values["shape"]) * largest for name in ("squares", "counts"))
-        return cls(squares, counts)
+        """Inverse of :meth:`to_dict`.
+
+        Raises
+        ------
+        ValueError
+            If the values have another form, or are no sums and counts of such a shape.
+        """
+        check_form(values, SpreadMapForm, "spread_map")
+        shape, largest = values["shape"], values["largest_count"]
+        if min(shape) < 1 or math.prod(shape) > _MOST_CUBES:
+            raise ValueError(f"spread_map.shape: got {shape}, expected positive numbers of at most {_MOST_CUBES} cubes")
+        if not largest > 0:
+            raise ValueError(f"spread_map.largest_count: got {largest}, expected a positive number")
+        sums = []
+        for name in ("squares", "counts"):
+            array = _unpacked(values[name], shape, f"spread_map.{name}") * np.float32(largest)
+            if not np.isfinite(array).all() or array.min() < 0:
+                raise ValueError(f"spread_map.{name}: got negative or infinite numbers or NaN, expected sums >= 0")
+            sums.append(array)
+        return cls(*sums)
 
     @property
     def _largest_count(self) -> float:
@@ -150,6 +183,13 @@ def _halves(values: npt.NDArray[np.float32]) -> bytes:
     return values.astype("<f2").tobytes()
 
 
-def _unpacked(text: str, shape: list[int]) -> npt.NDArray[np.float32]:
-    halves = np.frombuffer(zlib.decompress(base64.b64decode(text)), "<f2")
-    return halves.astype(np.float32).reshape(shape)
+def _unpacked(text: str, shape: Sequence[int], where: str) -> npt.NDArray[np.float32]:
+    size = 2 * math.prod(shape)
+    try:
+        # Bounded, since a short text can decompress to any length.
+        content = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), size + 1)
+    except (ValueError, zlib.error) as error:
+        raise ValueError(f"{where}: is damaged: {error}") from error
+    if len(content) != size:
+        raise ValueError(f"{where}: got another number of bytes than {size}, expected two for each cube of {shape}")
+    return np.frombuffer(content, "<f2").astype(np.float32).reshape(shape)

@@ -47,7 +47,7 @@ def more_scores(values: dict[str, Any]) -> None:
     values["healthy"]["counts"][0] += 1000
 
 
-def without_seal(values: dict[str, Any]) -> None:
+def without_origin(values: dict[str, Any]) -> None:
     del values["prior"], values["fingerprint"]
 
 
@@ -61,7 +61,7 @@ def without_seal(values: dict[str, Any]) -> None:
         ValueError,
         ("was changed after it was written", "lesioncore calibrate"),
     ),
-    BadInput("a calibration of before the seal", changed(without_seal), None, ("does not say which model",)),
+    BadInput("a calibration of before origins", changed(without_origin), None, ("does not say which model",)),
     BadInput("other remarks", changed(lambda values: values.update(notes={"site": "A"})), None),
     BadInput("the same in another form", changed(lambda values: None), None),
 )

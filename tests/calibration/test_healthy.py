@@ -36,7 +36,7 @@ def test_threshold_never_lets_more_through_and_is_close_to_the_order_statistic(s
 
 @given(SCORES, SCORES)
 def test_merging_is_pooling(first, second):
-    both = HealthyScores.of(first) + HealthyScores.of(second)
+    both = HealthyScores.of(first, bend=0.1) + HealthyScores.of(second, bend=0.2)
     pooled = HealthyScores.of(np.concatenate([first, second]))
     assert (both.first, both.counts, both.pixels) == (pooled.first, pooled.counts, len(first) + len(second))
     assert len(both.subjects) == 2

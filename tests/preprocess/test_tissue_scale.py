@@ -175,11 +175,11 @@ class TestFormat:
             ({"densities": [[1.0, 2.0, 1.0], [1.0] * 4, [1.0] * 4]}, "densities: got lengths"),
             ({"densities": [[1.0, 2.0, 1.0], [1.0, -1.0, 1.0], [1.0] * 3]}, "negative"),
             ({"densities": [[0.0] * 3] * 3}, "all-zero"),
-            ({"densities": 3.0}, "other types"),
+            ({"densities": 3.0}, "intensity.densities: got 3.0, expected a list"),
             ({"step": 0.0}, "positive step"),
-            ({"lowest": float("nan")}, "finite z-score"),
+            ({"lowest": float("nan")}, "intensity.lowest: got nan, expected a finite number"),
             ({"background": float("inf")}, "background"),
-            ({"extra": 1}, "keys"),
+            ({"extra": 1}, "intensity.extra.* is unknown"),
         ],
     )
     def test_from_dict_refuses(self, change, message):

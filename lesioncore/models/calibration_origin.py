@@ -1,4 +1,4 @@
-"""The seal of a ``calibration.json``: which model it was made for, and a hash of what follows from it."""
+"""The origin of a ``calibration.json``: which model it was made for, and a hash of what follows from it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _PRIOR, _CONTENT = "prior", "fingerprint"
 _AGAIN = "lesioncore calibrate makes one of healthy scans"
 
 
-def sealed(calibration: Calibration, prior: str) -> dict[str, Any]:
+def with_origin(calibration: Calibration, prior: str) -> dict[str, Any]:
     """JSON-able form of a calibration for the model of a fingerprint."""
     return {_PRIOR: prior, _CONTENT: calibration.fingerprint, **calibration.to_dict()}
 
 
-def unsealed(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The same without the seal, for :meth:`lesioncore.calibration.record.Calibration.from_dict`."""
+def without_origin(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same without its origin, for :meth:`lesioncore.calibration.record.Calibration.from_dict`."""
     return {key: value for key, value in values.items() if key not in (_PRIOR, _CONTENT)}
 
 
-def check_seal(file: Path, values: Mapping[str, Any], calibration: Calibration, prior: str) -> None:
+def check_origin(file: Path, values: Mapping[str, Any], calibration: Calibration, prior: str) -> None:
     """Check that a calibration is of a model, and as it was written.
 
     Parameters
@@ -45,7 +45,7 @@ def check_seal(file: Path, values: Mapping[str, Any], calibration: Calibration, 
     Warns
     -----
     UserWarning
-        If it has no seal.
+        If it does not say its origin.
     """
     if _PRIOR not in values or _CONTENT not in values:
         warnings.warn(
