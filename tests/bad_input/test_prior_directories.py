@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from support.bad_input import BadInput, rows
 from support.damage import as_folder, as_plain_user, content, put, sound_prior, weights, without
@@ -279,12 +280,19 @@ def test_a_calibration_that_cannot_be_is_refused(bad_input, tmp_path):
     bad_input.check(tmp_path)
 
 
+def without_origin(directory: Path) -> None:
+    """Take the origin from a calibration, which would tell before all else that something was changed."""
+    for entry in ("prior", "fingerprint"):
+        without(CALIBRATION, entry)(directory)
+
+
 def settings(name: str, place: str, value: Any, *says: str) -> BadInput:
     """A row: settings of a calibration that no configuration can follow."""
 
     def use(folder: Path) -> None:
         directory = sound_prior(folder)
         put(CALIBRATION, f"settings.{place}", value)(directory)
+        without_origin(directory)
         Run.of(lc.load_prior(directory))
 
     words = ("prior 'tiny': its calibration has settings", "calibrate it again", *says)
@@ -359,5 +367,7 @@ def test_a_command_says_it_in_one_line(tmp_path, capsys):
 def test_half_precision_is_taken(tmp_path):
     directory = sound_prior(tmp_path)
     weights(lambda tensors: tensors.update({_NAME: tensors[_NAME].half()}))(directory)
-    loaded = load_model(directory)
+    without_origin(directory)
+    with pytest.warns(UserWarning, match="does not say which model"):
+        loaded = load_model(directory)
     assert loaded.output.bias.dtype == torch.float32

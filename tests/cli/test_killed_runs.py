@@ -71,7 +71,7 @@ def test_a_full_disk_leaves_all_or_nothing(tmp_path, prior, capsys, earlier):
         assert main([*words, "--tv-weight", "2"]) == 0
     before = files(out) if earlier else {}
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, limits[1]))
     try:
         capsys.readouterr()
         assert main([*words, "--overwrite"]) == 1
