@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -81,9 +82,9 @@ def read_model(directory: Path) -> nn.Module:
         with torch.device("meta"):  # which allocates nothing: the weights are to be as large as the configuration says
             expected = model_class(config).state_dict()
     weights = read_weights(directory / MODEL, expected)
-    model = model_class(config)
+    model: Any = model_class(config)
     model.load_state_dict(weights)
-    model.metadata = metadata.with_calibration(read_calibration(directory / CALIBRATION))
+    model.metadata = replace(metadata, calibration=read_calibration(directory / CALIBRATION))
     return model.eval()
 
 
@@ -136,7 +137,7 @@ def read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor
     return weights
 
 
-def _metadata(values: _ConfigForm) -> PriorMetadata:
+def _metadata(values: dict[str, Any]) -> PriorMetadata:
     """Metadata of a configuration of this form, without its calibration."""
     modality, grid, intensity = values["modality"], values["grid"], values["intensity"]
     if modality is not None and re.fullmatch("[0-9A-Za-z]+", modality) is None:

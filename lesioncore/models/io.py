@@ -100,9 +100,9 @@ def load_model(name: str | os.PathLike[str]) -> nn.Module:
 
 @own_modes()
 def _load(directory: Path) -> nn.Module:
-    model = read_model(directory)
+    model: Any = read_model(directory)
     digest = hashlib.sha256((directory / MODEL).read_bytes() + (directory / CONFIG).read_bytes()).hexdigest()
-    model.metadata = replace(model.metadata, fingerprint=digest)  # type: ignore[assignment,type-var]
+    model.metadata = replace(model.metadata, fingerprint=digest)
     return model
 
 
