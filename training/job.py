@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from lesioncore.command_options import Flat
+from lesioncore.data.json_files import read_object
 from lesioncore.preprocess.pipeline import STEPS, Step, parse_steps
 from lesioncore.training.config import TrainingConfig
 from lesioncore.training.fit import CHECKPOINT
@@ -18,6 +19,9 @@ from lesioncore.training.recipes import Recipe
 
 MODEL, CONFIG = "model", "config.json"
 """Folder of the finished model in that of the run, and the file of the run's options."""
+
+_LARGEST_RECORD = 16 * 2**20
+"""Bytes that the file of options may have."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,7 @@ def check_output(job: Job) -> None:
     if job.output.exists() and not record.exists() and {path.name for path in job.output.iterdir()} - {"cache"}:
         raise FileExistsError(f"output: {job.output} holds other files; choose a new folder for the run")
     if job.resume and (job.output / CHECKPOINT).exists() and record.exists():
-        before, now = _flat(json.loads(record.read_text())), _flat(describe(job))
+        before, now = _flat(read_object(record, _LARGEST_RECORD)), _flat(describe(job))
         # Options of where and how fast do not change the result.
         free = ("output", "cache", "workers", "device", "resume", "calibrate")
         differing = [key for key in {**before, **now} if key not in free and before.get(key) != now.get(key)]

@@ -217,11 +217,11 @@ def _find(data: Sequence[str], split: Literal["test", "validation"], **options: 
 
 
 def _check_disjoint(patients: Sequence[Subject], healthy: Sequence[Subject], calibration: Sequence[Subject]) -> None:
-    """Raise an error if a scan is given twice: as two people, or both to find thresholds and to evaluate them."""
+    """Raise an error if a scan is given twice, as two people or for two ends; patients alone are checked before."""
     from lesioncore.evaluation.scans import check_names
     from lesioncore.subjects import same_scan
 
-    for argument, subjects in (("DATA", patients), ("--healthy", healthy), ("--calibration", calibration)):
+    for argument, subjects in (("--healthy", healthy), ("--calibration", calibration)):
         check_names(argument, subjects)
     if (both := same_scan([*patients, *healthy, *calibration])) is None:
         return

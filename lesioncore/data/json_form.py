@@ -52,12 +52,20 @@ def check_form(value: Any, form: Any, where: str = "") -> None:
         for name, item in value.items():
             check_form(item, arguments[1], _inside(where, name))
     elif is_typeddict(form):
-        _check_object(value, get_type_hints(form, include_extras=True), form.__required_keys__, where)
+        _check_object(value, _forms(form), form.__required_keys__, where)
     elif is_dataclass(form):
         needed = [field.name for field in fields(form) if field.default is field.default_factory is MISSING]
-        _check_object(value, get_type_hints(form, include_extras=True), needed, where)
+        _check_object(value, _forms(form), needed, where)
     elif form in _SIMPLE and not _SIMPLE[form][0](value):
         raise _error(where, value, _SIMPLE[form][1])
+
+
+def _forms(form: Any) -> dict[str, Any]:
+    """Forms of the fields of an object."""
+    try:
+        return get_type_hints(form, include_extras=True)
+    except NameError:  # a class of another package, with names that its type checker alone knows
+        return dict.fromkeys(form.__annotations__, Any)
 
 
 def _check_list(value: Any, forms: tuple[Any, ...], where: str) -> None:

@@ -84,7 +84,7 @@ def read_boxes(path: Path) -> dict[str, list[Box]]:
     if path.suffix == ".json":
         try:
             rows = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}: is no JSON: {error}") from error
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise ValueError(f"{path}: got other JSON, expected a list of objects with {', '.join(_COLUMNS)}")

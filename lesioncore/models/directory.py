@@ -86,11 +86,11 @@ def read_model(directory: Path) -> nn.Module:
         with torch.device("meta"):  # which allocates nothing: the weights are to be as large as the configuration says
             expected = model_class(config).state_dict()
     weights = read_weights(directory / MODEL, expected)
-    model = model_class(config)
+    model: Any = model_class(config)
     model.load_state_dict(weights)
     own = fingerprint(directory)
     calibration = _read_calibration(directory / CALIBRATION, own)
-    model.metadata = replace(metadata, fingerprint=own, calibration=calibration)  # type: ignore[assignment]
+    model.metadata = replace(metadata, fingerprint=own, calibration=calibration)
     return model.eval()
 
 
