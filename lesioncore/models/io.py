@@ -139,9 +139,16 @@ def _load(directory: Path) -> nn.Module:
     if not weights.is_file():
         raise ValueError(f"{weights}: missing; a model's directory holds {MODEL}, {CONFIG}, {CALIBRATION} and {CARD}")
     try:
-        model.load_state_dict(load_file(weights))
+        tensors = load_file(weights)
+        model.load_state_dict(tensors)
     except (SafetensorError, RuntimeError) as error:
         raise ValueError(f"{weights}: does not fit {CONFIG}: {error}") from error
+    broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    if broken:
+        raise ValueError(
+            f"{weights}: got NaN or infinite weights in {len(broken)} tensors, such as {broken[0]}, expected finite"
+            " ones; copy the file again, or train again"
+        )
     digest = hashlib.sha256(weights.read_bytes() + (directory / CONFIG).read_bytes()).hexdigest()
     model.metadata = replace(metadata, fingerprint=digest)  # type: ignore[assignment]
     return model.eval()
