@@ -84,7 +84,8 @@ class CaseScore:
     seconds : float
         Time from the loaded scan to its score.
     remarks : tuple of str
-        How the scan differs from the healthy ones of the detector's calibration, so that thresholds may not hold
+        What is implausible about the scan (:attr:`lesioncore.restoration.scan.Scan.remarks`), and how it differs from
+        the healthy ones of the detector's calibration, so that thresholds may not hold
         (:meth:`lesioncore.Calibration.unusual`).
     contrast : float or None
         Of the lesion with the brain within 10 mm (:func:`lesioncore.metrics.lesion_contrast`); None without a lesion.
@@ -196,9 +197,9 @@ def score_case(
         _warn_of_outside(name, int(loaded.lesion.sum()), int((loaded.lesion & brain).sum()))
     voxel_size = voxel_sizes(scan.affine)
     histogram = score_histogram(score, truth, counted, bounded=detector.bounded)
-    at_limit, remarks = {}, []
+    at_limit, remarks = {}, list(scan.remarks)
     if detector.calibration is not None:
-        remarks = detector.calibration.unusual(score[brain], scan.bend, scan.extent, scored.spread)
+        remarks += detector.calibration.unusual(score[brain], scan.bend, scan.extent, scored.spread)
         for limit in limits:
             above = (score > detector.calibration.threshold(limit)) & brain
             detected = detector.postprocessing.clean(above, brain, voxel_size) & counted
