@@ -74,10 +74,6 @@ def prepare_subject(subject: Subject, grid: SliceGrid, intensity: Scale, steps: 
             if loaded.lesion is not None:
                 labels += scan.label_on_slices(loaded.lesion) & scan.mask
             brain = scan.mask.flatten(1).any(1).nonzero()[:, 0]
-            if not len(brain):
-                raise ValueError(
-                    f"no pixel of {grid.voxel_size:g} mm has brain in more than half of it; check the mask"
-                )
         except Exception as error:
             kind = "" if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: "
             raise PreparationError(f"{subject.id}: {kind}{error}") from error

@@ -26,11 +26,16 @@ def to_numpy(array: Array, name: str) -> NumpyArray:
     Raises
     ------
     TypeError
-        If `array` is neither, or is complex.
+        If `array` is neither, is complex, or is a masked array, whose mask no computation here would heed.
     """
     if isinstance(array, torch.Tensor):
         array = array.detach().cpu()
         result: NumpyArray = (array.float() if array.dtype == torch.bfloat16 else array).numpy()
+    elif isinstance(array, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name}: got a masked array, whose mask would be lost; give array.filled(0) and, where it says what is no"
+            " brain, ~array.mask as the brain mask"
+        )
     elif isinstance(array, np.ndarray):
         result = array
     else:

@@ -5,30 +5,28 @@ from __future__ import annotations
 import gzip
 import math
 import os
-import warnings
 import zlib
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
+import numpy.typing as npt
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError, SpatialImage
 from nibabel.wrapstruct import WrapStructError
 
 from lesioncore.data.arrays import Array, NumpyArray, to_numpy
 from lesioncore.data.files import check_here, replace_atomically
+from lesioncore.data.geometry import check_affine, check_header, check_stored_sizes, corner_distance
 
-# NIfTI xyzt_units: the low three bits are the unit of space (0 unknown, 1 metre, 2 millimetre, 3 micrometre).
-_SPACE_UNIT_BITS = 0x07
-_UNITS_OTHER_THAN_MM = {1: "metres", 3: "micrometres"}
 _GEOMETRY_FIELDS = (
     *("qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
     *("sform_code", "srow_x", "srow_y", "srow_z"),
 )
 # Restored volumes are float noise, which no level compresses much: the fastest costs a few per cent in size.
 _GZIP_LEVEL = 1
+_SAME_PLACE = 1e-2  # voxels: corners this close are what rounding of a header leaves
 
 
 def load_image(path: str | os.PathLike[str]) -> SpatialImage:
@@ -42,7 +40,7 @@ def load_image(path: str | os.PathLike[str]) -> SpatialImage:
     Returns
     -------
     nibabel.spatialimages.SpatialImage
-        A 3-D image; its data are in memory as float32 (`get_fdata(dtype=numpy.float32)`).
+        A 3-D image; its data are in memory as float32 (`voxels_of`).
 
     Raises
     ------
@@ -74,6 +72,7 @@ def open_image(path: str | os.PathLike[str]) -> SpatialImage:
         raise _damaged(str(path), error) from error
     if not isinstance(image, SpatialImage):
         raise ValueError(f"{path}: got a {type(image).__name__}, expected a volume, for example NIfTI")
+    check_stored_sizes(image, str(path))
     return image
 
 
@@ -129,7 +128,7 @@ def check_image(image: SpatialImage, name: str = "image") -> SpatialImage:
     -----
     UserWarning
         If a NIfTI header has neither qform nor sform, or the file is an Analyze pair without a ``.mat`` file, so that
-        its orientation is a guess.
+        its orientation is a guess; or if the header contradicts itself (:func:`lesioncore.data.geometry.check_header`).
     """
     shape = tuple(image.shape)
     if len(shape) < 2:
@@ -145,10 +144,10 @@ def check_image(image: SpatialImage, name: str = "image") -> SpatialImage:
     if stored.kind not in "buif":
         kind = "complex" if stored.kind == "c" else "RGB or structured"
         raise ValueError(f"{name}: got {kind} voxels (dtype {stored}), expected one real intensity per voxel")
-    _check_geometry(image, name)
+    check_header(image, name)
     try:
         with np.errstate(over="ignore"):
-            data = image.get_fdata(dtype=np.float32)
+            data = voxels_of(image)
     except (OSError, EOFError, OverflowError, zlib.error, ValueError) as error:
         raise _damaged(name, error) from error
     except MemoryError as error:
@@ -164,6 +163,16 @@ def check_image(image: SpatialImage, name: str = "image") -> SpatialImage:
     header = image.header.copy()
     header.set_data_dtype(np.float32)
     return type(image)(data.reshape((*shape, 1)[:3]), image.affine, header)
+
+
+def voxels_of(image: SpatialImage) -> npt.NDArray[np.float32]:
+    """Read an image's voxels, float32, with the changes that a user made in what `image.get_fdata()` returned.
+
+    nibabel hands out and keeps one such array. It leaves out its changes, and forgets it, where the data are asked for
+    in another type.
+    """
+    changed = image._fdata_cache
+    return image.get_fdata(dtype=np.float32) if changed is None else np.asarray(changed, dtype=np.float32)
 
 
 def save_image(
@@ -220,7 +229,7 @@ def make_image(
 ) -> nib.Nifti1Image:
     """Make the image that `save_image` writes; arguments and errors as there."""
     affine = np.asarray(affine, dtype=np.float64)
-    _check_affine(affine, "affine")
+    check_affine(affine, "affine")
     voxels = _to_disk_dtype(to_numpy(data, "data"), dtype)
     return nib.Nifti1Image(voxels, affine, _output_header(voxels, affine, header))
 
@@ -241,40 +250,6 @@ def _check_gzip(path: Path) -> int | None:
     except (OSError, EOFError, zlib.error) as error:
         raise _damaged(str(path), error) from error
     return length
-
-
-def _check_affine(affine: NumpyArray, name: str) -> None:
-    if affine.shape != (4, 4) or not np.all(np.isfinite(affine)) or not np.array_equal(affine[3], [0, 0, 0, 1]):
-        raise ValueError(f"{name}: got {affine.tolist()}, expected a finite [4, 4] affine with last row 0 0 0 1")
-    lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    # The determinant of the axes' directions is the volume they span: 1 when orthogonal, 0 when they share a plane.
-    if np.any(lengths == 0) or abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-6:
-        raise ValueError(
-            f"{name}: got {affine[:3].tolist()}, expected one that can be inverted: an axis is zero or lies in the "
-            f"plane of the others; repair the header's qform or sform"
-        )
-
-
-def _check_geometry(image: SpatialImage, name: str) -> None:
-    if image.affine is None:
-        raise ValueError(f"{name}: got no affine, expected one that maps voxels to mm")
-    _check_affine(np.asarray(image.affine, dtype=np.float64), f"{name}: affine")
-    header = image.header
-    if not isinstance(header, nib.Nifti1Header):
-        matrix = image.file_map.get("mat")  # the file beside an Analyze pair in which SPM keeps the affine
-        if isinstance(image, nib.AnalyzeImage) and not (matrix and os.path.exists(matrix.filename or "")):
-            guess = "right to left, back to front and bottom to top, as in SPM; convert it to NIfTI if they do not"
-            warnings.warn(f"{name} is an Analyze file without orientation: its axes are taken as {guess}", stacklevel=2)
-        return
-    unit = _UNITS_OTHER_THAN_MM.get(int(header["xyzt_units"]) & _SPACE_UNIT_BITS)
-    if unit is not None:
-        raise ValueError(f"{name}: got an affine in {unit} (xyzt_units), expected mm; scale the affine by hand")
-    if int(header["qform_code"]) == 0 and int(header["sform_code"]) == 0:
-        warnings.warn(
-            f"{name} has neither qform nor sform, so its orientation is unknown: its third axis is taken as "
-            f"inferior to superior. Results are wrong if it is not",
-            stacklevel=2,  # one place, so that Python shows a file that is checked again once
-        )
 
 
 def _to_disk_dtype(voxels: NumpyArray, dtype: np.dtype[Any] | type[np.generic] | None) -> NumpyArray:
@@ -317,18 +292,11 @@ def _output_header(voxels: NumpyArray, affine: NumpyArray, source: Any) -> nib.N
     header["pixdim"][:4] = source["pixdim"][:4]
     for field in _GEOMETRY_FIELDS:
         header[field] = source[field]
-    if not _same_grid(header.get_best_affine(), affine, voxels.shape):
+    if corner_distance(header.get_best_affine(), affine, voxels.shape) > _SAME_PLACE:
         sform_code, qform_code = int(source["sform_code"]), int(source["qform_code"])
         header.set_qform(affine, code=qform_code)
         header.set_sform(affine, code=sform_code)
-        if not _same_grid(header.get_best_affine(), affine, voxels.shape):
+        if corner_distance(header.get_best_affine(), affine, voxels.shape) > _SAME_PLACE:
             # Neither code is set, or a qform alone cannot hold the affine (shear): only an sform can.
             header.set_sform(affine, code=qform_code or "aligned")
     return header
-
-
-def _same_grid(first: NumpyArray, second: NumpyArray, shape: tuple[int, ...]) -> bool:
-    """Whether two affines place every voxel within a hundredth of a voxel of each other."""
-    corners = np.array([[*corner, 1.0] for corner in product(*((0, length - 1) for length in shape))])
-    apart = np.linalg.norm((corners @ (first - second).T)[:, :3], axis=1)
-    return bool(apart.max() <= 1e-2 * np.linalg.norm(second[:3, :3], axis=0).min())

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from nibabel.spatialimages import SpatialImage
 
+from lesioncore.data.geometry import SAME_GRID, corner_distance
 from lesioncore.data.nifti import load_image, open_image, save_image
 
 
@@ -99,5 +100,5 @@ def same_grid(first: Path, second: Path) -> bool:
 
 
 def _same(first: SpatialImage, second: SpatialImage) -> bool:
-    # A tenth of a millimetre is far below any voxel and far above what headers lose to rounding.
-    return first.shape[:3] == second.shape[:3] and np.allclose(first.affine, second.affine, atol=0.1)
+    shape = first.shape[:3]
+    return shape == second.shape[:3] and corner_distance(second.affine, first.affine, shape) <= SAME_GRID

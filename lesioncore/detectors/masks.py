@@ -11,7 +11,7 @@ from nibabel.spatialimages import SpatialImage
 from torch import Tensor
 
 from lesioncore.data.arrays import to_numpy
-from lesioncore.data.nifti import make_image
+from lesioncore.data.nifti import make_image, voxels_of
 from lesioncore.restoration.volumes import Volume, read_mask
 from lesioncore.scoring.postprocess import PostProcessing
 
@@ -45,7 +45,7 @@ def detection_mask(
         If `brain` lies on another grid; or if `postprocessing` is active, but `brain` or the voxel size is missing.
     """
     if isinstance(score, SpatialImage):
-        detected = _clean(np.asanyarray(score.dataobj) > threshold, postprocessing, brain, score.affine)
+        detected = _clean(voxels_of(score) > threshold, postprocessing, brain, score.affine)
         return make_image(detected, score.affine, header=score.header)
     detected = _clean(to_numpy(score, "score") > threshold, postprocessing, brain, affine)
     return torch.from_numpy(detected).to(score.device) if isinstance(score, Tensor) else detected

@@ -43,6 +43,11 @@ def map_slices(
     -------
     list of Tensor
         ``[N, 1, H, W]`` on the CPU for each stack; 0 outside its mask.
+
+    Raises
+    ------
+    ValueError
+        If a value is NaN or infinite.
     """
     target = resolve_device(device)
     model.to(target).eval()
@@ -59,6 +64,10 @@ def map_slices(
                 progress(batch.stop, len(slices))
 
         in_batches(run, len(slices), batch_size or batch_size_for(slices, target))
+    if not outputs.isfinite().all():
+        raise ValueError(
+            f"model: {type(model).__name__} returned NaN or infinite values for these slices; check its weights"
+        )
     results = []
     for stack, keep, output in zip(stacks, rows, outputs.split([int(keep.sum()) for keep in rows]), strict=True):
         result = torch.zeros_like(stack.slices)

@@ -85,8 +85,9 @@ class CaseScore:
     seconds : float
         Time from the loaded scan to its score.
     remarks : tuple of str
-        How the scan differs from the model's contrast or from the healthy ones of the detector's calibration, so that
-        thresholds may not hold (:meth:`lesioncore.Calibration.unusual`).
+        What is implausible about the scan (:attr:`lesioncore.restoration.scan.Scan.remarks`), and how it differs from
+        the model's contrast or from the healthy ones of the detector's calibration, so that thresholds may not hold
+        (:meth:`lesioncore.Calibration.unusual`).
     contrast : float or None
         Of the lesion with the brain within 10 mm (:func:`lesioncore.metrics.lesion_contrast`); None without a lesion.
     """
@@ -204,7 +205,7 @@ def score_case(
     voxel_size = voxel_sizes(scan.affine)
     histogram = score_histogram(score, truth, counted, bounded=detector.bounded)
     mismatch = doubt(scan, detector.metadata.modality)
-    at_limit, remarks = {}, [] if mismatch is None else [mismatch]
+    at_limit, remarks = {}, [*scan.remarks, *([] if mismatch is None else [mismatch])]
     if detector.calibration is not None:
         remarks += detector.calibration.unusual(score[brain], scan.bend, scan.extent, scored.spread)
         for limit in limits:

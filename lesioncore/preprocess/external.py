@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from lesioncore.data.geometry import SAME_GRID, corner_distance
 from lesioncore.data.nifti import load_image
 
 
@@ -131,7 +132,7 @@ def tool_mask(name: str, values: npt.NDArray[np.float32], affine: npt.NDArray[np
             raise RuntimeError(f"mask: {name} made no mask (exit status {run.returncode}). It said:\n{output}")
         image = load_image(written)
         mask = np.asanyarray(image.dataobj) > 0.5
-    if mask.shape != values.shape or not np.allclose(image.affine, affine, atol=0.1):
+    if mask.shape != values.shape or corner_distance(image.affine, affine, mask.shape) > SAME_GRID:
         raise RuntimeError(f"mask: {name} wrote one of shape {mask.shape} on another grid than the scan's")
     if not mask.any():
         raise RuntimeError(f"mask: {name} found no brain. It said:\n{output}")

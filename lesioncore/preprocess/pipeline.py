@@ -255,12 +255,16 @@ def background_brain(values: npt.NDArray[np.float32], affine: npt.NDArray[np.flo
     if values.min() == values.max():
         raise ValueError(f"volume: got the constant {values.flat[0]:g}, expected a scan")
     try:
-        brain = brain_mask(values)
+        return brain_mask(values, largest=LARGEST_BRAIN / (values.size * voxel_ml(affine)))
     except ValueError:  # no background of one value, or hardly any: air and skull are there
         return None
-    return brain if volume_ml(brain, affine) <= LARGEST_BRAIN else None
 
 
 def volume_ml(mask: npt.NDArray[np.bool_], affine: npt.NDArray[np.float64]) -> float:
     """Volume of a mask in ml."""
-    return float(np.count_nonzero(mask)) * abs(float(np.linalg.det(affine[:3, :3]))) / 1000.0
+    return float(np.count_nonzero(mask)) * voxel_ml(affine)
+
+
+def voxel_ml(affine: npt.NDArray[np.float64]) -> float:
+    """Volume of a voxel in ml."""
+    return abs(float(np.linalg.det(affine[:3, :3]))) / 1000.0

@@ -16,7 +16,7 @@ from nibabel.affines import voxel_sizes
 from nibabel.spatialimages import SpatialImage
 
 from lesioncore.data.files import check_here, difference, file_digest
-from lesioncore.data.nifti import load_image
+from lesioncore.data.nifti import load_image, voxels_of
 
 _SIDECAR = re.compile(r"_desc-restored_(?P<suffix>[^_]+)\.json$")
 _NEEDED = (
@@ -80,7 +80,7 @@ class SavedResult:
     @cached_property
     def scan(self) -> npt.NDArray[np.float32]:
         """The scan that was restored, ``[X, Y, Z]``, in its storage order and units; NaN are its lowest value."""
-        values = self.image.get_fdata(dtype=np.float32)
+        values = voxels_of(self.image)
         return np.nan_to_num(values, nan=float(np.nanmin(values)))
 
     @cached_property

@@ -12,10 +12,11 @@ import numpy.typing as npt
 from nibabel.spatialimages import SpatialImage
 
 from lesioncore.data.arrays import Array, to_numpy
-from lesioncore.data.nifti import load_image
+from lesioncore.data.nifti import voxels_of
 from lesioncore.data.orientation import Orientation
 from lesioncore.metrics.limits import LIMITS
 from lesioncore.restoration.result import Restoration
+from lesioncore.restoration.volumes import read_mask
 
 _MARGIN = 4.0
 """Margin around the brain, mm."""
@@ -72,6 +73,7 @@ class FigureVolumes:
         if result.record.calibration is not None:
             masks = {limit: _voxels(result.mask(limit)) != 0 for limit in LIMITS}
         residual = scan.residual(result.slice_residual)
+        known = scan.affine if isinstance(scan.source, SpatialImage) else None
         return cls.from_arrays(
             scan.affine,
             scan=observed,
@@ -79,7 +81,7 @@ class FigureVolumes:
             residual=residual,
             brain=scan.brain(),
             masks=masks,
-            truth=None if truth is None else _labels(truth, observed.shape),
+            truth=None if truth is None else read_mask(truth, observed.shape, known, name="truth"),
         )
 
     @classmethod
@@ -158,13 +160,4 @@ class FigureVolumes:
 
 
 def _voxels(image: SpatialImage | Array) -> npt.NDArray[Any]:
-    return image.get_fdata(dtype=np.float32) if isinstance(image, SpatialImage) else to_numpy(image, "result")
-
-
-def _labels(truth: Array | str | os.PathLike[str], shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
-    if isinstance(truth, (str, os.PathLike)):
-        truth = load_image(truth).get_fdata(dtype=np.float32)
-    labels: npt.NDArray[np.bool_] = to_numpy(truth, "truth") != 0
-    if labels.shape != shape:
-        raise ValueError(f"truth: got shape {labels.shape}, expected that of the input, {shape}")
-    return labels
+    return voxels_of(image) if isinstance(image, SpatialImage) else to_numpy(image, "result")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from nibabel.spatialimages import SpatialImage
 from torch import Tensor
 
 from lesioncore.data.affine_grid import AffineGridPlan
@@ -19,15 +20,9 @@ from lesioncore.data.orientation import Orientation
 from lesioncore.models.prior import PriorMetadata
 from lesioncore.preprocess.external import is_tool
 from lesioncore.preprocess.mask import brain_mask
-from lesioncore.preprocess.pipeline import (
-    LARGEST_BRAIN,
-    SMALLEST_BRAIN,
-    PreprocessedScan,
-    Step,
-    check_steps,
-    preprocess,
-)
+from lesioncore.preprocess.pipeline import PreprocessedScan, Step, check_steps, preprocess
 from lesioncore.preprocess.scale import match_scale
+from lesioncore.restoration.plausibility import check_grey_values, check_size, doubts
 from lesioncore.restoration.scan import BACKGROUND, Scan
 from lesioncore.restoration.volumes import Volume, brain_of, read_mask, read_volume, sources_of
 
@@ -87,7 +82,8 @@ def prepare(
     Warns
     -----
     UserWarning
-        If the brain was extracted though no step asks for it, since the scan has its skull.
+        If the brain was extracted though no step asks for it, since the scan has its skull or no constant background;
+        or if something about the scan is implausible (:func:`lesioncore.restoration.plausibility.doubts`).
     """
     path = Path(volume) if isinstance(volume, (str, os.PathLike)) else None
     source = volume if path is None else load_image(path)
@@ -102,7 +98,7 @@ def prepare(
     world = image_affine if image_affine is not None else affine
     if world is None:
         world = np.diag([*([metadata.grid.voxel_size if metadata.grid else 1.0] * 3), 1.0])
-    given = None if mask is None else brain_of(mask, values, world, image_affine)
+    given = None if mask is None else brain_of(mask, values, world, image_affine if affine is None else affine)
     orientation = Orientation.from_affine(world, values.shape)
     wanted = metadata.preprocessing if steps is None else check_steps(steps)
     observed = orientation.to_ras(values)
@@ -113,11 +109,20 @@ def prepare(
         steps=wanted if to_template is None else (),
         progress=progress,
     )
-    _warn_of_extraction("volume" if path is None else str(path), wanted, preprocessed)
+    name = (source.get_filename() if isinstance(source, SpatialImage) else None) or "volume"
+    _warn_of_extraction(name, wanted, preprocessed)
     world_to_template = preprocessed.to_template if to_template is None else to_template
-    voxel_to_template = None
-    if "register" in wanted and world_to_template is not None:
-        voxel_to_template = world_to_template @ orientation.ras_affine
+    registered = "register" in wanted and world_to_template is not None
+    voxel_to_template = world_to_template @ orientation.ras_affine if registered else None
+    if not normalized and metadata.intensity is not None:
+        check_grey_values(observed[preprocessed.brain], name)
+    remarks: list[str] = []
+    if metadata.grid is not None:  # without one, the prior knows no millimetres
+        check_size(orientation, preprocessed.brain, metadata.grid, name)
+        template = world_to_template if registered else None
+        remarks = doubts(preprocessed.values, preprocessed.brain, orientation, metadata.grid, template)
+    if remarks:
+        warnings.warn(f"{name}: {'; '.join(remarks)}. Check header and brain mask: results may be wrong", stacklevel=2)
     ras, brain = torch.from_numpy(preprocessed.values), torch.from_numpy(preprocessed.brain)
     plan = _resampling(metadata.grid, orientation, brain, voxel_to_template)
     if plan is None:
@@ -130,11 +135,11 @@ def prepare(
         on_grid, coarse = plan.mask_to_grid(brain), plan.to_grid(ras, 0.0, mask=brain)
         grid_to_template = plan.grid_to_template if isinstance(plan, AffineGridPlan) else None
         voxel_size = (plan.grid.voxel_size, plan.grid.voxel_size, plan.slice_spacing)
+    if not on_grid.any():
+        raise ValueError(f"{name}: no pixel of the prior's slices has brain in more than half of it; check the mask")
     mapping = None
     if not normalized and metadata.intensity is not None:
-        volumes = (as_volume(coarse), as_volume(on_grid)) if on_grid.any() else (ras, brain)
-        places = grid_to_template if on_grid.any() else voxel_to_template
-        mapping = match_scale(metadata.intensity, *volumes, places)
+        mapping = match_scale(metadata.intensity, as_volume(coarse), as_volume(on_grid), grid_to_template)
     fill = metadata.intensity.background if metadata.intensity else BACKGROUND
     slices = torch.where(on_grid, coarse if mapping is None else mapping(coarse), fill)
     return Scan(
@@ -147,6 +152,7 @@ def prepare(
         path=path,
         affine=world,
         steps=preprocessed.steps,
+        remarks=tuple(remarks),
         sources=sources_of(path, mask if isinstance(mask, (str, os.PathLike)) else None),
         ras_observed=torch.from_numpy(np.where(np.isnan(observed), preprocessed.values, observed)),
         ras_values=ras,
@@ -159,20 +165,14 @@ def prepare(
 
 
 def _warn_of_extraction(name: str, wanted: Sequence[Step], preprocessed: PreprocessedScan) -> None:
-    """Warn if the extracted brain has an implausible volume, or was extracted though no step asks for it."""
+    """Warn if the brain was extracted though no step asks for it."""
     if not preprocessed.steps or preprocessed.steps[0].name != "extract":
         return
     facts = preprocessed.steps[0].figures
-    if not SMALLEST_BRAIN <= facts["brain_ml"] <= LARGEST_BRAIN and facts["input"] != "mask":
-        warnings.warn(
-            f"{name}: the extracted brain has {facts['brain_ml']:.0f} ml, an adult's {SMALLEST_BRAIN:g} to"
-            f" {LARGEST_BRAIN:g}; check the voxel sizes in the header, and the brain mask",
-            stacklevel=3,
-        )
     if "extract" not in wanted:
         warnings.warn(
-            f"{name}: the scan has its skull, so the brain was extracted ({facts['brain_ml']:.0f} ml, confidence"
-            f" {facts['confidence']:.2f}); look at the brain mask, or give one",
+            f"{name}: the scan has its skull, or no constant background, so the brain was extracted"
+            f" ({facts['brain_ml']:.0f} ml, confidence {facts['confidence']:.2f}); look at the brain mask, or give one",
             stacklevel=3,
         )
 
@@ -259,6 +259,7 @@ def _prepare_slices(
         raise ValueError("mask: no voxel is brain; check that it belongs to this scan")
     mapping = None
     if not normalized and metadata.intensity is not None:
+        check_grey_values(values[brain.numpy()], "volume")
         mapping = match_scale(metadata.intensity, tensor, brain, None)
     slices = torch.where(brain, tensor if mapping is None else mapping(tensor), fill)
     bend = None if mapping is None else mapping.bend

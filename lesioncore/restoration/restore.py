@@ -131,7 +131,7 @@ def restore_scans(
         holds = run.calibration is None or not warn_of_slices(scan, run.calibration, stacklevel=stacklevel + 1)
         results.append(Restoration(scan, solution, record if holds else record.without_thresholds()))
     for result in results:
-        warn_unusual(result.remarks, result.scan, run.metadata, stacklevel=stacklevel + 1)
+        warn_unusual(result.unusual, result.scan, run.metadata, stacklevel=stacklevel + 1)
     return results if several else results[0]
 
 

@@ -15,6 +15,7 @@ from nibabel.affines import voxel_sizes
 from lesioncore.about import NOTE
 from lesioncore.calibration.record import Calibration
 from lesioncore.metrics.limits import LIMIT_KEYS, LIMITS
+from lesioncore.preprocess.pipeline import voxel_ml
 from lesioncore.restoration.prior_choice import doubt
 from lesioncore.restoration.run import RunRecord
 from lesioncore.restoration.saving import saving
@@ -47,7 +48,10 @@ class Restoration:
     objective : list of float
         Mean of the objective over the slices with brain, in nats, at the observation and after each step.
     remarks : list of str
-        Differences of the scan from the prior's contrast or from the calibration's healthy scans, a phrase for each.
+        What is implausible about the scan (:func:`lesioncore.restoration.plausibility.doubts`), and `unusual`; a phrase
+        for each.
+    unusual : list of str
+        Differences of the scan from the prior's contrast or from the calibration's healthy scans.
     solution : Solution
         Restored slices on the prior's grid, and the objective of each problem.
     scan : Scan
@@ -144,6 +148,10 @@ class Restoration:
 
     @cached_property
     def remarks(self) -> list[str]:
+        return [*self.scan.remarks, *self.unusual]
+
+    @cached_property
+    def unusual(self) -> list[str]:
         mismatch = doubt(self.scan, self.record.metadata.modality)
         remarks = [] if mismatch is None else [mismatch]
         if self.record.calibration is None:
@@ -186,7 +194,7 @@ class Restoration:
         """
         if self.scan.affine is None:
             return {"BrainMillilitres": None, "DetectedMillilitres": None}
-        voxel = abs(float(np.linalg.det(self.scan.affine[:3, :3]))) / 1000.0
+        voxel = voxel_ml(self.scan.affine)
         detected, calibration = None, self.record.calibration
         if calibration is not None:
             masks = {f"{limit:g}": self._mask(calibration.threshold(limit)) for limit in LIMITS}

@@ -43,6 +43,8 @@ class Scan(SliceStack):
         4 x 4 voxel-to-world matrix (mm) of the source; None for slices without geometry.
     steps : tuple of StepRecord
         Record of each step of the preprocessing.
+    remarks : tuple of str
+        What is implausible about it, a phrase for each (:func:`lesioncore.restoration.plausibility.doubts`).
     sources : dict
         Names and hashes of the files of scan and mask (JSON-able).
     ras_observed, ras_values : Tensor
@@ -63,6 +65,7 @@ class Scan(SliceStack):
     path: Path | None = None
     affine: np.ndarray | None = None
     steps: tuple[StepRecord, ...] = ()
+    remarks: tuple[str, ...] = ()
     sources: dict[str, Any] = field(default_factory=lambda: sources_of(None, None))
     ras_observed: Tensor
     ras_values: Tensor
@@ -146,12 +149,12 @@ class Scan(SliceStack):
         return self._store(self.ras_brain)
 
     def like_input(self, array: np.ndarray) -> Any:
-        """Convert `array` to the input's kind: an image for paths and images, otherwise an array or a tensor."""
+        """Copy `array` into the input's kind: an image for paths and images, otherwise an array or a tensor."""
         if isinstance(self.source, SpatialImage):
             return make_image(array, self.source.affine, header=self.source.header)
         if isinstance(self.source, Tensor):
-            return torch.from_numpy(np.ascontiguousarray(array)).to(self.source.device)
-        return array
+            return torch.from_numpy(array.copy()).to(self.source.device)
+        return array.copy()
 
     @own_modes()
     def _on_input_grid(self, slices: Tensor) -> Tensor:

@@ -47,6 +47,11 @@ def solve_stacks(
     -------
     list of Solution
         The solution of each stack, on the CPU.
+
+    Raises
+    ------
+    ValueError
+        If the prior's ELBO, or its gradient, is NaN or infinite.
     """
     if isinstance(prior, torch.nn.Module):
         prior.to(run.device)
@@ -108,6 +113,11 @@ def _solve_together(
     with multiplying_in(run.precision, device):
         joint = solver.solve(y, mask, objective, progress)
         restored, values = joint.restored.cpu(), joint.objective.cpu()
+    if not (values.isfinite().all() and restored.isfinite().all()):
+        raise ValueError(
+            f"prior: {run.metadata.name!r} has a NaN or infinite ELBO, or gradient, for these slices, expected finite"
+            " ones; check its weights and its elbo(x)"
+        )
     seconds = (time.perf_counter() - start) / len(stacks)
     solutions = []
     parts = restored.split(counts)

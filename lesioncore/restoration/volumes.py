@@ -16,8 +16,9 @@ from torch import Tensor
 
 from lesioncore.data.arrays import to_numpy
 from lesioncore.data.files import file_digest
+from lesioncore.data.geometry import SAME_GRID, corner_distance
 from lesioncore.data.names import contrast_of, several
-from lesioncore.data.nifti import check_image, load_image
+from lesioncore.data.nifti import check_image, load_image, voxels_of
 from lesioncore.preprocess.external import is_tool, tool_mask
 
 Volume = str | os.PathLike[str] | SpatialImage | np.ndarray | Tensor
@@ -63,7 +64,7 @@ def _read(volume: Volume, name: str) -> tuple[np.ndarray, np.ndarray | None]:
     volume = load_image(volume) if isinstance(volume, (str, os.PathLike)) else volume
     if isinstance(volume, SpatialImage):
         image = check_image(volume, volume.get_filename() or name)
-        return image.get_fdata(dtype=np.float32), np.asarray(image.affine, dtype=np.float64)
+        return voxels_of(image), np.asarray(image.affine, dtype=np.float64)
     if not isinstance(volume, (np.ndarray, Tensor)):
         raise TypeError(
             f"{name}: got {type(volume).__name__}, expected a path, a nibabel image, a NumPy array or a torch tensor"
@@ -80,8 +81,8 @@ def _read(volume: Volume, name: str) -> tuple[np.ndarray, np.ndarray | None]:
 def brain_of(mask: Volume, values: np.ndarray, world: np.ndarray, affine: np.ndarray | None) -> npt.NDArray[np.bool_]:
     """Brain of a volume by a mask (:func:`read_mask`) or a tool (:func:`lesioncore.preprocess.external.tool_mask`).
 
-    `values` are the volume's voxels, `world` is its voxel-to-world matrix (mm), and `affine` the same matrix if the
-    volume is an image.
+    `values` are the volume's voxels, `world` is its voxel-to-world matrix (mm), and `affine` the same matrix if it is
+    known.
     """
     return tool_mask(mask, np.nan_to_num(values), world) if is_tool(mask) else read_mask(mask, values.shape, affine)
 
@@ -91,6 +92,8 @@ def read_mask(
 ) -> npt.NDArray[np.bool_]:
     """Read the mask of a volume; voxels that are not 0 are in it.
 
+    What is at most a hundredth of 1, or of the largest value where that is smaller, counts as 0.
+
     Parameters
     ----------
     mask : path, nibabel image, ndarray or Tensor
@@ -98,7 +101,7 @@ def read_mask(
     shape : tuple of int
         Shape of the volume.
     affine : ndarray or None
-        The volume's 4 x 4 voxel-to-world matrix (mm), if it is an image.
+        The volume's 4 x 4 voxel-to-world matrix (mm), if it is known.
     name : str
         Name of the mask in errors.
 
@@ -125,17 +128,25 @@ def read_mask(
             )
     if voxels.shape != shape:
         raise ValueError(f"{name}: got shape {voxels.shape}, expected that of the volume, {shape}")
-    # A tenth of a millimetre is far less than a voxel, and far more than the rounding errors of headers.
-    if affine is not None and mask_affine is not None and not np.allclose(affine, mask_affine, atol=0.1):
-        raise ValueError(f"{name}: its affine differs from the volume's; resample it to the volume's grid first")
+    if affine is not None and mask_affine is not None:
+        apart = corner_distance(mask_affine, affine, shape)
+        if apart > SAME_GRID:
+            raise ValueError(
+                f"{name}: its affine differs from the volume's, by which a corner of it lies {apart:.2g} voxels away,"
+                f" expected at most {SAME_GRID:g}; resample it to the volume's grid first"
+            )
+    if voxels.dtype == np.bool_:
+        return voxels
     # The tolerance allows for the rounding of scaled integers.
-    if voxels.dtype != np.bool_ and (np.abs(voxels - np.rint(voxels)) > 0.01).any():
+    if (np.abs(voxels - np.rint(voxels)) > 0.01).any():
         warnings.warn(
             f"{name}: has values that are no whole numbers, and every nonzero voxel counts as in it; threshold a map of"
             " probabilities first",
             stacklevel=2,
         )
-    return voxels if voxels.dtype == np.bool_ else voxels != 0
+    size = np.abs(voxels)
+    # Scaling and resampling leave traces of numbers where the background was 0.
+    return size > 0.01 * min(1.0, float(size.max()))
 
 
 def check_several(healthy: Sequence[Any], masks: Sequence[Any] | None) -> None:
