@@ -33,7 +33,9 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +178,7 @@ def ended_badly(
 
     def work() -> int:
         if how == "disk full" and by_call:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (random.randint(1, 20000), resource.RLIM_INFINITY))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (random.randint(1, 4000), resource.RLIM_INFINITY))
         elif how == "disk full":
             at_call(at, no_space)
         elif how == "scan vanishes":
@@ -309,7 +311,7 @@ def all_runs(cohort: Cohort, count: int) -> list[dict[str, Any]]:
 
 
 def measured(cohort: Cohort, command: str) -> Undisturbed:
-    out, start, count = cohort.root / "out", None, cohort.root / "calls"
+    out, start, noted = cohort.root / "out", None, cohort.root / "noted.json"
     shutil.rmtree(out, ignore_errors=True)
     if command.endswith("--overwrite"):
         start = cohort.root / "start"
@@ -320,12 +322,19 @@ def measured(cohort: Cohort, command: str) -> Undisturbed:
     def work() -> int:
         calls = at_call(0, no_space)
         code = cohort.run(command, out, again=False)
-        count.write_text(str(calls["all"]))
+        noted.write_text(json.dumps({"calls": calls["all"], "modules": [*sys.modules]}))
         return code
 
+    done(work)
+    for module in json.loads(noted.read_text())["modules"]:  # so that no further process has to
+        with suppress(ImportError):
+            import_module(module)
+    shutil.rmtree(out)
+    if start is not None:
+        shutil.copytree(start, out)
     begun = time.monotonic()
     done(work)
-    return Undisturbed(start, contents(out), time.monotonic() - begun, int(count.read_text()))
+    return Undisturbed(start, contents(out), time.monotonic() - begun, json.loads(noted.read_text())["calls"])
 
 
 if __name__ == "__main__":
