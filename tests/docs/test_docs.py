@@ -242,6 +242,7 @@ def test_the_reference_has_all_rooms():
         "about",
         "choices",
         "command_options",
+        "torch_modes",
         "cli",
         "bids_app",
     }

@@ -30,7 +30,7 @@ def calibration(tmp_path_factory):
 @pytest.fixture(scope="module")
 def other_contrast(tmp_path_factory) -> FileSubject:
     """A healthy scan whose intensities are bent far."""
-    bent = np.exp(scan(0) / 50).astype(np.float32) * HEAD
+    bent = np.exp(scan(0) / 80).astype(np.float32) * HEAD
     path = write(tmp_path_factory.mktemp("odd") / "sub-odd_T2w.nii", bent)
     return FileSubject("sub-odd", "sub-odd", "T2w", path)
 

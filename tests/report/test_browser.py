@@ -11,7 +11,9 @@ import pytest
 from support.reports import TEMPLATE, change, saved, tiny_prior
 
 import lesioncore as lc
+from lesioncore.data.files import manifest
 from lesioncore.report.group import write_group_page
+from lesioncore.report.saved import read_sidecar
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the extra dev")
 CHROMIUM = next(
@@ -37,18 +39,19 @@ def reports(tmp_path_factory):
     for name in ("sub-01_T2w", "sub-<i>2_T2w"):
         sidecar, scan = saved(folder, name, ToTemplate=TEMPLATE)
         change(sidecar, Remarks=["<b id='injected'>bold</b>"])
-        detect_two_places(next(sidecar.parent.glob(f"{name.removesuffix('_T2w')}_*fpr01*.nii.gz")))
+        detect_two_places(sidecar, next(sidecar.parent.glob(f"{name.removesuffix('_T2w')}_*fpr01*.nii.gz")))
         pages.append(lc.write_report(sidecar, scan, prior=tiny_prior()))
     write_group_page(pages[0].parent)
     return pages
 
 
-def detect_two_places(path):
-    """Put two boxes, far apart, in the place of the strictest limit's detections."""
+def detect_two_places(sidecar, path):
+    """Put two boxes, far apart, in the place of the strictest limit's detections, and list them in the sidecar."""
     image = nib.load(path)
     mask = np.zeros(image.shape, np.uint8)
     mask[6:9, 6:9, 5:7] = mask[13:15, 10:12, 5:7] = 1
     nib.save(nib.Nifti1Image(mask, image.affine), path)
+    change(sidecar, Files={**read_sidecar(sidecar)["Files"], **manifest([path])})
 
 
 @pytest.fixture

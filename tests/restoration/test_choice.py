@@ -69,7 +69,7 @@ def test_a_piece_of_a_brain_is_of_no_contrast():
     """A registered scan that lies outside most regions gives no opinion, and no error."""
     metadata = lc.load_prior(PRIORS["T1w"]).metadata
     rng = np.random.default_rng(0)
-    block = np.pad(rng.random((12, 12, 12), np.float32) + 1, 6)
+    block = np.pad(rng.random((13, 13, 13), np.float32) + 1, 6)
     affine = np.diag([2.0, 2.0, 2.0, 1.0])
     affine[:3, 3] = [-24, -80, 40]
     scan = prepare(block, replace(metadata, intensity=None), affine=affine, mask=block > 0, to_template=np.eye(4))
