@@ -18,7 +18,7 @@ _SAME_SPACING = 1e-3
 _LARGEST_LOSS = 0.05
 _SMALLEST_VOXEL, _LARGEST_VOXEL, _LARGEST_SHAPE = 0.05, 50.0, 4096  # mm, mm, pixels: what bounds a scan's slices
 _TIE = 0.05  # voxels
-_BEYOND = 0.005  # share of a brain that does not count for its ends, as in `SliceStack.extent`
+_BEYOND = 0.001  # share of a brain that does not count for its ends
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class SliceGrid:
     ) -> GridPlan:
         """Place the grid over one scan.
 
-        In the plane, the grid's centre is the middle between the brain's ends, half a per cent of which may lie beyond
+        In the plane, the grid's centre is the middle between the brain's ends, a thousandth of which may lie beyond
         either, so that stray voxels of a mask do not move it. From there it moves by up to half a voxel of the scan, so
         that faces of its pixels near the middle are faces of the scan's voxels: a result depends neither on how a
         scan is cropped nor on which side of a threshold its voxel size is. Where the scan's voxel size along an axis is
@@ -322,7 +322,7 @@ def _nearest_face(place: float) -> int:
 
 
 def _ends(brain: NumpyArray, axis: int) -> tuple[float, float]:
-    """The places along an axis, in voxels, that half a per cent of a mask lies before and beyond."""
+    """The places along an axis, in voxels, that a thousandth of a mask lies before and beyond."""
     shares = np.count_nonzero(brain, axis=tuple(other for other in range(3) if other != axis)) / np.count_nonzero(brain)
     # Faces of voxels as places: between them the share that lies before grows in proportion.
     low, high = np.interp((_BEYOND, 1 - _BEYOND), np.cumsum([0.0, *shares]), np.arange(len(shares) + 1) - 0.5)

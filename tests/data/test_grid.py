@@ -43,7 +43,7 @@ def first_pixel(lower, upper, step, count):
     In voxels of the scan. A face of the pixels is the nearest face of voxels, the upper one of two.
     """
     if count is None:
-        face = math.floor(lower + 0.005 * (upper - lower) + 0.55) - 0.5
+        face = math.floor(lower + 0.001 * (upper - lower) + 0.55) - 0.5
         return face - step * (math.ceil((face + 0.5) / step - 1e-6) - 0.5)
     before = count // 2
     face = math.floor((lower + upper - 1) / 2 - step * (count / 2 - before) + 1.05) - 0.5
