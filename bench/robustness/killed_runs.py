@@ -126,6 +126,7 @@ def in_process(work: Callable[[], int], end: Callable[[int], None] | None = None
             os.dup2(said.fileno(), 1)
             os.dup2(said.fileno(), 2)
             warnings.simplefilter("ignore")
+            torch.set_num_threads(1)  # makes torch's pool of threads anew, which several threads at once cannot
             code = 70
             try:
                 code = work()
@@ -251,7 +252,8 @@ def losses_of(cohort: Cohort, command: str, how: str, undisturbed: Undisturbed) 
     left = [str(path) for path in out.rglob(".lesioncore-*")]
     if code == STOPPED and left:
         losses.append(f"left after SIGTERM: {left}")
-    if code == -signal.SIGTERM or (how == "SIGTERM" and took > SECONDS):
+    begun = out.exists() and (start is None or contents(out) != contents(start))
+    if (code == -signal.SIGTERM and begun) or (how == "SIGTERM" and took > SECONDS):
         losses.append(f"SIGTERM: exit code {code} after {took:.1f} s")
     before = {path: at for path, at in finished(out).items() if start is None} if out.exists() else {}
     if code == STOPPED and "goes on" not in said:
