@@ -68,11 +68,12 @@ class HealthySubject:
     def scan(self) -> tuple[object, ...] | None:
         """What summaries of one scan share, and those of two do not; None where that cannot be told.
 
-        The bend follows from the scan alone, whatever weight or map it is scored with.
+        The bend follows from the scan alone, whatever weight or map it is scored with. Thresholds tell it only beside a
+        spread: those of ranks are the same for all brains of one size.
         """
         if self.bend:
             return self.bend, self.extent
-        return (*self.thresholds, self.spread) if len(set(self.thresholds)) > 1 else None
+        return (*self.thresholds, self.spread) if self.spread else None
 
 
 class SubjectForm(TypedDict):
@@ -147,7 +148,7 @@ class HealthyScores:
     def __add__(self, other: HealthyScores) -> HealthyScores:
         """Merge two summaries into one of all their people; ``ValueError`` if one scan is in both."""
         scans = {subject.scan for subject in self.subjects} - {None}
-        if shared := sum(subject.scan in scans for subject in other.subjects):
+        if shared := sum(subject.scan in scans or other is self for subject in other.subjects):
             raise ValueError(
                 f"other: {shared} of its {len(other.subjects)} people have the same scan as one of the"
                 f" {len(self.subjects)} that it is merged with, who would count twice; merge those of different people"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from functools import cache
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -96,14 +97,20 @@ def patients_twice(folder: Path) -> list[FileSubject]:
         ("1 of its 3 people",),
     ),
     BadInput(
-        "scores without a bend added to themselves",
-        lambda _: HealthyScores.of(VALUES) + HealthyScores.of(VALUES),
+        "scores without a bend of one scan",
+        lambda _: HealthyScores.of(VALUES, spread=0.5) + HealthyScores.of(VALUES, spread=0.5),
         ValueError,
         ("1 of its 1 people",),
     ),
     BadInput(
-        "healthy people who do not differ in any score",
-        lambda _: HealthyScores.of(np.zeros(9)) + HealthyScores.of(np.zeros(9)),
+        "scores of which nothing else is known added to themselves",
+        lambda _: add(*[HealthyScores.of(VALUES)] * 2),
+        ValueError,
+        ("1 of its 1 people",),
+    ),
+    BadInput(
+        "ranks of brains of one size",  # which are the same for all people
+        lambda _: HealthyScores.of(np.linspace(0, 1, 99)) + HealthyScores.of(np.linspace(0, 1, 99)),
         None,
     ),
     BadInput(
