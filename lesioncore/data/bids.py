@@ -17,6 +17,7 @@ from lesioncore.data.names import (
     is_label,
     other_contrast,
     partner_of,
+    split_name,
     stem_of,
     subject_of,
 )
@@ -148,11 +149,11 @@ def masks_of(scans: Sequence[Path], kind: Literal["desc-brain", "label-lesion", 
     listed: dict[Path, dict[frozenset[str], list[_Mask]]] = {}
     masks: list[Path | None] = []
     for scan in scans:
-        entities, suffix = _split(scan)
-        own, contrast = frozenset(_undescribed(entities)), contrast_of(scan)
+        stem, suffix = split_name(stem_of(scan))
+        own, contrast = frozenset(_undescribed(stem.split("_"))), contrast_of(scan)
         names = [own]
         if kind == "desc-brain":
-            names = [own | {kind}, *([own | {kind + suffix}] if suffix else [])]
+            names = [own | {kind}, own | {kind + suffix}]
         candidates = []
         for folder in _places(Path(os.path.abspath(scan))):
             if folder not in listed:

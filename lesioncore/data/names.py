@@ -15,7 +15,7 @@ FORMATS = ".nii, .nii.gz, .mgz or .img with .hdr"
 
 _ENDING = re.compile(r"\.(nii|mgz|mgh|img|hdr)(\.gz)?$", re.IGNORECASE)
 _PAIR = re.compile(r"\.(img|hdr)(\.gz)?$", re.IGNORECASE)
-_SEPARATOR = re.compile(r"[_\-. ]+")
+_SEPARATOR = re.compile(r"[_\-. ]+|(?<=\w)(?=\+\w)")  # T1+C is T1 and +C
 _SUBJECT = re.compile(r"^sub-[0-9a-zA-Z]+")
 _CHANNEL = re.compile(r"(?P<name>.+)_(?P<number>\d{4})$")  # of nnU-Net
 
@@ -25,11 +25,12 @@ _BIDS = (
     *("angio", "defacemask", "bold", "sbref", "cbv", "dwi", "asl", "m0scan", "epi", "fieldmap", "phase", "phase1"),
     *("phase2", "phasediff", "magnitude", "magnitude1", "magnitude2"),
 )
+_BIDS_SCAN = re.compile(rf"sub-[^_]+(_[a-z]+-[^_]+)*_({'|'.join(_BIDS)})", re.IGNORECASE)
 _WORDS = {
-    "T1w": "t1 t1n 3dt1 mprage spgr",
+    "T1w": "t1 t1n mprage spgr",
     "T2w": "t2",
-    "FLAIR": "t2f t2flair 3dflair",
-    _ENHANCED: "t1c t1ce t1gd t1post t1wks gado gadolinium",
+    "FLAIR": "t2f t2flair darkfluid tirm",
+    _ENHANCED: "t1c t1ce t1gd t1post t1wks t1km gado gadolinium",
     "PDw": "pd",
     "ADC": "adc",
     "trace": "trace",
@@ -40,18 +41,41 @@ _CONTRASTS = {name.lower(): name for name in _BIDS} | {
     word: contrast for contrast, words in _WORDS.items() for word in words.split()
 }
 """Contrast of each word in lower case: the suffixes of BIDS, and what else people write."""
-_AGENTS = frozenset(("ce", "gd", "gad", "gado", "gadolinium"))
+_AFFIXED = re.compile(r"(3d|[wmrs]{1,3})?(?P<word>t1w?|t2w?|flair|mprage)(3d)?")
+"""Contrasts written in one word with 3D, or with the letters that SPM puts before what it wrote, such as ``wmT1``."""
+_PHRASES = {
+    re.compile(r"\bdark fluid\b"): "darkfluid",
+    re.compile(r"\bt2( star\b| ?\*)"): "t2star",
+    re.compile(r"\b(pre|post) op\b"): r"\1op",
+    re.compile(r"\bpost contrast\b"): "ce",
+    re.compile(r"\bpre (contrast|ce|gd|gad|gado|gadolinium|km)\b"): "pre",
+}
+"""Words of several parts, as separators leave them, and what they are taken for."""
+_AGENTS = frozenset(("ce", "gd", "gad", "gado", "gadolinium", "km", "+c", "c+", "+ce", "+gd", "+gad", "+km"))
 """Words that make a T1w scan beside them one with contrast agent."""
-_TREATMENTS = frozenset(
-    ("brain", "bet", "stripped", "n4", "reg", "registered", "coreg", "resampled", "preproc", "preprocessed", "defaced")
+_AFTER = "post"
+"""Does so behind the contrast alone: before it, it may be a time."""
+_SKIPPED = frozenset(
+    (
+        *("brain", "bet", "stripped", "n4", "reg", "registered", "coreg", "resampled", "preproc", "preprocessed"),
+        *("defaced", "pre", "preop", "postop", "postoperative"),
+        *("sag", "sagittal", "tra", "trans", "transversal", "cor", "coronal", "ax", "axial", "iso", "3d", "2d", "mpr"),
+        *("tse", "fse", "se", "tfe", "space", "cube", "vista", "bravo", "haste", "blade", "propeller", "fs", "nd"),
+    )
 )
-"""Words after a contrast that say what was done to the scan."""
+"""Words beside a contrast that do not change it: what was done to the scan, when, in which plane and how."""
+_KNOWN = frozenset((*_CONTRASTS, *_AGENTS, _AFTER, *_SKIPPED))
+_NUMBER = re.compile(r"\(?\d+\)?|p\d|\d+mm")
+"""Numbers, also of a browser's copy ``(1)``, of parallel imaging ``p2``, and voxel sizes."""
 _REFERENCES = frozenset(("to", "in"))
 """Words before a contrast that is another scan's: ``FLAIR_to_T1`` is a FLAIR."""
-_LABEL = re.compile(
+_LAST_LABEL = re.compile(
     r"([ad]?seg|segm|segmentation|probseg|labels?|masks?|msk|roi|lesions?|brainmask|pred|prediction|gt|truth"
     r"|groundtruth|wmh|.*\+aseg|wmparc|ribbon)\d?"
 )
+_LABEL = re.compile(r"masks?|lesions?|d?seg|labels?|consensus|roi")
+_CASE = re.compile(r".*\d_\d{4}")
+"""Name of a scan in nnU-Net's form, of a case that has a number."""
 _LABEL_FOLDERS = frozenset(("labelstr", "labelsts", "labels", "masks"))
 """Folders, in lower case, whose files are label maps whatever their names: those of nnU-Net, and the like."""
 _AGENT_ENTITY = re.compile(r"(^|_)ce-[0-9a-zA-Z]")
@@ -63,11 +87,17 @@ def stem_of(path: Path) -> str:
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """Split ``sub-01_T2w`` into ``("sub-01", "T2w")``; a name without a BIDS suffix gets ``"image"`` for one."""
+    """Split the name of a scan into the parts between which the names of its results have theirs.
+
+    ``sub-01_T2w`` gives ``("sub-01", "T2w")``. Only a word for a contrast is split off: a name that ends otherwise
+    stays whole, and its second part is the contrast that it tells, or ``"image"``.
+    """
     if not name or "/" in name:
         raise ValueError(f"name: got {name!r}, expected a base name such as 'sub-01_T2w'")
-    stem, separator, suffix = name.rpartition("_")
-    return (stem, suffix) if separator and suffix.isalnum() and "-" not in suffix else (name, "image")
+    stem, _, suffix = name.rpartition("_")
+    if stem and suffix.lower() in _CONTRASTS:
+        return stem, suffix
+    return name, _contrast_in(_CHANNEL.sub(r"\g<name>", name)) or "image"
 
 
 def partner_of(name: str) -> str | None:
@@ -95,9 +125,10 @@ def contrast_of(path: Path) -> str | None:
     """Return the contrast that the end of a file's name tells; None where it tells none.
 
     Case and separators (``_``, ``-``, ``.`` and the space) do not matter: ``sub-01_T2w``, ``x-t2w`` and ``T2.NII.GZ``
-    are all ``T2w``. Only the last word counts, but for words that say what was done to the scan, such as ``brain``. A
-    word before it may say that there was a contrast agent: such scans are ``T1ce``, and never ``T1w``. What the channel
-    of a scan in nnU-Net's form is, ``case_0001.nii.gz``, is read from its ``dataset.json``.
+    are all ``T2w``. Only the last word counts, but for numbers and words for plane, sequence and what was done to the
+    scan: ``t2_tse_tra_001`` is a ``T2w``. A ``T2w`` with a word for FLAIR beside it is a ``FLAIR``, and a ``T1w`` with
+    one for contrast agent is ``T1ce``, never ``T1w``. Of names in BIDS the suffix counts, and the entity ``ce-``. What
+    the channel of a scan in nnU-Net's form is, ``case_0001.nii.gz``, is read from its ``dataset.json``.
 
     Parameters
     ----------
@@ -125,11 +156,22 @@ def other_contrast(path: Path, modality: str | None) -> str | None:
 
 
 def is_label(path: Path) -> bool:
-    """Whether a file is a mask or a label map, and no scan, by the last word of its name or by its folder."""
-    words = _words(stem_of(path))
-    while words and words[-1] in _TREATMENTS:
-        words.pop()
-    return path.parent.name.lower() in _LABEL_FOLDERS or bool(words and _LABEL.fullmatch(words[-1]))
+    """Whether a file is a mask or a label map, and no scan, by the words of its name or by its folder.
+
+    A word such as ``mask`` counts as the last of a name, anywhere in a name that tells no contrast, and directly before
+    the contrast; not in a scan's name in BIDS, or as a subject's label.
+    """
+    stem = stem_of(path)
+    if path.parent.name.lower() in _LABEL_FOLDERS:
+        return True
+    if _BIDS_SCAN.fullmatch(stem):
+        return False
+    run, words = _last_words(_SUBJECT.sub("", stem))
+    if any(word in _CONTRASTS for word in run):
+        return bool(words and _LABEL.fullmatch(words[-1]))
+    if words and not any(map(_NUMBER.fullmatch, run)) and _LAST_LABEL.fullmatch(words[-1]):
+        return True
+    return not _CASE.fullmatch(stem) and any(map(_LABEL.fullmatch, words))
 
 
 def several(contrasts: Iterable[str | None]) -> str | None:
@@ -139,22 +181,48 @@ def several(contrasts: Iterable[str | None]) -> str | None:
 
 
 def _words(text: str) -> list[str]:
-    return [word for word in _SEPARATOR.split(text.lower()) if word]
+    """Words in lower case, where phrases are one word and a contrast is without what is affixed to it."""
+    phrase = " ".join(word for word in _SEPARATOR.split(text.lower()) if word)
+    for pattern, word in _PHRASES.items():
+        phrase = pattern.sub(word, phrase)
+    affixed = [(word, _AFFIXED.fullmatch(word)) for word in phrase.split()]
+    return [match["word"] if match else word for word, match in affixed]
+
+
+def _last_words(text: str) -> tuple[list[str], list[str]]:
+    """Split off the last words that tell about a contrast, last first; return them and the words before."""
+    words, run = _words(text), list[str]()
+    while words:
+        if len(words) > 2 and words[-2] in _REFERENCES:
+            del words[-2:]
+            run.clear()
+            continue
+        number = _NUMBER.fullmatch(words[-1])
+        if number and any(word in _CONTRASTS for word in run):
+            break  # that of a subject or a visit
+        if not number and words[-1] not in _KNOWN:
+            break
+        run.append(words.pop())
+    return run, words
 
 
 def _contrast_in(text: str) -> str | None:
-    words = _words(text)
-    while words and (words[-1] in _TREATMENTS or (len(words) > 2 and words[-2] in _REFERENCES)):
-        del words[-1 if words[-1] in _TREATMENTS else -2 :]
-    if not words:
-        return None
-    last, before = words[-1], words[-2:-1]
-    contrast = _CONTRASTS.get(last)
-    if contrast == "T1w" and (_AGENTS.intersection(before) or _AGENT_ENTITY.search(text)):
-        return _ENHANCED
-    if contrast is None and last in _AGENTS and before and _CONTRASTS.get(before[0]) == "T1w":
-        return _ENHANCED
-    return contrast
+    if _BIDS_SCAN.fullmatch(text):
+        last, before = _words(text)[-1], _words(text)[-2]
+        run = [last, before] if before in _AGENTS else [last]
+    else:
+        run, _ = _last_words(text)
+    contrasts = [_CONTRASTS.get(word) for word in run]
+    contrast = next(filter(None, contrasts), None)
+    if contrast == "T2w" and "FLAIR" in contrasts:
+        return "FLAIR"
+    if contrast == "PDw" and any(map(_NUMBER.fullmatch, run)):
+        return None  # PD_001 may be somebody with Parkinson's disease
+    if contrast != "T1w":
+        return contrast
+    first = len(run) - contrasts[::-1].index("T1w")  # of the name's words for T1w
+    enhanced = _AGENTS.intersection(run) or _AFTER in run[:first] or _AGENT_ENTITY.search(text)
+    return _ENHANCED if enhanced else contrast
 
 
 def _channel_contrast(path: Path, number: int) -> str | None:

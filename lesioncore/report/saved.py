@@ -16,6 +16,7 @@ from nibabel.affines import voxel_sizes
 from nibabel.spatialimages import SpatialImage
 
 from lesioncore.data.files import check_here, difference, file_digest
+from lesioncore.data.names import split_name, stem_of
 from lesioncore.data.nifti import load_image, voxels_of
 
 _SIDECAR = re.compile(r"_desc-restored_(?P<suffix>[^_]+)\.json$")
@@ -74,8 +75,8 @@ class SavedResult:
 
     @property
     def name(self) -> str:
-        """Name of the scan, such as ``sub-01_T2w``."""
-        return name_of(self.sidecar)
+        """Name of the scan, such as ``sub-01_T2w``: that of its file, but for the ending."""
+        return name_of(self.sidecar, self.facts)
 
     @cached_property
     def scan(self) -> npt.NDArray[np.float32]:
@@ -155,9 +156,11 @@ class SavedResult:
         raise FileNotFoundError(f"{self.sidecar}: names no file of {part.strip('_')}; restore the scan again")
 
 
-def name_of(sidecar: Path) -> str:
-    """Name of the scan that a sidecar is of: ``sub-01_T2w`` of ``sub-01_desc-restored_T2w.json``."""
-    return _SIDECAR.sub(r"_\g<suffix>", sidecar.name)
+def name_of(sidecar: Path, facts: Mapping[str, Any]) -> str:
+    """Name of the scan that a sidecar is of: that of its file, unless the result was saved under another."""
+    name = _SIDECAR.sub(r"_\g<suffix>", sidecar.name)
+    source = stem_of(Path(facts["Source"])) if facts["Source"] else ""
+    return source if source and "_".join(split_name(source)) == name else name
 
 
 def read_sidecar(sidecar: Path) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def _row(sidecar: Path, folder: Path) -> dict[str, Any]:
     facts = read_sidecar(sidecar)
     detected = facts["DetectedMillilitres"] or {}
     return {
-        "scan": (sidecar.relative_to(folder).parent / name_of(sidecar)).as_posix(),
+        "scan": (sidecar.relative_to(folder).parent / name_of(sidecar, facts)).as_posix(),
         "contrast": facts["Contrast"] or "n/a",
         "prior": facts["Prior"],
         "brain_ml": facts["BrainMillilitres"],

@@ -63,13 +63,14 @@ def saving(
         require_matplotlib()  # before anything is written
     if result.scan.affine is None:
         raise ValueError("save: slices [N, 1, H, W] have no geometry; give restore a volume, or save them yourself")
-    stem, suffix = split_name(name if name is not None else _name_of(result))
+    name = name if name is not None else _name_of(result)
+    stem, suffix = split_name(name)
     folder, sidecar = Path(directory), f"{stem}_desc-restored_{suffix}.json"
     with replace_together(folder, sidecar, earlier=results_of(folder, stem, suffix), work=work) as made:
         saved = Saved(_write_images(result, made, stem, suffix), result.sidecar())
         if figure:
             saved.files["figure"] = made / f"{stem}_desc-figure_{suffix}.png"
-            save_figure(restoration_figure(result, title=f"{stem}_{suffix}"), saved.files["figure"])
+            save_figure(restoration_figure(result, title=name), saved.files["figure"])
         yield saved
         saved.facts["Files"] = manifest(saved.files.values())
         saved.files["sidecar"] = made / sidecar

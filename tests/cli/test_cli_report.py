@@ -46,6 +46,25 @@ def test_restore_writes_a_page_for_each_scan_and_one_for_all(tmp_path, prior, ca
     assert {path: path.stat().st_mtime_ns for path in out.glob("*score*")} == scores
 
 
+def test_pages_and_tables_name_scans_as_their_files(tmp_path, prior, capsys):
+    study, out = tmp_path / "study", tmp_path / "out"
+    names = ["20190312_t2_tse_tra", "T2 (1)", "flat_t2"]
+    for seed, name in enumerate(names):
+        scan(study / f"{name}.nii.gz", seed)
+    command = ["restore", str(study), "-o", str(out), "--prior", prior]
+    assert main(command) == 0
+    titles = ["20190312_t2_tse_tra_desc-report_T2w", "T2 (1)_desc-report_T2w", "flat_desc-report_t2"]
+    pages = [out / f"{title}.html" for title in titles]
+    assert [read_summary(page)["name"] for page in pages] == names
+    with open(out / "volumes.tsv", newline="") as file:
+        assert [row["scan"] for row in csv.DictReader(file, delimiter="\t")] == names
+    group = (out / "index.html").read_text()
+    assert all(f">{name}</a>" in group for name in names)
+    capsys.readouterr()
+    assert main([*command, "--resume"]) == 0
+    assert capsys.readouterr().out.count("finished before") == 3
+
+
 def test_reports_can_be_left_out_and_are_where_matplotlib_is_missing(tmp_path, prior, capsys, monkeypatch):
     path = scan(tmp_path / "sub-01_T2w.nii.gz")
     command = ["restore", str(path), "--prior", prior]

@@ -153,12 +153,12 @@ def test_results_lie_as_the_scans_do(prior, tmp_path, capsys):
         study / "b/T2.nii.gz": out / "b",
         study / "T2.nii.gz": out,
     }
-    written = [folder / "T2_desc-residual_image.nii.gz" for folder in (out, out / "a", out / "b")]
+    written = [folder / "T2_desc-residual_T2w.nii.gz" for folder in (out, out / "a", out / "b")]
     first, *others = (nib.load(path).get_fdata() for path in written)
     assert not any(np.array_equal(first, other) for other in others)
     assert main(words) == 1
     assert all("results exist already" in one["error"] for one in json_of(capsys)["failed"])
-    (out / "a" / "T2_desc-restored_image.json").unlink()
+    (out / "a" / "T2_desc-restored_T2w.json").unlink()
     assert main([*words, "--resume"]) == 0
     assert ["kept" in one for one in json_of(capsys)["scans"]] == [True, False, True]
     assert main([*words, "--overwrite"]) == 0

@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 from hypothesis import given, strategies as st
 
-from lesioncore.data.names import IMAGE, contrast_of, is_label, other_contrast, partner_of, several, stem_of, subject_of
+from lesioncore.data.names import (
+    IMAGE,
+    contrast_of,
+    is_label,
+    other_contrast,
+    partner_of,
+    several,
+    split_name,
+    stem_of,
+    subject_of,
+)
 
 CONTRASTS = {
     "T1w": ["t1", "t1w", "t1n", "mprage", "spgr"],
@@ -85,6 +95,56 @@ def test_a_word_within_a_word_tells_nothing(letters, expected):
 )
 def test_what_the_end_of_a_name_tells(name, contrast):
     assert contrast_of(Path(name)) == contrast
+
+
+NAMES = {
+    "T1w": "t1_mprage_sag_p2_iso|pat02_MPRAGE_sag|x 3DT1 post-op|T1_postop_brain|wT1|mT1|T1_pre_contrast|x_post_T1"
+    "|sub-01_ses-post_T1w|ms_ce_12_T1|t1_mpr_cor_1mm",
+    "T2w": "t2_tse_tra|ms19_T2_FSE|20190312_t2_tse_tra_3|T2_001|Ax T2 FSE|rT2|FLAIR_003_T2|T2_to_FLAIR"
+    "|sub-01_acq-flair_T2w|sub-01_acq-t2star_T2w",
+    "FLAIR": "3D_FLAIR_SAG|FLAIR3D|FLAIR (1)|t2_tirm_dark-fluid_tra|t2_space_dark-fluid_sag_p2_iso|t2_flair_tra"
+    "|flair_t2_tra|T2_darkfluid|t2_tirm_tra",
+    "T1ce": "T1_post|T1_KM|t1_mprage_gd|T1+C|T1 C+|T1+Gd|T1c|t1_post_mprage_sag|T1_tse_fs_KM|T1 post contrast|gd_t1_mprage"
+    "|sub-01_acq-gd_T1w",
+    "T2starw": "t2star|t2_star|T2*|x T2 * tra|t2_star_tra",
+    "swi": "swi|swi_tra",
+    "PDw": "pd|pd_tse_tra",
+    None: "patient_001|subject_T_003|PD_001|t2_map|T1_patient_tra|t1_ohne_km|tse_tra|x_post|patient_t12|c1T1",
+}
+
+
+@pytest.mark.parametrize(("contrast", "names"), NAMES.items(), ids=str)
+def test_names_of_scanners_and_converters(contrast, names):
+    told = {name: contrast_of(Path(f"{name}.nii.gz")) for name in names.split("|")}
+    assert told == dict.fromkeys(told, contrast)
+    assert not any(is_label(Path(f"{name}.nii.gz")) for name in told)
+
+
+def test_words_for_masks_count_anywhere_but_in_names_of_scans():
+    labels = "lesions_consensus|patient1_T2w_mask_final|mask_T2|x_seg_flair_tra|seg_001|x_roi_rater2|x_mask_0001"
+    scans = "sub-lesion01_T2w|sub-mask_T1w|sub-mask_T2|lesion_study_T1|lesion_001_T1_tra|lesion_001_0000|wmh_001"
+    assert {name: is_label(Path(f"{name}.nii.gz")) for name in f"{labels}|{scans}".split("|")} == {
+        **dict.fromkeys(labels.split("|"), True),
+        **dict.fromkeys(scans.split("|"), False),
+    }
+
+
+def test_only_a_contrast_is_split_off_a_name():
+    parts = {
+        "sub-01_ce-gd_T1w": ("sub-01_ce-gd", "T1w"),
+        "ms19_flair": ("ms19", "flair"),
+        "20190312_t2_tse_tra": ("20190312_t2_tse_tra", "T2w"),
+        "ms19_flair_brain": ("ms19_flair_brain", "FLAIR"),
+        "x_T1+C": ("x_T1+C", "T1ce"),
+        "FLAIR (1)": ("FLAIR (1)", "FLAIR"),
+        "case_T2_0000": ("case_T2_0000", "T2w"),
+        "case_0001": ("case_0001", "image"),
+        "flair": ("flair", "FLAIR"),
+        "_T2w": ("_T2w", "T2w"),
+    }
+    assert {name: split_name(name) for name in parts} == parts
+    with pytest.raises(ValueError, match="name: got ''"):
+        split_name("")
 
 
 def test_channels_of_nnunet_are_named_by_its_description(tmp_path):
