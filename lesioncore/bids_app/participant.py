@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,41 +16,21 @@ from lesioncore.bids_app.dataset import check_output, logged, write_dataset_file
 from lesioncore.bids_app.derivatives import write_derivatives
 from lesioncore.bids_app.selection import BidsScan, find_scans, read_filters
 from lesioncore.bids_app.validation import validate
-from lesioncore.cli.options import RestoreOptions, open_prior
-from lesioncore.cli.output import CommandError, Outcome, Output, check_writable
+from lesioncore.cli.options import RestoreOptions
+from lesioncore.cli.output import Outcome, Output, check_writable
+from lesioncore.cli.prior_run import PriorRun
 from lesioncore.cli.restore import can_report, lines, volumes, write_missing_report
-from lesioncore.cli.resume import expected_record, standing_of
+from lesioncore.cli.resume import standing_of
 from lesioncore.cli.workers import in_order
 from lesioncore.data.bids import results_of
 from lesioncore.data.names import split_name, stem_of
 from lesioncore.data.temporary import clear
-from lesioncore.models import Prior
-from lesioncore.models.prior import metadata_of
 from lesioncore.report.group import write_group_page
 from lesioncore.report.page import write_report
 from lesioncore.restoration.prior_choice import AUTO, PRIORS
 from lesioncore.restoration.restore import restore_scans
-from lesioncore.restoration.run import Run
 
 _MOST_WORKERS = 4  # each takes memory for a scan and its results
-
-
-@dataclass(frozen=True)
-class _ContrastRun:
-    """Prior and run for the scans of a contrast, and the entries that their sidecars will have."""
-
-    prior: Prior
-    run: Run
-    expected: dict[str, Any]
-    seed: int
-
-    @classmethod
-    def of(cls, prior: Prior, options: RestoreOptions) -> _ContrastRun:
-        try:
-            run = Run.of(prior, options.config(prior), options.device)
-        except ValueError as error:
-            raise CommandError(str(error)) from error
-        return cls(prior, run, expected_record(run, options), options.seed)
 
 
 def restore_participants(app: BidsApp, output: Output) -> Outcome:
@@ -75,12 +55,12 @@ def restore_participants(app: BidsApp, output: Output) -> Outcome:
     filters, unused = read_filters(app.bids_filter_file)
     for part in unused:
         output.note(f"--bids-filter-file: {part} is not read, only t1w, t2w and flair")
-    prior = None if app.prior == AUTO else open_prior(app.prior)
-    scans = find_scans(app.bids_dir, app.participant_label, app.session_label, _contrasts(app, prior), filters)
-    validation = "the dataset is not validated, as asked for" if app.skip_bids_validation else validate(app.bids_dir)
     options = RestoreOptions(device=app.device, preprocess=app.preprocess)
+    named = None if app.prior == AUTO else PriorRun.of(app.prior, options)
+    scans = find_scans(app.bids_dir, app.participant_label, app.session_label, _contrasts(app, named), filters)
+    validation = "the dataset is not validated, as asked for" if app.skip_bids_validation else validate(app.bids_dir)
     runs = {
-        contrast: _ContrastRun.of(prior or open_prior(PRIORS[contrast]), options)
+        contrast: named or PriorRun.of(PRIORS[contrast], options)
         for contrast in sorted({scan.contrast for scan in scans})
     }
     write_dataset_files(app.bids_dir, app.output_dir)
@@ -89,13 +69,13 @@ def restore_participants(app: BidsApp, output: Output) -> Outcome:
         return _restore_all(app, scans, runs, output)
 
 
-def _contrasts(app: BidsApp, prior: Prior | None) -> tuple[str, ...]:
+def _contrasts(app: BidsApp, named: PriorRun | None) -> tuple[str, ...]:
     """Return the contrasts that are asked for; without --modalities those that the prior is for, or all."""
-    modality = None if prior is None else metadata_of(prior).modality
+    modality = None if named is None else named.run.metadata.modality
     return app.modalities or (tuple(PRIORS) if modality is None else (modality,))
 
 
-def _restore_all(app: BidsApp, scans: list[BidsScan], runs: dict[str, _ContrastRun], output: Output) -> Outcome:
+def _restore_all(app: BidsApp, scans: list[BidsScan], runs: dict[str, PriorRun], output: Output) -> Outcome:
     cores = app.n_procs or len(os.sched_getaffinity(0))
     workers = min(_MOST_WORKERS, cores, len(scans))
     if app.n_procs:
@@ -136,25 +116,25 @@ def _restore_all(app: BidsApp, scans: list[BidsScan], runs: dict[str, _ContrastR
     return Outcome({"scans": done, "failed": failed, "note": NOTE}, failed=bool(failed), some=bool(done))
 
 
-def _restore(scan: BidsScan, contrast_run: _ContrastRun, app: BidsApp, report: bool) -> dict[str, Any]:
+def _restore(scan: BidsScan, prior_run: PriorRun, app: BidsApp, report: bool) -> dict[str, Any]:
     """Restore one scan and write its files, unless an earlier run finished it."""
     folder = (app.output_dir / scan.relative).parent
     uri = f"bids:raw:{scan.relative}"
     clear(folder)
     existing = results_of(folder, *split_name(stem_of(scan.path)))
     # Sidecars that `lesioncore restore` wrote have no sources: such results lack files of the derivatives.
-    expected = {**contrast_run.expected, "Sources": [uri]}
+    expected = {**prior_run.expected, "Sources": [uri]}
     standing = standing_of(scan.path, None, existing, "_desc-restored_", expected)
     if standing.state == "finished":
         if report:
-            write_missing_report(existing, scan.path, contrast_run.prior)
+            write_missing_report(existing, scan.path, prior_run.prior)
         return {"input": scan.relative, "folder": str(folder), "kept": [str(path) for path in existing]}
     start = time.perf_counter()
-    generator = torch.Generator().manual_seed(contrast_run.seed)
-    result = restore_scans(scan.path, contrast_run.prior, contrast_run.run, progress=True, generator=generator)
+    generator = torch.Generator().manual_seed(prior_run.seed)
+    result = restore_scans(scan.path, prior_run.prior, prior_run.run, progress=True, generator=generator)
     written = write_derivatives(result, uri, folder, app.work_dir)
     if report:
-        written["report"] = write_report(written["sidecar"], result.scan.source, prior=contrast_run.prior)
+        written["report"] = write_report(written["sidecar"], result.scan.source, prior=prior_run.prior)
     return {
         "input": scan.relative,
         "folder": str(folder),

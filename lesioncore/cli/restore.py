@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
 from lesioncore.about import NOTE
-from lesioncore.cli.options import RestoreOptions, open_prior
+from lesioncore.cli.options import RestoreOptions
 from lesioncore.cli.output import CommandError, Outcome, Output, UsageError, check_writable
-from lesioncore.cli.resume import Standing, expected_record, others_exist, standing_of
+from lesioncore.cli.resume import Standing, others_exist, standing_of
 from lesioncore.cli.scans import ScanJob, select
 from lesioncore.cli.workers import in_order
 from lesioncore.command_options import Flat
-from lesioncore.data.bids import results_of
+from lesioncore.data.bids import left_out, results_of
 from lesioncore.data.files import check_here
-from lesioncore.data.names import other_contrast, split_name, stem_of
+from lesioncore.data.names import contrast_of, other_contrast, split_name, stem_of
 from lesioncore.data.temporary import clear
 from lesioncore.scoring.postprocess import PostProcessing
 
 if TYPE_CHECKING:
+    from lesioncore.cli.prior_run import PriorRun
     from lesioncore.models import Prior
     from lesioncore.restoration.result import Restoration
-    from lesioncore.restoration.run import Run
+    from lesioncore.restoration.scan import Scan
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,8 @@ class Restore:
         Folder for the results; those of the scans in a folder lie in it as the scans do in theirs.
     prior : str
         Name of an embedded prior, such as real-t2 or phantom-t2, or of another package's, or a prior's directory, or
-        hf://owner/name@revision on the Hugging Face hub. auto is the embedded one of the scans' contrast, by their
-        names or else their intensities.
+        hf://owner/name@revision on the Hugging Face hub. auto is for each scan the embedded one of its contrast, by its
+        name or else its intensities.
     mask : tuple of Path
         Brain masks, one for each scan in the same order; or an installed tool that makes them all: hd-bet, synthstrip
         or deepbet. When absent, what the constant background leaves, or as --preprocess says.
@@ -84,7 +86,6 @@ class Restore:
     def run(self, output: Output) -> Outcome:
         """Restore all scans; one that fails does not stop the others."""
         from lesioncore.restoration.figure import require_matplotlib
-        from lesioncore.restoration.run import Run
 
         if self.workers < 0:
             raise UsageError(f"--workers: got {self.workers}, expected 0 or more")
@@ -93,42 +94,20 @@ class Restore:
                 require_matplotlib()
             except ImportError as error:
                 raise UsageError(f"--figure: {error}") from error
-        report = self.report and can_report(output)
-        name = self._prior_name(output)
-        prior = open_prior(name)
-        config = replace(self.options.config(prior), postprocessing=self.postprocessing)
-        try:
-            run = Run.of(prior, config, self.options.device)
-        except ValueError as error:
-            raise CommandError(str(error)) from error
-        modality = run.metadata.modality
-        selection = select(self.inputs, self.mask, modality)
-        if modality is None and selection.mixed:
-            raise UsageError(
-                f"INPUT: got scans of {selection.mixed} in folders, but prior {name} is for no one contrast; name the"
-                " files of one contrast"
-            )
-        for note in selection.notes:
-            output.note(note)
         if self.output.exists() and not self.output.is_dir():
             raise CommandError(f"{self.output}: exists and is no folder; choose another --output")
         check_writable(self.output)
-        if run.config.solver_name == "paper":
-            steps = run.config.decided_solver.steps
+        report = self.report and can_report(output)
+        jobs, runs = self._by_contrast(output) if self._auto else self._for_one_prior(output)
+        if runs and (config := runs[0].run.config).solver_name == "paper":
             output.note(
-                f"the paper's solver takes {steps} passes forward and backward for each slice;"
+                f"the paper's solver takes {config.decided_solver.steps} passes forward and backward for each slice;"
                 " 500 are minutes to tens of minutes for a scan on a CPU"
             )
         start = time.perf_counter()
-        expected = expected_record(run, self.options) if self.resume else None
         done, failed = [], []
-        for number, (job, result) in enumerate(
-            self._results(selection.jobs, prior, run, expected, report, output), start=1
-        ):
-            output.say(f"[{number}/{len(selection.jobs)}] {job.scan}")
-            contrast = other_contrast(job.scan, modality)
-            if contrast is not None:
-                output.warn(f"{job.scan}: is a {contrast} image by its name, but the prior is for {modality}")
+        for number, (job, result) in enumerate(self._results(jobs, runs, report, output), start=1):
+            output.say(f"[{number}/{len(jobs)}] {job.scan}")
             with output.about(str(job.scan)):
                 try:
                     facts = result()
@@ -136,17 +115,26 @@ class Restore:
                     failed.append({"input": str(job.scan), "error": output.error(error)})
                     continue
             done.append(facts)
+            if self._auto:
+                output.say(f"  prior {facts['prior']}")
             for line in lines(facts):
                 output.say(f"  {line}")
-        if len(selection.jobs) > 1:
+        if len(jobs) > 1:
             seconds = time.perf_counter() - start
-            output.say(f"{len(done)} of {len(selection.jobs)} scans restored in {seconds:.1f} s")
+            output.say(f"{len(done)} of {len(jobs)} scans restored in {seconds:.1f} s")
             if done:
                 self._gather(report, output)
         output.say(NOTE)
         return Outcome(
-            {"prior": name, "scans": done, "failed": failed, "note": NOTE}, failed=bool(failed), some=bool(done)
+            {"prior": self.prior, "scans": done, "failed": failed, "note": NOTE}, failed=bool(failed), some=bool(done)
         )
+
+    @property
+    def _auto(self) -> bool:
+        """Whether each scan is for the prior of its contrast."""
+        from lesioncore.restoration.prior_choice import AUTO
+
+        return self.prior == AUTO
 
     def _gather(self, report: bool, output: Output) -> None:
         """Write what tells of all scans in the output folder, those of earlier runs too."""
@@ -160,40 +148,89 @@ class Restore:
         if report:
             output.say(f"reports of all: {write_group_page(self.output)}")
 
-    def _prior_name(self, output: Output) -> str:
-        """Return the prior's name; auto is resolved by the scans' contrast, with a note on stderr."""
-        from lesioncore.restoration.prior_choice import AUTO, choose_prior
+    def _for_one_prior(self, output: Output) -> tuple[list[ScanJob], list[PriorRun]]:
+        """Return the scans for the prior that is named, and its run, with notes and warnings on stderr."""
+        from lesioncore.cli.prior_run import PriorRun
 
-        if self.prior != AUTO:
-            return self.prior
-        jobs = select(self.inputs, self.mask, None).jobs
-        try:
-            choice = choose_prior([job.scan for job in jobs], [job.mask for job in jobs])
-        except (ValueError, OSError) as error:
-            raise CommandError(f"--prior: {str(error).removeprefix('prior: ')}") from error
-        output.note(f"prior {choice.prior}: the scans are taken for {choice.contrast} by {choice.reason}")
-        return choice.prior
+        one = PriorRun.of(self.prior, self.options, self.postprocessing)
+        modality = one.run.metadata.modality
+        selection = select(self.inputs, self.mask, modality)
+        if modality is None and selection.mixed:
+            raise UsageError(
+                f"INPUT: got scans of {selection.mixed} in folders, but prior {one.name} is for no one contrast; name"
+                " the files of one contrast"
+            )
+        for note in selection.notes:
+            output.note(note)
+        for job in selection.jobs:
+            contrast = other_contrast(job.scan, modality)
+            if contrast is not None:
+                output.warn(f"{job.scan}: is a {contrast} image by its name, but the prior is for {modality}")
+        return selection.jobs, [one]
+
+    def _by_contrast(self, output: Output) -> tuple[list[ScanJob], list[PriorRun]]:
+        """Return the scans that an embedded prior may be for, and the runs of these priors, with notes on stderr."""
+        from lesioncore.cli.prior_run import PriorRun
+        from lesioncore.restoration.prior_choice import PRIORS
+
+        selection = select(self.inputs, self.mask, None)
+        for note in selection.notes:
+            output.note(note)
+        jobs: list[ScanJob] = []
+        unnamed: list[str] = []
+        named, skipped = Counter[str](), Counter[str]()
+        for job in selection.jobs:
+            contrast = contrast_of(job.scan)
+            if contrast is not None and contrast not in PRIORS and job.scan not in self.inputs:
+                skipped[f"no embedded prior is for {contrast}"] += 1
+                continue
+            jobs.append(job)
+            if contrast is None:
+                unnamed.append(str(job.scan))
+            else:
+                named[contrast] += 1
+        if not jobs:
+            raise UsageError("; ".join(["INPUT: no scan is left in these folders", *left_out(skipped)]))
+        for note in left_out(skipped):
+            output.note(note)
+        runs = [
+            PriorRun.of(name, self.options, self.postprocessing)
+            for contrast, name in PRIORS.items()
+            if unnamed or contrast in named
+        ]
+        for contrast, name in PRIORS.items():
+            if contrast in named:
+                output.note(f"prior {name}: {named[contrast]} taken for {contrast} by name")
+        if unnamed:
+            output.note(
+                f"{len(unnamed)} whose names tell no contrast, each with the prior that its intensities fit:"
+                f" {', '.join(unnamed)}"
+            )
+        return jobs, runs
 
     def _results(
-        self,
-        jobs: Sequence[ScanJob],
-        prior: Prior,
-        run: Run,
-        expected: dict[str, Any] | None,
-        report: bool,
-        output: Output,
+        self, jobs: Sequence[ScanJob], runs: Sequence[PriorRun], report: bool, output: Output
     ) -> Iterator[tuple[ScanJob, Callable[[], dict[str, Any]]]]:
         """Yield the jobs in their order, each with a function that waits for its facts; several are in work at once."""
 
         def restore(job: ScanJob) -> dict[str, Any]:
             with output.about(str(job.scan)):
-                return self._restore(job, prior, run, expected, report)
+                return self._restore(job, self._candidates(job.scan, runs), report)
 
         return in_order(jobs, restore, self.workers)
 
-    def _restore(
-        self, job: ScanJob, prior: Prior, run: Run, expected: dict[str, Any] | None, report: bool
-    ) -> dict[str, Any]:
+    def _candidates(self, scan: Path, runs: Sequence[PriorRun]) -> Sequence[PriorRun]:
+        """Return the runs that a scan may be for: several only where its intensities have to tell its contrast."""
+        from lesioncore.restoration.prior_choice import PRIORS
+
+        contrast = contrast_of(scan)
+        if not self._auto or contrast is None:
+            return runs
+        if contrast not in PRIORS:
+            raise ValueError(f"--prior: no embedded prior is for {contrast}, only for {', '.join(PRIORS)}; name one")
+        return [one for one in runs if one.name == PRIORS[contrast]]
+
+    def _restore(self, job: ScanJob, candidates: Sequence[PriorRun], report: bool) -> dict[str, Any]:
         import torch
 
         from lesioncore.report.page import write_report
@@ -203,27 +240,36 @@ class Restore:
         folder = self.output / job.place
         clear(folder)
         existing = results_of(folder, *split_name(stem_of(job.scan)))
-        standing = self._standing(job, existing, expected)
+        standings = [(self._standing(job, existing, one), one) for one in candidates]
+        # Which prior an unnamed scan had in an earlier run is told by its results: they differ least from that one's.
+        standing, chosen = min(standings, key=lambda one: (one[0].state == "other", len(one[0].reason)))
         if standing.state == "finished":
             if report:
-                write_missing_report(existing, job.scan, prior)
-            return {"input": str(job.scan), "folder": str(folder), "kept": [str(path) for path in existing]}
+                write_missing_report(existing, job.scan, chosen.prior)
+            return {
+                "input": str(job.scan),
+                "prior": chosen.name,
+                "folder": str(folder),
+                "kept": [str(path) for path in existing],
+            }
         if standing.state == "other" and not self.overwrite:
             raise others_exist(standing, existing[0], self.resume)
         start = time.perf_counter()
+        scan, chosen = self._judged(job, candidates)
         result = restore_scans(
-            job.scan,
-            prior,
-            run,
+            scan,
+            chosen.prior,
+            chosen.run,
             mask=job.mask,
             progress=True,
             generator=torch.Generator().manual_seed(self.options.seed),
         )
         written = result.save(folder, figure=self.figure)
         if report:
-            written["report"] = write_report(written["sidecar"], result.scan.source, prior=prior)
+            written["report"] = write_report(written["sidecar"], result.scan.source, prior=chosen.prior)
         return {
             "input": str(job.scan),
+            "prior": chosen.name,
             "mask": None if job.mask is None else str(job.mask),
             "folder": str(folder),
             "files": {key: str(path) for key, path in written.items()},
@@ -234,11 +280,40 @@ class Restore:
             **volumes(result),
         }
 
-    def _standing(self, job: ScanJob, existing: Sequence[Path], expected: dict[str, Any] | None) -> Standing:
+    def _judged(self, job: ScanJob, candidates: Sequence[PriorRun]) -> tuple[Path | Scan, PriorRun]:
+        """Return a scan and its prior; the scan is prepared already where its intensities have to tell its contrast.
+
+        A prior that is named holds for a file that is named, whatever its intensities.
+        """
+        from lesioncore.restoration.healthy_scans import check_contrast
+        from lesioncore.restoration.prepare import prepare, rescaled
+        from lesioncore.restoration.prior_choice import choose_by_intensities
+
+        first = candidates[0]
+        if contrast_of(job.scan) is not None or (not self._auto and job.scan in self.inputs):
+            return job.scan, first
+        if not self._auto:
+            config = first.run.config
+            scan = prepare(
+                job.scan, first.run.metadata, mask=job.mask, normalized=config.normalized, steps=config.preprocess
+            )
+            check_contrast(scan, first.run.metadata.modality)
+            return scan, first
+        scan = prepare(job.scan, first.run.metadata, mask=job.mask)
+        try:
+            choice = choose_by_intensities(scan)
+        except ValueError as error:
+            raise ValueError(str(error).replace("prior: ", "--prior: ", 1)) from error
+        chosen = next(one for one in candidates if one.name == choice.prior)
+        if chosen.run.config.normalized or chosen.run.config.preprocess is not None:
+            return job.scan, chosen  # it is wanted in another form than the one that it was judged by
+        return rescaled(scan, chosen.run.metadata), chosen
+
+    def _standing(self, job: ScanJob, existing: Sequence[Path], one: PriorRun) -> Standing:
         """How far earlier runs came with a scan; results are others' where nothing is to be resumed."""
-        if expected is None:
+        if not self.resume:
             return Standing("other" if existing else "none")
-        standing = standing_of(job.scan, job.mask, existing, "_desc-restored_", expected)
+        standing = standing_of(job.scan, job.mask, existing, "_desc-restored_", one.expected)
         if standing.state == "finished" and self.figure and not any(path.suffix == ".png" for path in existing):
             return Standing("unfinished", "they have no figure")
         return standing

@@ -64,8 +64,8 @@ class Found(NamedTuple):
         notes = left_out(self.skipped)
         if self.unnamed and modality is not None:
             notes.append(
-                f"{len(self.unnamed)} taken for {modality} though their names tell no contrast, as other names do; the"
-                f" first is {self.unnamed[0].name}"
+                f"{len(self.unnamed)} taken for {modality} though their names tell no contrast, as other names do:"
+                f" {', '.join(path.name for path in self.unnamed)}"
             )
         return notes
 

@@ -65,6 +65,8 @@ def open_image(path: str | os.PathLike[str]) -> SpatialImage:
     try:
         image = nib.load(path)
     except (ImageFileError, HeaderDataError, WrapStructError) as error:
+        if _is_dicom(path):
+            raise ValueError(f"{path}: got a DICOM file, expected NIfTI; convert it with dcm2niix") from error
         raise ValueError(f"{path}: got no image that can be read ({error}), expected for example NIfTI") from error
     except PermissionError:
         raise
@@ -74,6 +76,11 @@ def open_image(path: str | os.PathLike[str]) -> SpatialImage:
         raise ValueError(f"{path}: got a {type(image).__name__}, expected a volume, for example NIfTI")
     check_stored_sizes(image, str(path))
     return image
+
+
+def _is_dicom(path: Path) -> bool:
+    with path.open("rb") as file:
+        return path.suffix.lower() == ".dcm" or file.read(132)[128:] == b"DICM"
 
 
 def check_whole(path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,31 @@ def prepare(
     )
 
 
+def rescaled(scan: Scan, metadata: PriorMetadata) -> Scan:
+    """Bring a prepared volume to the intensities of another prior of the same grid and preprocessing.
+
+    Parameters
+    ----------
+    scan : Scan
+        From :func:`prepare` with the first prior's metadata.
+    metadata : PriorMetadata
+        The other prior's.
+
+    Returns
+    -------
+    Scan
+        What :func:`prepare` makes of the scan with `metadata`.
+    """
+    if metadata.intensity is None:
+        raise ValueError("metadata: got no intensity scale, expected a prior that has one")
+    plan = scan.grid_plan
+    coarse = as_slices(scan.ras_values) if plan is None else plan.to_grid(scan.ras_values, 0.0, mask=scan.ras_brain)
+    places = plan.grid_to_template if isinstance(plan, AffineGridPlan) else None
+    mapping = match_scale(metadata.intensity, as_volume(coarse), as_volume(scan.mask), places)
+    slices = torch.where(scan.mask, mapping(coarse), metadata.intensity.background)
+    return replace(scan, slices=slices, bend=mapping.bend, intensity_map=mapping)
+
+
 def _warn_of_extraction(name: str, wanted: Sequence[Step], preprocessed: PreprocessedScan) -> None:
     """Warn if the brain was extracted though no step asks for it."""
     if not preprocessed.steps or preprocessed.steps[0].name != "extract":
@@ -189,7 +215,7 @@ def _resampling(
 
 
 def prepare_all(
-    volume: Volume | Sequence[Volume],
+    volume: Volume | Scan | Sequence[Volume | Scan],
     metadata: PriorMetadata,
     *,
     mask: Volume | Sequence[Volume] | None = None,
@@ -199,6 +225,8 @@ def prepare_all(
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[list[Scan], bool]:
     """Prepare one scan or each scan of a list, with its mask; parameters are as for :func:`prepare`.
+
+    A scan that is prepared for this prior already is taken as it is.
 
     Returns
     -------
@@ -224,7 +252,9 @@ def prepare_all(
     elif len(masks) != len(volumes) or several != isinstance(mask, (list, tuple)):
         raise ValueError(f"mask: expected one for each scan, a list for a list of {len(volumes)}, or None")
     scans = [
-        prepare(scan, metadata, mask=brain, affine=affine, normalized=normalized, steps=steps, progress=progress)
+        scan
+        if isinstance(scan, Scan)
+        else prepare(scan, metadata, mask=brain, affine=affine, normalized=normalized, steps=steps, progress=progress)
         for scan, brain in zip(volumes, masks, strict=True)
     ]
     return scans, several

@@ -91,6 +91,23 @@ def choose_prior(
     scan = prepare(
         volumes[0], _metadata(load_prior(PRIORS["T1w"])), mask=None if masks is None else masks[0], affine=affine
     )
+    return choose_by_intensities(scan)
+
+
+@own_modes()
+def choose_by_intensities(scan: Scan) -> Choice:
+    """Choose the embedded prior of the contrast whose healthy tissues a registered scan fits best.
+
+    Raises
+    ------
+    ValueError
+        If the scan shows too little of the brain.
+
+    Warns
+    -----
+    UserWarning
+        If two contrasts fit about as well.
+    """
     fits = likelihoods(scan)
     if not fits:
         raise ValueError(

@@ -16,6 +16,7 @@ from lesioncore.restoration.prior_choice import AUTO, choose_prior
 from lesioncore.restoration.remarks import warn_of_slices, warn_unusual
 from lesioncore.restoration.result import Restoration
 from lesioncore.restoration.run import Run, RunRecord
+from lesioncore.restoration.scan import Scan
 from lesioncore.restoration.solve import solve_stacks
 from lesioncore.restoration.volumes import Volume
 from lesioncore.torch_modes import own_modes
@@ -84,7 +85,7 @@ def restore(
 
 
 def restore_scans(
-    volume: Volume | Sequence[Volume],
+    volume: Volume | Scan | Sequence[Volume | Scan],
     prior: Any,
     run: Run,
     *,
@@ -98,6 +99,8 @@ def restore_scans(
 
     Parameters
     ----------
+    volume : as for :func:`restore`, or Scan
+        Scans; one that is prepared for the run already is taken as it is.
     run : Run
         The run; it must have been made for `prior`.
     stacklevel : int

@@ -96,7 +96,6 @@ def test_one_contrast_of_a_folder_is_evaluated(prior, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "code"),
     [
-        ("restore BRATS -o OUT", 1),
         ("restore BRATS -o OUT --prior ANY --tv-weight 1", 2),
         ("calibrate BRATS -o OUT --prior ANY", 1),
         ("train vae BRATS -o OUT", 1),

@@ -155,7 +155,7 @@ def test_scans_of_unknown_contrast_are_told_where_others_are_known(tmp_path):
     touch(tmp_path, "c_T1w.nii")
     assert scans_in(tmp_path, "T2w").notes("T2w") == [
         "1 left out: T1w, not T2w",
-        "2 taken for T2w though their names tell no contrast, as other names do; the first is a.nii",
+        "2 taken for T2w though their names tell no contrast, as other names do: a.nii, b.nii",
     ]
 
 

@@ -158,7 +158,7 @@ def test_names_and_formats_that_people_use(tmp_path):
         f"{folder}: 1 left out: a mask or label map",
         f"{folder}: 1 left out: T1w, not T2w",
         f"{folder}: 1 left out: T1ce, not T2w",
-        f"{folder}: 1 taken for T2w though their names tell no contrast, as other names do; the first is d.nii.gz",
+        f"{folder}: 1 taken for T2w though their names tell no contrast, as other names do: d.nii.gz",
     ]
     with pytest.warns(UserWarning, match="T1ce, not T2w"):
         find_subjects([folder], modality="T2w")
