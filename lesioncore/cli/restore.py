@@ -241,8 +241,8 @@ class Restore:
         clear(folder)
         existing = results_of(folder, *split_name(stem_of(job.scan)))
         standings = [(self._standing(job, existing, one), one) for one in candidates]
-        # Which prior an unnamed scan had in an earlier run is told by its results: they differ least from that one's.
-        standing, chosen = min(standings, key=lambda one: (one[0].state == "other", len(one[0].reason)))
+        # Which prior an unnamed scan had in an earlier run is told by its results.
+        standing, chosen = min(standings, key=lambda one: one[0].state == "other")
         if standing.state == "finished":
             if report:
                 write_missing_report(existing, job.scan, chosen.prior)

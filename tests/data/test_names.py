@@ -104,8 +104,8 @@ NAMES = {
     "|sub-01_acq-flair_T2w|sub-01_acq-t2star_T2w",
     "FLAIR": "3D_FLAIR_SAG|FLAIR3D|FLAIR (1)|t2_tirm_dark-fluid_tra|t2_space_dark-fluid_sag_p2_iso|t2_flair_tra"
     "|flair_t2_tra|T2_darkfluid|t2_tirm_tra",
-    "T1ce": "T1_post|T1_KM|t1_mprage_gd|T1+C|T1 C+|T1+Gd|T1c|t1_post_mprage_sag|T1_tse_fs_KM|T1 post contrast|gd_t1_mprage"
-    "|sub-01_acq-gd_T1w",
+    "T1ce": "T1_post|T1_KM|t1_mprage_gd|T1+C|T1 C+|T1+Gd|T1c|t1_post_mprage_sag|T1_tse_fs_KM|T1 post contrast"
+    "|gd_t1_mprage|sub-01_acq-gd_T1w",
     "T2starw": "t2star|t2_star|T2*|x T2 * tra|t2_star_tra",
     "swi": "swi|swi_tra",
     "PDw": "pd|pd_tse_tra",
