@@ -359,8 +359,9 @@ def lines(facts: dict[str, Any]) -> list[str]:
     if facts["detected_ml"] is None:
         report.append("no lesion masks: the prior's thresholds do not hold for these settings")
     else:
-        parts = [f"{ml:.1f} ml at {100 * float(fpr):g} %" for fpr, ml in facts["detected_ml"].items()]
-        report.append(
-            f"detected {', '.join(parts)} allowed false-positive rate; the brain has {facts['brain_ml']:.0f} ml"
-        )
+        parts = [
+            f"{ml:.1f} ml at {100 * float(fpr):g} % ({facts['brain_ml'] * float(fpr):.0f} ml allowed)"
+            for fpr, ml in facts["detected_ml"].items()
+        ]
+        report.append(f"detected {', '.join(parts)} false-positive rate; the brain has {facts['brain_ml']:.0f} ml")
     return report

@@ -14,7 +14,7 @@ from lesioncore.calibration.record import Calibration
 from lesioncore.report.candidates import Candidate, Candidates, find_candidates
 from lesioncore.report.chart import score_chart
 from lesioncore.report.methods import methods_text
-from lesioncore.report.quality import QualityCheck, quality_checks
+from lesioncore.report.quality import QualityCheck, quality_checks, why_not_valid
 from lesioncore.report.saved import SavedResult
 from lesioncore.report.thumbnail import thumbnail
 from lesioncore.report.volumes import viewer_images
@@ -23,6 +23,9 @@ from lesioncore.restoration.figure_volumes import FigureVolumes
 
 SMALLEST_ML = 0.1
 """Volume, ml, from which on a connected detection is listed as a candidate."""
+
+_UNUSUAL = 1.5
+"""Times what a limit allows in a healthy brain, from which on a detected volume is marked."""
 
 # From dark to light, so that it is read with any colour vision: four colours of matplotlib's scale plasma.
 _SCALE = ((0.0, (126, 3, 168)), (0.35, (204, 71, 120)), (0.7, (248, 149, 64)), (1.0, (240, 249, 33)))
@@ -62,8 +65,10 @@ def content(saved: SavedResult, calibration: Calibration | None) -> dict[str, An
     start = np.array(listed[0].centre_mm) if listed else _middle(saved)
     scan, score = viewer_images(saved, maximum)
     checks = quality_checks(saved)
+    summary = _summary(saved, candidates, checks, start)
     return {
-        "summary": _summary(saved, candidates, checks, start),
+        "summary": summary,
+        "unusual": [rate for rate, ml in summary["detected_ml"].items() if ml > _UNUSUAL * summary["allowed_ml"][rate]],
         "limit": None if limit is None else _percent(limit),
         "thresholds": {_percent(rate): round(value, 4) for rate, value in sorted(saved.thresholds.items())},
         "candidates": [_row(candidate) for candidate in listed[:_LISTED]],
@@ -101,18 +106,20 @@ def _summary(
 ) -> dict[str, Any]:
     """What the page of a group shows of a scan (JSON-able)."""
     listed = candidates.listed if candidates is not None else ()
-    brain_ml = saved.millilitres(saved.brain)
-    masks = sorted(saved.masks.items())
+    # Those of the sidecar, as the command line and the table of volumes have them: templates alone round.
+    brain_ml = saved.facts["BrainMillilitres"]
+    detected = {float(rate): ml for rate, ml in (saved.facts["DetectedMillilitres"] or {}).items()}
     return {
         "name": saved.name,
         "prior": saved.facts["Prior"],
         "contrast": saved.facts["Contrast"],
-        "brain_ml": round(brain_ml, 1),
-        "detected_ml": {_percent(rate): round(saved.millilitres(mask), 2) for rate, mask in masks},
-        "allowed_ml": {_percent(rate): round(brain_ml * rate, 1) for rate, _ in masks},
+        "brain_ml": brain_ml,
+        "detected_ml": {_percent(rate): ml for rate, ml in sorted(detected.items())},
+        "allowed_ml": {_percent(rate): brain_ml * rate for rate in sorted(detected)},
         "candidates": len(listed),
+        "not_valid": why_not_valid(saved),
         "first": _where(listed[0]) if listed else None,
-        "largest_ml": round(max(candidate.volume_ml for candidate in listed), 2) if listed else None,
+        "largest_ml": max(candidate.volume_ml for candidate in listed) if listed else None,
         "remarks": [f"{check.name}: {check.value}" for check in checks if check.verdict == "check"],
         "version": saved.facts["GeneratedBy"]["Version"],
         "thumbnail": thumbnail(saved, place),

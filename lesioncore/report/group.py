@@ -16,6 +16,8 @@ from lesioncore.report.page import environment, read_summary, template_text
 from lesioncore.report.saved import visible
 from lesioncore.restoration.figure import figure_bytes
 
+_CHARTED = 5  # scans from which on a chart shows more than the table
+
 INDEX = "index.html"
 """Name of a group's page."""
 
@@ -60,7 +62,7 @@ def write_group_page(folder: Path, path: Path | None = None) -> Path:
             disclaimer=NOTE,
             style=template_text("style.css").replace("{{ gradient }}", "none"),
             script=template_text("group.js"),
-            chart=_distributions(rows, limits),
+            chart=_distributions(rows, limits) if len(rows) >= _CHARTED else None,
         )
     )
     with replace_atomically(path) as temporary:
@@ -85,6 +87,7 @@ def _distributions(rows: Sequence[dict[str, Any]], limits: Sequence[str]) -> str
         axes.plot(values, offsets, "o", color="#0b62a8", alpha=0.65, ms=5, mew=0)
         if expected is not None:
             axes.axvline(expected, color="#9a5200", lw=1.2, ls="--")
+        axes.set_xlim(left=0)
         axes.set_ylim(-4, 4)
         axes.set_yticks([])
         axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)

@@ -69,7 +69,7 @@ def _restoration(facts: dict[str, Any]) -> str:
     solver_text = f"{_SOLVERS.get(solver['name'], solver['name'])} ({solver['steps']} steps)"
     return (
         "The scan was restored to the most probable healthy image by maximum a posteriori estimation: the evidence"
-        f" lower bound of the prior {prior}, with the latent posterior represented by {posterior}, plus a"
+        f" lower bound of the prior {prior}, with the latent posterior represented by {posterior}, plus an"
         f" {settings['tv']} total-variation data term in {settings['tv_dimensions']} dimensions with weight"
         f" {facts['TVWeight']:g} (Chen et al. 2020, Eq. 6), solved by {solver_text}."
     )

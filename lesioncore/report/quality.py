@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,7 +23,8 @@ _OVERLAPS = 0.935
 _STRONG_FIELD = 0.2
 # The detections on T1w change by more than a quarter at 3 mm (bench/quality/real_changes.py).
 _COARSE = 2.5
-_OTHER_CONTRAST = "its intensities fit"  # as lesioncore.restoration.prior_choice.doubt begins
+# As lesioncore.restoration.prior_choice.doubt has it.
+_OTHER_CONTRAST = re.compile(r"its intensities fit (?P<contrast>\S+) better than")
 _NOISY = 0.35  # .03 to .26 in 58 real scans (T1w, T2w, FLAIR; sharp multiple sclerosis FLAIR has the most)
 
 
@@ -127,7 +129,7 @@ def quality_checks(saved: SavedResult) -> list[QualityCheck]:
             )
         )
     if saved.to_template is not None and saved.facts["Contrast"] is not None:
-        other = next((remark for remark in saved.facts["Remarks"] if remark.startswith(_OTHER_CONTRAST)), None)
+        other = next((remark for remark in saved.facts["Remarks"] if _OTHER_CONTRAST.match(remark)), None)
         checks.append(
             _check(
                 "Contrast",
@@ -141,9 +143,23 @@ def quality_checks(saved: SavedResult) -> list[QualityCheck]:
     checks += [
         QualityCheck("Unlike the calibration's people", f"{remark[0].upper()}{remark[1:]}.", "", "check", action)
         for remark in saved.facts["Remarks"]
-        if not remark.startswith(_OTHER_CONTRAST)
+        if not _OTHER_CONTRAST.match(remark)
     ]
     return checks
+
+
+def why_not_valid(saved: SavedResult) -> str | None:
+    """Why detections mean nothing: the scan's intensities fit another contrast than the prior's; None if they fit.
+
+    Parameters
+    ----------
+    saved : SavedResult
+        A saved restoration.
+    """
+    for remark in saved.facts["Remarks"]:
+        if match := _OTHER_CONTRAST.match(remark):
+            return f"the scan fits {match['contrast']}, the prior is for {saved.facts['Contrast']}"
+    return None
 
 
 def noise_level(scan: npt.NDArray[np.float32], brain: npt.NDArray[np.bool_]) -> float:

@@ -23,11 +23,20 @@ def test_every_report_has_a_row_and_a_link(tmp_path):
     assert {index.parent / link for link in links} == set(pages)
     assert "<i>" not in text
     assert text.count("</tr>") == 1 + len(names)
+    assert "<svg" not in text  # three dots are no distribution
     before = index.read_bytes()
     write_group_page(tmp_path / "results")  # which is no report of itself
     assert index.read_bytes() == before
     for attribute in re.findall(r'src="([^"]*)"', text):
         assert attribute.startswith("data:")
+
+
+def test_five_scans_have_a_chart_below_the_table(tmp_path):
+    page = lc.write_report(*saved(tmp_path, "sub-01_T2w"), prior=tiny_prior())
+    for number in range(4):
+        page.with_name(f"copy{number}.html").write_bytes(page.read_bytes())
+    text = write_group_page(page.parent).read_text()
+    assert text.index("</table>") < text.index("<svg")
 
 
 def test_a_folder_without_reports_is_refused(tmp_path):

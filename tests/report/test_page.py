@@ -15,7 +15,10 @@ import pytest
 from support.reports import TEMPLATE, change, saved, tiny_prior
 
 import lesioncore as lc
+from lesioncore.data.files import manifest
+from lesioncore.report.group import write_group_page
 from lesioncore.report.page import read_summary, report_path
+from lesioncore.report.saved import read_sidecar
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +105,38 @@ def test_without_thresholds_or_prior_it_says_so(tmp_path, case):
     text = text_of(lc.write_report(sidecar, scan, path=tmp_path / "unknown.html"))  # of a prior that is not embedded
     assert "calibration is not at hand" in text
     assert "1 in " not in text
+
+
+def test_volumes_are_the_sidecars_and_only_the_page_rounds_them(tmp_path):
+    sidecar, scan = saved(
+        tmp_path, BrainMillilitres=1234.46, DetectedMillilitres={"0.01": 33.445, "0.05": 92.0, "0.1": 10.0}
+    )
+    page = lc.write_report(sidecar, scan, prior=tiny_prior())
+    assert read_summary(page)["detected_ml"] == {"1": 33.445, "5": 92.0, "10": 10.0}
+    text = text_of(page)
+    assert "<b>33.4 ml</b>" in text  # 33.45 would be 33.5
+    assert "<b>1234 ml</b>" in text
+    # 2.7 times, 1.49 times and less than what the limits allow.
+    assert text.count('class="tile marked"') == 1
+    assert "<b>33.4 ml</b>more than most healthy people have: a lesion, or a scan unlike the calibration" in text
+
+
+@pytest.mark.parametrize("strictest", [0, 1])
+def test_detections_on_another_contrast_are_not_valid(tmp_path, strictest):
+    remark = "its intensities fit FLAIR better than T2w"
+    sidecar, scan = saved(tmp_path, ToTemplate=TEMPLATE, Remarks=[remark])
+    if not strictest:
+        image = nib.load(path := next(sidecar.parent.glob("*fpr01*")))
+        nib.save(nib.Nifti1Image(np.zeros(image.shape, np.uint8), image.affine), path)
+        change(sidecar, Files={**read_sidecar(sidecar)["Files"], **manifest([path])})
+    page = lc.write_report(sidecar, scan, prior=tiny_prior())
+    text = re.sub(r"</?b>", "", text_of(page))
+    assert text.count("not valid: the scan fits FLAIR, the prior is for T2w") == 5  # four tiles and the candidates
+    assert "None of" not in text
+    assert ("<tr data-mm=" in text) == bool(strictest)
+    assert f"{remark}. Check the scan" in text
+    index = write_group_page(page.parent)
+    assert "not valid: the scan fits FLAIR, the prior is for T2w" in index.read_text()
 
 
 def test_unregistered_scans_have_no_regions(tmp_path):

@@ -92,6 +92,7 @@ def test_the_methods_text_has_the_runs_figures(case):
         "proximal gradient",
         "2 steps",
         "weight 1 ",
+        "plus an anisotropic total-variation",
         "Chen",
         "Fonov",
         "(5 %)",

@@ -20,7 +20,7 @@
     const viewer = new Niivue({
       backColor: [0, 0, 0, 1], crosshairColor: [0.34, 0.71, 0.91, 0.8], crosshairWidth: 1, isRadiologicalConvention: false,
       multiplanarShowRender: 1, multiplanarLayout: 2, show3Dcrosshair: true, isColorbar: false, logLevel: "error", loadingText: "",
-      dragAndDropEnabled: false,
+      dragAndDropEnabled: false, showAllOrientationMarkers: true, fontColor: [1, 0.85, 0.3, 1],
     });
     await viewer.attachTo("canvas");
     viewer.addColormap("deviation", facts.colormap);
@@ -57,7 +57,7 @@
       const mm = Array.from(location.mm.slice(0, 3), (value) => value.toFixed(0)).join(", ");
       const values = location.values.map((value) => value.value);
       element("location").textContent =
-        `${mm} mm   scan ${values[0].toPrecision(3)}   score ${values[1].toFixed(2)}`;
+        `${mm} mm   scan ${Number(values[0].toPrecision(3))}   score ${values[1].toFixed(2)}`;
     };
 
     const go = (mm) => {
