@@ -360,8 +360,9 @@ def lines(facts: dict[str, Any]) -> list[str]:
         report.append("no lesion masks: the prior's thresholds do not hold for these settings")
     else:
         parts = [
-            f"{ml:.1f} ml at {100 * float(fpr):g} % ({facts['brain_ml'] * float(fpr):.0f} ml allowed)"
+            f"{ml:.1f} ml at {100 * float(fpr):g} % ({facts['brain_ml'] * float(fpr):.0f} ml)"
             for fpr, ml in facts["detected_ml"].items()
         ]
-        report.append(f"detected {', '.join(parts)} false-positive rate; the brain has {facts['brain_ml']:.0f} ml")
+        report.append(f"detected (allowed) at limits of false positives: {', '.join(parts)}")
+        report.append(f"the brain has {facts['brain_ml']:.0f} ml")
     return report

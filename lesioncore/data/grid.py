@@ -17,8 +17,6 @@ from lesioncore.data.resample import AxisResampler
 _SAME_SPACING = 1e-3
 _LARGEST_LOSS = 0.05
 _SMALLEST_VOXEL, _LARGEST_VOXEL, _LARGEST_SHAPE = 0.05, 50.0, 4096  # mm, mm, pixels: what bounds a scan's slices
-_TIE = 0.05  # voxels
-_BEYOND = 0.001  # share of a brain that does not count for its ends
 
 
 @dataclass(frozen=True)
@@ -73,13 +71,10 @@ class SliceGrid:
     ) -> GridPlan:
         """Place the grid over one scan.
 
-        In the plane, the grid's centre is the middle between the brain's ends, a thousandth of which may lie beyond
-        either, so that stray voxels of a mask do not move it. From there it moves by up to half a voxel of the scan, so
-        that faces of its pixels near the middle are faces of the scan's voxels: a result depends neither on how a
-        scan is cropped nor on which side of a threshold its voxel size is. Where the scan's voxel size along an axis is
-        the grid's (within 0.1 %), values are then copied and not interpolated. Across slices, scans finer than the grid
-        are brought to its voxel size, with a face of slices at the brain's lower end; thicker slices stay as they are;
-        every slice is covered.
+        In the plane, the grid's centre is the centre of the mask's bounding box. Where the scan's voxel size along
+        an axis is the grid's (within 0.1 %), the centre is rounded to whole voxels, so that values are copied and
+        not interpolated. Across slices, scans finer than the grid are brought to its voxel size, thicker slices stay
+        as they are; every slice is covered.
 
         Parameters
         ----------
@@ -113,16 +108,14 @@ class SliceGrid:
             )
         if not brain.any():
             raise ValueError("mask: got no voxel, expected a brain; check the skull stripping or the mask given")
-        x_start, x_step = self._in_plane(brain, 0, voxel_sizes[0])
-        y_start, y_step = self._in_plane(brain, 1, voxel_sizes[1])
+        x_start, x_step = self._in_plane(np.flatnonzero(brain.any(axis=(1, 2))), self.shape[0], voxel_sizes[0])
+        y_start, y_step = self._in_plane(np.flatnonzero(brain.any(axis=(0, 2))), self.shape[1], voxel_sizes[1])
         self._check_loss(brain, (x_start, y_start), (x_step, y_step), voxel_sizes)
-        z_step = self.voxel_size / voxel_sizes[2]
-        if z_step <= 1 + _SAME_SPACING:
-            z_step = 1.0
-        z_face = _nearest_face(_ends(brain, 2)[0])
-        below = math.ceil(z_face / z_step - 1e-6)
-        z_count = below + math.ceil((z_length - z_face) / z_step - 1e-6)
-        z_start = z_face - 0.5 - z_step * (below - 0.5)
+        z_step, z_count = 1.0, z_length
+        if voxel_sizes[2] < self.voxel_size * (1 - _SAME_SPACING):
+            z_step = self.voxel_size / voxel_sizes[2]
+            z_count = math.ceil(z_length / z_step - 1e-6)
+        z_start = (z_length - 1) / 2 - z_step * (z_count - 1) / 2
         axes = (
             (x_length, self.shape[0], x_start, x_step),
             (y_length, self.shape[1], y_start, y_step),
@@ -142,14 +135,13 @@ class SliceGrid:
             _from_grid=(from_x, from_y, from_z),
         )
 
-    def _in_plane(self, brain: NumpyArray, axis: int, spacing: float) -> tuple[float, float]:
+    def _in_plane(self, occupied: NumpyArray, count: int, spacing: float) -> tuple[float, float]:
         """Centre of the first pixel and distance between pixels, in voxels of the scan."""
-        step, count = self.voxel_size / spacing, self.shape[axis]
+        centre = (int(occupied[0]) + int(occupied[-1])) / 2
+        step = self.voxel_size / spacing
         if abs(step - 1) <= _SAME_SPACING:
-            step = 1.0
-        before = count // 2  # pixels before the face that is brought to one of the scan's, the middle or next to it
-        face = _nearest_face(sum(_ends(brain, axis)) / 2 - step * (count / 2 - before))
-        return face - 0.5 - step * (before - 0.5), step
+            return float(math.floor(centre - (count - 1) / 2 + 0.5)), 1.0
+        return centre - step * (count - 1) / 2, step
 
     def _check_loss(
         self,
@@ -311,22 +303,6 @@ class GridPlan:
     @property
     def _volume_on_grid(self) -> tuple[int, int, int]:
         return (*self.grid.shape, self.slice_count)
-
-
-def _nearest_face(place: float) -> int:
-    """The voxel whose lower face is nearest to a place; the upper one where two are, and up to _TIE beyond.
-
-    The middle of a symmetric mask lies just there, and neither rounding nor a stray voxel may decide.
-    """
-    return math.floor(place + 1 + _TIE)
-
-
-def _ends(brain: NumpyArray, axis: int) -> tuple[float, float]:
-    """The places along an axis, in voxels, that a thousandth of a mask lies before and beyond."""
-    shares = np.count_nonzero(brain, axis=tuple(other for other in range(3) if other != axis)) / np.count_nonzero(brain)
-    # Faces of voxels as places: between them the share that lies before grows in proportion.
-    low, high = np.interp((_BEYOND, 1 - _BEYOND), np.cumsum([0.0, *shares]), np.arange(len(shares) + 1) - 0.5)
-    return float(low), float(high)
 
 
 _Axes = tuple[AxisResampler, AxisResampler, AxisResampler]

@@ -96,7 +96,7 @@ def _check_object(value: Any, forms: Mapping[str, Any], needed: Iterable[str], w
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and not (type(value) is int and abs(value) > _LARGEST_INTEGER)
+    return isinstance(value, float) or (type(value) is int and abs(value) <= _LARGEST_INTEGER)
 
 
 _SIMPLE = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
 from support.bad_input import BadInput, rows
 from support.models import tiny_calibration, tiny_metadata, tiny_vae
 from support.scans import AFFINE, BRAIN, FAST, METADATA, VALUES
@@ -171,46 +170,6 @@ def test_a_remark_on_a_scan_is_kept_with_its_result():
     with pytest.warns(UserWarning, match="turned by 10 degrees"):
         result = lc.restore(image(turned(10) @ AFFINE), prior)
     assert result.sidecar()["Remarks"][0].startswith("its axes are turned by 10 degrees")
-
-
-@pytest.mark.filterwarnings("ignore:1 of .* mask voxels lie outside")  # the stray one
-@pytest.mark.parametrize("size", [4.0, 2.0, 1.6, 3.1])
-def test_a_stray_voxel_does_not_move_the_grid(size):
-    """Nor does a margin of background, of whatever width."""
-    shape = tuple(int(90 / size) for _ in range(3))
-    ball = (
-        sum(
-            (torch.arange(n).view([-1 if a == i else 1 for a in range(3)]) - n / 2 + 0.3 * i) ** 2
-            for i, n in enumerate(shape)
-        )
-        < (32 / size) ** 2
-    )
-    values = torch.where(ball, 100 + torch.randn(shape, generator=torch.Generator().manual_seed(0)), 0.0)
-    brain = lc.SliceGrid(4.0, (24, 20))
-
-    def slices(values, mask):
-        plan = brain.plan(tuple(mask.shape), (size,) * 3, mask)
-        found, on_grid = plan.to_grid(values, 0.0, mask=mask), plan.mask_to_grid(mask)
-        rows = (on_grid.flatten(1).sum(1) > 5).nonzero()[:, 0]
-        return found[rows[0] : rows[-1] + 1]
-
-    expected = slices(values, ball)
-    stray = ball.clone()
-    stray[1, -1, 2] = True
-    assert torch.equal(slices(values, stray)[:, :, 3:-3, 3:-3], expected[:, :, 3:-3, 3:-3])
-    for before in (1, 2, 3):
-        pads = (before, 4, 0, before, before, 1)
-        padded, inside = (torch.nn.functional.pad(part, pads) for part in (values, ball))
-        assert torch.allclose(slices(padded, inside), expected, atol=1e-4)
-
-
-def test_sizes_on_either_side_of_a_threshold_give_the_same_slices():
-    grid, values = lc.SliceGrid(4.0, (24, 20)), VALUES
-    first, second = (
-        grid.plan(tuple(BRAIN.shape), (size,) * 3, BRAIN).to_grid(values, 0.0, mask=BRAIN) for size in (4.003, 4.005)
-    )
-    inside = (first != 0) & (second != 0)
-    assert (first - second)[inside].abs().mean() < 0.02 * values[BRAIN].std()
 
 
 def test_masks_of_the_same_grid_are_told_by_their_corners():

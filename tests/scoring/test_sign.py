@@ -76,12 +76,14 @@ def test_the_sign_is_saved_with_the_result(prior, tmp_path):
 def test_stored_and_merged_calibrations_keep_every_sign(prior):
     calibration = prior.metadata.calibration
     assert lc.Calibration.from_dict(json.loads(json.dumps(calibration.to_dict()))) == calibration
-    both = calibration.merge(calibration)
+    others = [scan_values(BRAIN, seed=seed) for seed in range(3, 6)]
+    both = calibration.merge(lc.calibrate(prior, others, config=replace(FAST, sign=1)))
     for sign in SIGNS:
-        settings = replace(FAST, sign=sign).for_prior(prior).settings()
-        once, twice = (one.for_settings(settings, FAST.tv_weight, FAST.smoothing) for one in (calibration, both))
-        assert once.threshold(0.05) == twice.threshold(0.05)
-        assert twice.subjects == 6
+        config = replace(FAST, sign=sign)
+        of_all = lc.calibrate(prior, [*HEALTHY, *others], config=config)
+        merged_sign = both.for_settings(config.for_prior(prior).settings(), FAST.tv_weight, FAST.smoothing)
+        assert merged_sign.threshold(0.05) == of_all.threshold(0.05)
+        assert merged_sign.subjects == 6
 
 
 def test_remarks_compare_the_size_of_signed_scores():
