@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from support.models import tiny_calibration, tiny_metadata, tiny_vae
@@ -100,9 +101,12 @@ def as_plain_user(*paths: Path) -> Iterator[None]:
     """Take the rights to read from files, and those of root, who may read them all the same, from the process."""
     import os
 
+    root = os.geteuid() == 0
+    folders = Path(lc.__file__).parents
+    if root and not all(folder.stat().st_mode & 0o001 for folder in folders):
+        pytest.skip("the installed package is in a folder that only its owner may enter")
     for path in paths:
         path.chmod(0)
-    root = os.geteuid() == 0
     if root:
         os.seteuid(65534)
     try:

@@ -83,7 +83,7 @@ def test_mirroring_is_exact_and_half_of_the_slices_are_mirrored_by_default():
 def test_mirroring_is_left_to_right():
     """A scan in RAS+ order whose right half is bright has its bright half on the left afterwards."""
     volume = np.zeros((20, 18, 4), np.float32)
-    volume[4:16, 4:14] = 100 + np.arange(12)[:, None, None]
+    volume[4:16, 4:14] = 100 + np.arange(12)[:, None, None] + 0.01 * np.arange(10)[:, None]
     scale = IntensityScale.fit(volume[volume > 0])
     scan = prepare(volume, PriorMetadata("test", grid=SliceGrid(2.0, (20, 18)), intensity=scale))
     labels = scan.mask.to(torch.uint8)
