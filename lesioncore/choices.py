@@ -25,6 +25,9 @@ DatasetName: TypeAlias = Literal[
 ]
 """Public data sets that can be imported."""
 
+EngineName: TypeAlias = Literal["local", "ray"]
+"""Where many scans are in work: in one process, or in those of Ray."""
+
 Latent: TypeAlias = Literal["mean", "sample"]
 """Expectation of the ELBO: at the latents' mean, or from a fresh sample in each step."""
 

@@ -30,7 +30,8 @@ LAYERS = (
         "restoration",
         "report",
     ),
-    *("detectors", "phantom", "datasets", "subjects", "evaluation", "demo", "training", "reproduction", "cli"),
+    *("detectors", "phantom", "datasets", "subjects", "evaluation", "demo", "training", "reproduction", "cohort"),
+    "cli",
     "bids_app",
 )
 """From the lowest to the highest: a room imports those that come before it, and itself."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -19,9 +18,11 @@ from lesioncore.bids_app.validation import validate
 from lesioncore.cli.options import RestoreOptions
 from lesioncore.cli.output import Outcome, Output, check_writable
 from lesioncore.cli.prior_run import PriorRun
-from lesioncore.cli.restore import can_report, lines, volumes, write_missing_report
+from lesioncore.cli.restore import can_report, lines
+from lesioncore.cli.restore_scan import volumes, write_missing_report
 from lesioncore.cli.resume import standing_of
-from lesioncore.cli.workers import in_order
+from lesioncore.cohort.local import LocalEngine
+from lesioncore.cohort.machine import cpu_cores, memory, scans_at_once
 from lesioncore.data.bids import results_of
 from lesioncore.data.names import split_name, stem_of
 from lesioncore.data.temporary import clear
@@ -29,8 +30,6 @@ from lesioncore.report.group import write_group_page
 from lesioncore.report.page import write_report
 from lesioncore.restoration.prior_choice import AUTO, PRIORS
 from lesioncore.restoration.restore import restore_scans
-
-_MOST_WORKERS = 4  # each takes memory for a scan and its results
 
 
 def restore_participants(app: BidsApp, output: Output) -> Outcome:
@@ -76,8 +75,8 @@ def _contrasts(app: BidsApp, named: PriorRun | None) -> tuple[str, ...]:
 
 
 def _restore_all(app: BidsApp, scans: list[BidsScan], runs: dict[str, PriorRun], output: Output) -> Outcome:
-    cores = app.n_procs or len(os.sched_getaffinity(0))
-    workers = min(_MOST_WORKERS, cores, len(scans))
+    cores = app.n_procs or cpu_cores()
+    workers = min(scans_at_once(cores, memory()), len(scans))
     if app.n_procs:
         torch.set_num_threads(max(1, cores // workers))
     if app.work_dir is not None:
@@ -85,12 +84,12 @@ def _restore_all(app: BidsApp, scans: list[BidsScan], runs: dict[str, PriorRun],
     report = can_report(output)
     start = time.perf_counter()
 
-    def restore(scan: BidsScan) -> dict[str, Any]:
+    def restore(scan: BidsScan, again: bool = False) -> dict[str, Any]:
         with output.about(scan.relative):
             return _restore(scan, runs[scan.contrast], app, report)
 
     done, failed = [], []
-    for number, (scan, result) in enumerate(in_order(scans, restore, workers), start=1):
+    for number, (scan, result) in enumerate(LocalEngine(workers).run(scans, restore), start=1):
         output.say(f"[{number}/{len(scans)}] {scan.relative}")
         modality = runs[scan.contrast].run.metadata.modality
         if modality not in (None, scan.contrast):

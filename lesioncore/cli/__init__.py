@@ -20,6 +20,7 @@ import tyro
 
 from lesioncore.cli.output import FAILURE, STOPPED, SUCCESS, USAGE, CommandError, Outcome, Output, UsageError
 from lesioncore.cli.stopping import stoppable
+from lesioncore.cohort.machine import keep_to_quota
 
 _DESCRIPTION = (
     "Unsupervised lesion detection in brain MRI by image restoration with a normative prior. Research software, not a"
@@ -114,6 +115,7 @@ def answer(program: str, parse: Callable[[list[str]], Command], args: Sequence[s
     int
         Exit code.
     """
+    keep_to_quota()
     for stream in ("stdout", "stderr"):
         if getattr(sys, stream) is None:  # closed by whoever started the process; libraries write to it all the same
             setattr(sys, stream, open(os.devnull, "w"))  # noqa: SIM115

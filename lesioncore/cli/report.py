@@ -17,6 +17,8 @@ from lesioncore.cli.output import CommandError, Outcome, Output, UsageError
 class Report:
     """Write an HTML page for each saved restoration and one for all of them.
 
+    The table of all volumes, volumes.tsv, is written beside the latter.
+
     Parameters
     ----------
     results : tuple of Path
@@ -45,6 +47,7 @@ class Report:
         from lesioncore.report.group import write_group_page
         from lesioncore.report.page import write_report
         from lesioncore.report.saved import find_scan, scans_by_content, sidecars_in
+        from lesioncore.report.table import write_volumes
         from lesioncore.restoration.figure import require_matplotlib
 
         if not self.results:
@@ -72,8 +75,11 @@ class Report:
                     continue
             pages.append(str(page))
             output.say(str(page))
-        groups = []
+        groups, tables = [], []
         for folder in self.results:
+            if sidecars_in(folder):
+                tables.append(str(write_volumes(folder)))
+                output.say(tables[-1])
             try:
                 groups.append(str(write_group_page(folder)))
             except FileNotFoundError as error:
@@ -82,5 +88,5 @@ class Report:
                 continue
             output.say(groups[-1])
         output.say(NOTE)
-        facts = {"reports": pages, "groups": groups, "failed": failed, "note": NOTE}
+        facts = {"reports": pages, "groups": groups, "volumes": tables, "failed": failed, "note": NOTE}
         return Outcome(facts, failed=bool(failed), some=bool(pages))

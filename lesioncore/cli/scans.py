@@ -23,11 +23,14 @@ class ScanJob:
         Its brain mask: a file, the name of a tool, or none.
     place : Path
         Folder of its results in that of the command: where the scan lies in the folder that was named.
+    named : bool
+        The command line names the file itself, and not a folder with it.
     """
 
     scan: Path
     mask: Path | str | None
     place: Path = Path()
+    named: bool = True
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def select(inputs: Sequence[Path], masks: Sequence[Path], modality: str | None) 
         found = scans_in(path, modality)
         if not found.scans:
             raise UsageError("; ".join([f"{path}: no scan ({FORMATS}) in this folder", *left_out(found.skipped)]))
-        jobs += [ScanJob(scan, tool, scan.parent.relative_to(path)) for scan in found.scans]
+        jobs += [ScanJob(scan, tool, scan.parent.relative_to(path), named=False) for scan in found.scans]
         notes += [f"{path}: {note}" for note in found.notes(modality)]
         contrasts += map(contrast_of, found.scans)
     refuse_clashes(jobs)

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from lesioncore.cli.output import STOPPED, CommandError, Output
+from lesioncore.cohort.engines import at_stop
 from lesioncore.data.temporary import abandon
 
 
@@ -38,6 +39,8 @@ def stoppable(output: Output, goes_on: str) -> Iterator[None]:
             output.last(CommandError(f"stopped; {goes_on}"))
         for child in multiprocessing.active_children():
             child.terminate()
+        for stop_workers in tuple(at_stop):
+            stop_workers()
         abandon()
         os._exit(STOPPED)
 

@@ -30,6 +30,7 @@ NOT_SCORING = (
         "bids_app",
         "choices.py",
         "cli",
+        "cohort",
         "command_options.py",
         "datasets",
         "demo.py",

@@ -1,0 +1,44 @@
+"""What engines do: they give jobs to workers, and their results back in the jobs' order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+JobT = TypeVar("JobT")
+JobT_contra = TypeVar("JobT_contra", contravariant=True)
+
+Results: TypeAlias = Iterator[tuple[JobT, Callable[[], dict[str, Any]]]]
+"""Jobs in their order, each with a function that waits for its result: it gives it, warns of what there was to warn of,
+or raises what failed."""
+
+
+class Work(Protocol[JobT_contra]):
+    """Does one job after another, several at the same time too.
+
+    Engines that have other processes pickle it; unpickling opens what it needs, such as priors, once in each process.
+    """
+
+    def __call__(self, job: JobT_contra, /, again: bool = False) -> dict[str, Any]:
+        """Do a job.
+
+        Parameters
+        ----------
+        job
+            What is to be done.
+        again : bool
+            It was given to a worker that was lost, and may have been done, or half.
+        """
+        ...
+
+
+class Engine(Protocol):
+    """Where jobs are done."""
+
+    def run(self, jobs: Sequence[JobT], work: Work[JobT]) -> Results[JobT]:
+        """Do all jobs; one that fails does not stop the others."""
+        ...
+
+
+at_stop: set[Callable[[], None]] = set()
+"""What ends the other processes of engines that are at work; for a command that is stopped."""
