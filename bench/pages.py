@@ -32,6 +32,7 @@ FOLDERS = {
     "speed": "Speed",
     "quality": "Detection and preprocessing",
     "robustness": "Nothing lost",
+    "cluster": "Clusters",
     ".": "In this folder",
 }
 END = "<!-- end -->"

@@ -53,7 +53,6 @@ from lesioncore.cli import main as lesioncore
 from lesioncore.cli.output import STOPPED
 from lesioncore.data.files import difference
 
-SCANS = 3
 SECONDS = 10.0  # in which a run has to end after SIGTERM
 SECONDS_ON_PAGE = re.compile(rb"(?<=econds&#34;: )[0-9.]+")
 ENDS = ("SIGKILL", "SIGTERM", "disk full", "scan vanishes")
@@ -65,6 +64,7 @@ class Cohort:
     """Scans, a prior, and the folder that all of it is in."""
 
     root: Path
+    scans: int = 3
 
     def make(self) -> int:
         """Write the scans and the prior; gives an exit code."""
@@ -73,7 +73,7 @@ class Cohort:
         shape, affine = (22, 18, 11), np.diag([4.0, 4.0, 4.0, 1.0])
         axes = np.meshgrid(*(np.linspace(-1.3, 1.3, length) for length in shape), indexing="ij")
         brain = sum(axis**2 for axis in axes) < 1
-        for number in range(SCANS):
+        for number in range(self.scans):
             path = root / "raw" / f"sub-{number}" / "anat" / f"sub-{number}_T2w.nii.gz"
             path.parent.mkdir(parents=True)
             values = 400 + 60 * np.sin(sum(3 * axis for axis in axes)) + 20 * random_numbers.standard_normal(shape)
