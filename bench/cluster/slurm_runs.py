@@ -1,10 +1,10 @@
-"""Results and seconds of a cohort on Slurm: a job array and a cluster of Ray, cancelled and run again, against one process.
+"""Results of a cohort on Slurm, by job array and by Ray, cancelled and run again, against one process.
 
     eval "$(bench/cluster/one_node_slurm.sh start)"
     python bench/cluster/slurm_runs.py --work /tmp/slurm
 
-Runs docs/how-to/slurm's job scripts on phantoms of 2 mm. Each is cancelled once while scans are in work, and given again as
-the page says. Fails unless the results are those of one process to the byte. Writes ``slurm_runs.json``.
+Runs docs/how-to/slurm's job scripts on phantoms of 2 mm. Each is cancelled once while scans are in work, and given
+again as the page says. Fails unless the results are those of one process to the byte. Writes ``slurm_runs.json``.
 """
 
 from __future__ import annotations

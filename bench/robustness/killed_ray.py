@@ -1,11 +1,11 @@
-"""Results of cohorts on Ray whose workers, machines or command are killed: whole, the same, and done by those that are left.
+"""Results of cohorts on Ray whose workers, nodes or command are killed: whole, and the same.
 
     python bench/robustness/killed_ray.py               # 24 runs, some minutes
     python bench/robustness/killed_ray.py --runs 4 --out /tmp
 
 A cluster of two of Ray's nodes, each with an actor, restores a cohort of small random scans, once without a disturbance
-and then again and again while, at a random moment, an actor or a node with its actor is killed, or the command itself by
-SIGKILL or SIGTERM. A command that was left alone has to end well by itself; one that was ended is given again with
+and then again and again while, at a random moment, an actor or a node with its actor is killed, or the command itself
+by SIGKILL or SIGTERM. A command that was left alone has to end well by itself; one that was ended is given again with
 ``--resume``. Losses are
 
 - a command that was left alone and does not end with 0, or one given again that does not;
