@@ -24,7 +24,7 @@ SCRIPTS = ROOT / "docs" / "how-to" / "slurm"
 OPTIONS = ["--prior", "phantom-t2", "--no-report"]
 JOBS = {
     "array": ["--array=0-1", "--cpus-per-task=1", "--mem=5G", str(SCRIPTS / "array.sbatch")],
-    "ray": ["--nodes=1", "--cpus-per-task=2", "--mem=10G", str(SCRIPTS / "ray.sbatch")],
+    "ray": ["--nodes=1", "--cpus-per-task=2", "--mem=12G", str(SCRIPTS / "ray.sbatch")],
 }
 
 

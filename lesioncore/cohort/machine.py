@@ -13,8 +13,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-MEMORY_PER_SCAN = 1.6e9
-"""Bytes that a scan of 1 mm takes while it is in work, with its results and report (docs/how-to/cluster.md)."""
+MEMORY_PER_SCAN = 3.4e9
+"""Bytes that a scan of 40 million voxels, a head at .67 mm, takes while it is in work (docs/how-to/cluster.md)."""
 
 MEMORY_OF_PROCESS = 0.9e9
 """Bytes that a process takes beside its scans: libraries and priors."""

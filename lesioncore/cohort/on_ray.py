@@ -153,19 +153,23 @@ class Share:
         if not cores:
             of_each = [machine["CPU"] // machine["GPU"] if gpus else MOST_SCANS for machine in machines]
             cores = max(1, int(min([*of_each, *(machine["CPU"] for machine in machines)], default=1)))
-        share = cls(cores, gpus, workers or min(MOST_SCANS, cores), 0)
-        needs = {"CPU": cores, "GPU": gpus, "memory": share.memory}
-        room = [int(min(machine.get(name, 0) // need for name, need in needs.items() if need)) for machine in machines]
-        if not sum(room):
+        shares = []
+        for slots in [workers] if workers else range(1, min(MOST_SCANS, cores) + 1):
+            needs = {"CPU": cores, "GPU": gpus, "memory": cls(cores, gpus, slots, 0).memory}
+            room = [min(machine.get(name, 0) // need for name, need in needs.items() if need) for machine in machines]
+            shares.append(cls(cores, gpus, slots, int(sum(room))))
+        # No GPU is left idle so that others may have more scans at once.
+        best = max(shares, key=lambda share: (share.count if gpus else share.count * share.slots, share.slots))
+        if not best.count:
             have = "; ".join(
                 f"{machine['CPU']:g} cores, {machine.get('GPU', 0):g} GPUs, {machine.get('memory', 0) / 1e9:.1f} GB"
                 for machine in machines
             )
             raise RuntimeError(
-                f"no machine of Ray's cluster has {share} for an actor, only {have or 'none'}; give fewer --workers or"
-                " --actor-cores"
+                f"no machine of Ray's cluster has {shares[0]} for an actor, only {have or 'none'}; give fewer --workers"
+                " or --actor-cores"
             )
-        return cls(cores, gpus, share.slots, sum(room))
+        return best
 
 
 @dataclass

@@ -93,7 +93,7 @@ def test_on_ray_lost_jobs_are_done_again_and_nothing_outside_can_reach_it(tmp_pa
         found = [*outcomes([first, warning]), *outcomes(results)]
     check_outcomes(found[:5])
     assert found[5][1] == {"job": "kills its first worker", "again": True}
-    assert str(found[6][1]).startswith("3 workers ended while they did it, each with 1 CPU cores, 0 GPUs and 2.5 GB")
+    assert str(found[6][1]).startswith("3 workers ended while they did it, each with 1 CPU cores, 0 GPUs and 4.3 GB")
     assert found[7][1] == {"job": "plain", "again": False}
     notes = (tmp_path / "notes").read_text().splitlines()
     assert (notes.count("kills its first worker"), notes.count("always kills its worker")) == (2, 3)
@@ -110,7 +110,7 @@ def test_a_cluster_that_is_not_there_is_named(tmp_path, ray_environment):
         outcomes(RayEngine("127.0.0.1:1").run(["plain"], Errand(tmp_path / "notes")))
 
 
-def machine(cores: float, gpus: float = 0, gigabytes: float = 100.0, alive: bool = True):
+def machine(cores: float, gpus: float = 0, gigabytes: float = 1000.0, alive: bool = True):
     """A machine as Ray describes it."""
     gpu = {"GPU": float(gpus)} if gpus else {}
     return {"Alive": alive, "Resources": {"CPU": float(cores), "memory": gigabytes * 1e9, **gpu}}
@@ -126,7 +126,8 @@ def machine(cores: float, gpus: float = 0, gigabytes: float = 100.0, alive: bool
         ([machine(64, gpus=8)], 0, 0, Share(8, 1, 4, 8)),
         ([machine(64, gpus=8), machine(32)], 0, 2, Share(8, 1, 2, 8)),  # machines without a GPU are left out
         ([machine(64, gpus=8), machine(8, gpus=2)], 0, 0, Share(4, 1, 4, 10)),
-        ([machine(16, gigabytes=15.0)], 0, 0, Share(4, 0, 4, 2)),
+        ([machine(16, gigabytes=30.0)], 0, 0, Share(4, 0, 4, 2)),
+        ([machine(64, gpus=8, gigabytes=100.0)], 0, 0, Share(8, 1, 3, 8)),  # a GPU for each, and fewer scans
     ],
 )
 def test_actors_get_shares_of_machines(machines, cores, workers, share):
@@ -134,7 +135,9 @@ def test_actors_get_shares_of_machines(machines, cores, workers, share):
 
 
 def test_actors_that_no_machine_has_room_for_are_refused():
-    with pytest.raises(RuntimeError, match=r"no machine .* has 4 CPU cores, 0 GPUs .* only 2 cores, 0 GPUs, 100\.0 GB"):
+    with pytest.raises(
+        RuntimeError, match=r"no machine .* has 4 CPU cores, 0 GPUs .* only 2 cores, 0 GPUs, 1000\.0 GB"
+    ):
         Share.of([machine(2)], 4, 0)
     with pytest.raises(RuntimeError, match="give fewer --workers"):
         Share.of([machine(4, gigabytes=3.0)], 0, 0)

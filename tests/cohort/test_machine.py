@@ -78,7 +78,7 @@ def test_version_1_without_limits(system):
     assert machine.cpu_cores() == 16
 
 
-@pytest.mark.parametrize(("cores", "gigabytes", "scans"), [(16, 40, 4), (2, 40, 2), (16, 5, 2), (16, 1, 1), (1, 40, 1)])
+@pytest.mark.parametrize(("cores", "gigabytes", "scans"), [(16, 40, 4), (2, 40, 2), (16, 8, 2), (16, 1, 1), (1, 40, 1)])
 def test_scans_at_once_fit_cores_and_memory(cores, gigabytes, scans):
     assert machine.scans_at_once(cores, gigabytes * 1e9) == scans
 
