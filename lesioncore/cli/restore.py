@@ -154,7 +154,7 @@ class Restore:
     def _work(self, priors: Sequence[str]) -> RestoreScan:
         from lesioncore.cli.restore_scan import RestoreScan
 
-        return RestoreScan(
+        work = RestoreScan(
             output=self.output,
             priors=tuple(priors),
             by_contrast=self._auto,
@@ -165,6 +165,8 @@ class Restore:
             figure=self.figure,
             report=self.report,
         )
+        work.open()
+        return work
 
     def _for_one_prior(self, output: Output) -> tuple[list[ScanJob], RestoreScan]:
         """Return the scans for the prior that is named, and what restores them, with notes and warnings on stderr."""

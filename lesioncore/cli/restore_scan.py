@@ -6,11 +6,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 import torch
 
 from lesioncore.cli.options import RestoreOptions
+from lesioncore.cli.output import CommandError
 from lesioncore.cli.prior_run import PriorRun
 from lesioncore.cli.resume import Standing, others_exist, standing_of
 from lesioncore.cli.scans import ScanJob
@@ -33,7 +35,7 @@ from lesioncore.scoring.postprocess import PostProcessing
 class RestoreScan:
     """Restores scans and writes their results.
 
-    It is pickled without its priors, and loads them anew where it is unpickled.
+    It is sent to other processes without its priors, and loads them there.
 
     Attributes
     ----------
@@ -48,7 +50,9 @@ class RestoreScan:
     overwrite, resume, figure, report : bool
         As the command's options.
     runs : list of PriorRun
-        The priors with their runs.
+        The priors with their runs, once it is open.
+    fingerprints : list of str
+        What they have to be like where they were opened first.
     """
 
     output: Path
@@ -60,24 +64,30 @@ class RestoreScan:
     resume: bool
     figure: bool
     report: bool
-    runs: list[PriorRun] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.runs = [PriorRun.of(name, self.options, self.postprocessing) for name in self.priors]
+    runs: list[PriorRun] = field(init=False, default_factory=list)
+    fingerprints: list[str | None] = field(init=False, default_factory=list)
 
     def __getstate__(self) -> dict[str, Any]:
-        fingerprints = [one.run.metadata.fingerprint for one in self.runs]
-        return {**self.__dict__, "runs": fingerprints}
+        return {**self.__dict__, "runs": []}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self.__post_init__()
-        for one, fingerprint in zip(self.runs, state["runs"], strict=True):
-            if one.run.metadata.fingerprint != fingerprint:
-                raise ValueError(
-                    f"--prior: {one.name} has other weights on this machine than where the command was given; install"
-                    " the same version of lesioncore, or name a prior's directory that all machines see"
-                )
+    def open(self) -> None:
+        """Load the priors.
+
+        Raises
+        ------
+        CommandError
+            If one cannot be loaded, or has other weights than where it was opened first.
+        UsageError
+            If an option is out of its range, or two options contradict each other.
+        """
+        self.runs = [PriorRun.of(name, self.options, self.postprocessing) for name in self.priors]
+        fingerprints = [one.run.metadata.fingerprint for one in self.runs]
+        if self.fingerprints and fingerprints != self.fingerprints:
+            raise CommandError(
+                f"--prior: {', '.join(self.priors)} has other weights on {gethostname()} than where the command was"
+                " given; install the same version of lesioncore, or name a prior's directory that all machines see"
+            )
+        self.fingerprints = fingerprints
 
     def __call__(self, job: ScanJob, again: bool = False) -> dict[str, Any]:
         """Restore a scan, and return what is to be told of it (JSON-able); whole results of a lost worker are kept."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import socket
 import warnings
 from collections.abc import Callable
@@ -50,31 +49,28 @@ class Actor:
 
     Parameters
     ----------
-    work : bytes
-        The pickled :class:`lesioncore.cohort.engines.Work`.
+    work : Work
+        Does them.
     folder : str
         Working folder of the command, from which paths may start.
     threads : int
         CPU threads of each job.
     """
 
-    def __init__(self, work: bytes, folder: str, threads: int) -> None:
-        self._pickled = work
+    def __init__(self, work: Work[Any], folder: str, threads: int) -> None:
+        self._work = work
         self._folder = folder
         self._threads = threads
-        self._work: Work[Any] | None = None
 
     def ready(self) -> Reply:
-        """Open what the work needs."""
+        """Open what the work needs, before the first job."""
         warnings.showwarning = _collect  # type: ignore[assignment]
         warnings.simplefilter("always", UserWarning)
         return _reply(self._open)
 
     def do(self, job: Any, again: bool) -> Reply:
         """Do a job."""
-        work = self._work
-        assert work is not None  # jobs are given to actors that have answered `ready`
-        return _reply(lambda: work(job, again))
+        return _reply(lambda: self._work(job, again))
 
     def stop(self) -> None:
         """End the process at once, without temporary files."""
@@ -92,7 +88,7 @@ class Actor:
                 " same files"
             ) from error
         torch.set_num_threads(self._threads)
-        self._work = pickle.loads(self._pickled)
+        self._work.open()
         return {}
 
 
@@ -108,10 +104,10 @@ def _reply(do: Callable[[], dict[str, Any]]) -> Reply:
 
 
 def _sendable(error: Exception) -> Exception:
-    """An error that arrives in another process as it is, or its text where its class cannot be pickled."""
+    """An error as it can be made again in another process, or its text where its class takes other arguments."""
     try:
-        return type(error)(*pickle.loads(pickle.dumps(error)).args)
-    except Exception:
+        return type(error)(*error.args)
+    except TypeError:
         return RuntimeError(f"{type(error).__name__}: {error}")
 
 

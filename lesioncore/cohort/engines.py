@@ -13,11 +13,8 @@ Results: TypeAlias = Iterator[tuple[JobT, Callable[[], dict[str, Any]]]]
 or raises what failed."""
 
 
-class Work(Protocol[JobT_contra]):
-    """Does one job after another, several at the same time too.
-
-    Engines that have other processes pickle it; unpickling opens what it needs, such as priors, once in each process.
-    """
+class Doing(Protocol[JobT_contra]):
+    """Does one job after another, several at the same time too."""
 
     def __call__(self, job: JobT_contra, /, again: bool = False) -> dict[str, Any]:
         """Do a job.
@@ -29,6 +26,14 @@ class Work(Protocol[JobT_contra]):
         again : bool
             It was given to a worker that was lost, and may have been done, or half.
         """
+        ...
+
+
+class Work(Doing[JobT_contra], Protocol[JobT_contra]):
+    """Does jobs, also in other processes to which it is sent."""
+
+    def open(self) -> None:
+        """Open what it needs there, such as priors; called once in each process."""
         ...
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from lesioncore.cohort.engines import JobT, Results, Work
+from lesioncore.cohort.engines import Doing, JobT, Results
 from lesioncore.cohort.machine import cpu_cores, memory, scans_at_once
 
 
@@ -22,7 +22,7 @@ class LocalEngine:
 
     workers: int = 0
 
-    def run(self, jobs: Sequence[JobT], work: Work[JobT]) -> Results[JobT]:
+    def run(self, jobs: Sequence[JobT], work: Doing[JobT]) -> Results[JobT]:
         """Do all jobs."""
         executor = ThreadPoolExecutor(self.workers or scans_at_once(cpu_cores(), memory()))
         try:

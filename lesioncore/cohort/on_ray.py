@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 import signal
 import socket
 import threading
@@ -69,7 +68,7 @@ class RayEngine:
             If no machine has room for an actor, or none can be started.
         """
         with self._connected() as ray:
-            yield from _Cohort(ray, jobs, pickle.dumps(work), Share.of(ray.nodes(), self.cores, self.workers)).results()
+            yield from _Cohort(ray, jobs, work, Share.of(ray.nodes(), self.cores, self.workers)).results()
 
     @contextmanager
     def _connected(self) -> Iterator[Any]:
@@ -178,7 +177,7 @@ class _Cohort(Generic[JobT]):
 
     ray: Any
     jobs: Sequence[JobT]
-    work: bytes
+    work: Work[JobT]
     share: Share
     calls: dict[Any, tuple[Any, int | None]] = field(default_factory=dict)
     """Actor and number of the job, or None for its start, of each call that has no answer yet."""

@@ -23,6 +23,9 @@ class Errand:
     notes: Path
     """A file that gets a line for each job that is begun."""
 
+    def open(self) -> None:
+        """There is nothing to open."""
+
     def __call__(self, job: str, /, again: bool = False) -> dict[str, Any]:
         """Do a job."""
         with self.notes.open("a") as file:
@@ -39,7 +42,8 @@ class Errand:
 
 
 class Unopened(Errand):
-    """Work that cannot be unpickled elsewhere."""
+    """Work that cannot be opened."""
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def open(self) -> None:
+        """Fail."""
         raise FileNotFoundError("--prior: is not there")
