@@ -50,7 +50,7 @@ class Machines:
         self.nodes = [self._add(), self._add()]
 
     def _add(self) -> Any:
-        return self.cluster.add_node(num_cpus=1, memory=4 * 10**9, object_store_memory=10**8, include_dashboard=False)
+        return self.cluster.add_node(num_cpus=1, memory=6 * 10**9, object_store_memory=10**8, include_dashboard=False)
 
     def kill_node(self) -> None:
         """Kill the second node's processes, as when a machine loses its power."""
@@ -81,6 +81,12 @@ def actors() -> list[int]:
     return [int(number) for number in found.split()]
 
 
+def wait_until_begun(command: subprocess.Popen[str], out: Path) -> None:
+    """Wait until actors are at work, or the command has ended."""
+    while not out.exists() and command.poll() is None:
+        time.sleep(0.01)
+
+
 def disturb(how: str, machines: Machines, command: subprocess.Popen[str]) -> None:
     """Kill what is to be killed."""
     if how == "node":
@@ -98,8 +104,7 @@ def run(cohort: Cohort, machines: Machines, how: str, seconds: float, whole: dic
     shutil.rmtree(out, ignore_errors=True)
     machines.repair()
     command = machines.command(cohort, out)
-    while not out.exists() and command.poll() is None:  # the actors are at work
-        time.sleep(0.01)
+    wait_until_begun(command, out)
     time.sleep(random.uniform(0, seconds))
     alone = command.poll() is None
     if alone:
@@ -141,8 +146,7 @@ def main() -> int:
         try:
             out = cohort.root / "whole"
             command = machines.command(cohort, out)
-            while not out.exists():
-                time.sleep(0.01)
+            wait_until_begun(command, out)
             begun = time.monotonic()
             said = command.communicate(timeout=300)[0]
             seconds = time.monotonic() - begun

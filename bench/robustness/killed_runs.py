@@ -173,6 +173,7 @@ def ended_badly(
     """
     at, moment = random.randint(1, calls), random.uniform(0, seconds)
     scan = cohort.root / "raw" / "sub-1" / "anat" / "sub-1_T2w.nii.gz"
+    away = scan.with_suffix(".away")
     number = signal.SIGKILL if how == "SIGKILL" else signal.SIGTERM
     by_call = random.random() < 0.5
     asked = float("inf")
@@ -182,22 +183,26 @@ def ended_badly(
             resource.setrlimit(resource.RLIMIT_FSIZE, (random.randint(1, 4000), resource.RLIM_INFINITY))
         elif how == "disk full":
             at_call(at, no_space)
-        elif how == "scan vanishes":
-            at_call(at, lambda: scan.rename(scan.with_suffix(".away")))
+        elif how == "scan vanishes" and by_call:
+            at_call(at, lambda: scan.rename(away))
         elif by_call:
             at_call(at, lambda: os.kill(os.getpid(), number))
         return cohort.run(command, out, again=False)
 
     def end(process: int) -> None:
         nonlocal asked
-        if how.startswith("SIG") and not by_call:
-            time.sleep(moment)
+        if by_call or how == "disk full":
+            return
+        time.sleep(moment)
+        if how == "scan vanishes":
+            scan.rename(away)
+        else:
             asked = time.monotonic()
             os.kill(process, number)
 
     code, said = in_process(work, end)
-    if scan.with_suffix(".away").exists():
-        scan.with_suffix(".away").rename(scan)
+    if away.exists():
+        away.rename(scan)
     return code, said, max(0.0, time.monotonic() - asked)
 
 
