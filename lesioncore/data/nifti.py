@@ -60,6 +60,8 @@ def open_image(path: str | os.PathLike[str]) -> SpatialImage:
     if path.is_dir():
         raise IsADirectoryError(f"path: got the folder {path}, expected one image file, such as a .nii.gz")
     check_here(path)
+    if not path.is_file():  # a pipe would be waited for
+        raise ValueError(f"{path}: is no regular file, expected one image file")
     with path.open("rb"):  # nibabel takes a file that may not be read for one of no known type
         pass
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections import Counter
@@ -12,6 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from lesioncore.data.files import file_digest, write_json
+from lesioncore.data.json_files import read_object
+from lesioncore.data.table_cells import table_cell
 from lesioncore.datasets.description import Dataset
 from lesioncore.datasets.people import COLUMNS, split
 from lesioncore.datasets.plan import PIPELINE, MaskJob, Plan, Scan
@@ -214,13 +215,10 @@ class Writer:
         if not name:
             return {}
         try:
-            told = json.loads((self.source / name).read_text(encoding="utf-8-sig"))
+            return read_object(self.source / name)
         except ValueError:
-            told = None
-        if isinstance(told, dict):
-            return told
-        self.remarks.append(f"{name}: no JSON object, not taken over")
-        return {}
+            self.remarks.append(f"{name}: no JSON object that can be read, not taken over")
+            return {}
 
 
 def _damage(path: Path) -> list[str]:
@@ -239,5 +237,5 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def _cell(text: str) -> str:
-    """A text as a cell can have it: without tabs, line breaks and bytes that are no characters, as names may have."""
-    return " ".join(text.splitlines()).replace("\t", " ").encode("utf-8", "backslashreplace").decode()
+    """A text as a cell can have it: without tabs, line breaks and bytes that are no characters, and no formula."""
+    return table_cell(" ".join(text.splitlines()).replace("\t", " ").encode("utf-8", "backslashreplace").decode())

@@ -254,7 +254,10 @@ def test_a_sidecar_that_is_no_json_is_named(tmp_path):
     RELEASES["camcan"](tmp_path / "src")
     next((tmp_path / "src").rglob("sub-CC110033_T1w.json")).write_text("[1")
     imported = run(tmp_path / "src", "camcan")
-    assert "anat/sub-CC110033/anat/sub-CC110033_T1w.json: no JSON object, not taken over" in imported.remarks
+    assert (
+        "anat/sub-CC110033/anat/sub-CC110033_T1w.json: no JSON object that can be read, not taken over"
+        in imported.remarks
+    )
     assert len(list((tmp_path / "out").glob("sub-*/anat/*.json"))) == 1
 
 
