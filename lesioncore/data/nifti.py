@@ -213,7 +213,11 @@ def save_image(
     path = Path(path)
     if not path.name.endswith((".nii", ".nii.gz")):
         raise ValueError(f"path: got {path.name!r}, expected a name that ends in .nii or .nii.gz")
-    content = make_image(data, affine, header=header, dtype=dtype).to_bytes()
+    write_bytes(make_image(data, affine, header=header, dtype=dtype).to_bytes(), path)
+
+
+def write_bytes(content: bytes, path: Path) -> None:
+    """Write the bytes of a NIfTI file, compressed if the name ends in `.gz`, atomically."""
     with replace_atomically(path) as temporary, open(temporary, "xb") as raw:
         if path.suffix == ".gz":
             # No name and no time in the gzip header, or equal images would differ on disk.
