@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import math
 import os
 import zlib
 from pathlib import Path
@@ -19,6 +18,7 @@ from nibabel.wrapstruct import WrapStructError
 from lesioncore.data.arrays import Array, NumpyArray, to_numpy
 from lesioncore.data.files import check_here, replace_atomically
 from lesioncore.data.geometry import check_affine, check_header, check_stored_sizes, corner_distance
+from lesioncore.data.image_sizes import check_header_sizes, check_length, damaged
 
 _GEOMETRY_FIELDS = (
     *("qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
@@ -47,11 +47,11 @@ def load_image(path: str | os.PathLike[str]) -> SpatialImage:
     FileNotFoundError, IsADirectoryError, PermissionError
         If `path` is not a file that can be read.
     ValueError
-        If the file is not an image, is cut short, or `check_image` refuses it.
+        If the file is not an image, is cut short, claims more voxels than any scan has, or `check_image` refuses it.
     """
-    image = check_image(open_image(path), name=str(path))
-    _check_gzip(Path(path))
-    return image
+    image = open_image(path)
+    check_length(image, Path(path))
+    return check_image(image, name=str(path))
 
 
 def open_image(path: str | os.PathLike[str]) -> SpatialImage:
@@ -60,9 +60,12 @@ def open_image(path: str | os.PathLike[str]) -> SpatialImage:
     if path.is_dir():
         raise IsADirectoryError(f"path: got the folder {path}, expected one image file, such as a .nii.gz")
     check_here(path)
+    if not path.is_file():  # a pipe would be waited for
+        raise ValueError(f"{path}: is no regular file, expected one image file")
     with path.open("rb"):  # nibabel takes a file that may not be read for one of no known type
         pass
     try:
+        check_header_sizes(path)
         image = nib.load(path)
     except (ImageFileError, HeaderDataError, WrapStructError) as error:
         if _is_dicom(path):
@@ -71,7 +74,7 @@ def open_image(path: str | os.PathLike[str]) -> SpatialImage:
     except PermissionError:
         raise
     except (OSError, EOFError, zlib.error) as error:
-        raise _damaged(str(path), error) from error
+        raise damaged(str(path), error) from error
     if not isinstance(image, SpatialImage):
         raise ValueError(f"{path}: got a {type(image).__name__}, expected a volume, for example NIfTI")
     check_stored_sizes(image, str(path))
@@ -98,14 +101,7 @@ def check_whole(path: Path) -> None:
     ValueError
         If it is not an image, or is cut short.
     """
-    image = open_image(path)
-    voxels: Any = image.dataobj
-    file = Path(voxels.file_like)
-    unpacked = _check_gzip(file)
-    there = file.stat().st_size if unpacked is None else unpacked
-    expected = voxels.offset + math.prod(image.shape) * image.get_data_dtype().itemsize
-    if there < expected:
-        raise _damaged(str(file), EOFError(f"it has {there} bytes, and its header promises {expected}"))
+    check_length(open_image(path), path)
 
 
 def check_image(image: SpatialImage, name: str = "image") -> SpatialImage:
@@ -156,7 +152,7 @@ def check_image(image: SpatialImage, name: str = "image") -> SpatialImage:
         with np.errstate(over="ignore"):
             data = voxels_of(image)
     except (OSError, EOFError, OverflowError, zlib.error, ValueError) as error:
-        raise _damaged(name, error) from error
+        raise damaged(name, error) from error
     except MemoryError as error:
         raise MemoryError(f"{name}: got shape {shape}, too large for memory; its header may be damaged") from error
     bad = int(np.count_nonzero(np.isinf(data)))  # NaN is what SPM and others write as background
@@ -217,7 +213,11 @@ def save_image(
     path = Path(path)
     if not path.name.endswith((".nii", ".nii.gz")):
         raise ValueError(f"path: got {path.name!r}, expected a name that ends in .nii or .nii.gz")
-    content = make_image(data, affine, header=header, dtype=dtype).to_bytes()
+    write_bytes(make_image(data, affine, header=header, dtype=dtype).to_bytes(), path)
+
+
+def write_bytes(content: bytes, path: Path) -> None:
+    """Write the bytes of a NIfTI file, compressed if the name ends in `.gz`, atomically."""
     with replace_atomically(path) as temporary, open(temporary, "xb") as raw:
         if path.suffix == ".gz":
             # No name and no time in the gzip header, or equal images would differ on disk.
@@ -239,24 +239,6 @@ def make_image(
     check_affine(affine, "affine")
     voxels = _to_disk_dtype(to_numpy(data, "data"), dtype)
     return nib.Nifti1Image(voxels, affine, _output_header(voxels, affine, header))
-
-
-def _damaged(name: str, error: Exception) -> ValueError:
-    return ValueError(f"{name}: is damaged or cut short: {error}; copy or convert it again")
-
-
-def _check_gzip(path: Path) -> int | None:
-    """Read a compressed file to its checksum, since nibabel stops at the last voxel; its bytes, None for another."""
-    if path.suffix.lower() not in (".gz", ".mgz"):
-        return None
-    length = 0
-    try:
-        with gzip.open(path) as stream:
-            while block := stream.read(1 << 20):
-                length += len(block)
-    except (OSError, EOFError, zlib.error) as error:
-        raise _damaged(str(path), error) from error
-    return length
 
 
 def _to_disk_dtype(voxels: NumpyArray, dtype: np.dtype[Any] | type[np.generic] | None) -> NumpyArray:

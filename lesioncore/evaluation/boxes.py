@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lesioncore.data.text_files import read_text
 from lesioncore.metrics import BoxCounts, component_boxes, match_boxes
 from lesioncore.metrics.base import Bools, Floats
 from lesioncore.subjects import Subject
@@ -80,7 +81,7 @@ def read_boxes(path: Path) -> dict[str, list[Box]]:
     """
     if path.suffix not in (".csv", ".tsv", ".json"):
         raise ValueError(f"boxes: got {path}, expected a file .csv, .tsv or .json")
-    text = path.read_text(encoding="utf-8-sig")
+    text = read_text(path)
     if path.suffix == ".json":
         try:
             rows = json.loads(text)

@@ -44,7 +44,7 @@ def write_group_page(folder: Path, path: Path | None = None) -> Path:
         If there is no report.
     """
     path = folder / INDEX if path is None else path
-    rows = []
+    rows: list[dict[str, Any]] = []
     for page in sorted(visible(folder, "*.html")):
         summary = read_summary(page)
         if summary is not None:
