@@ -54,7 +54,7 @@ def check_output(folder: Path) -> None:
     try:
         programs = json.loads(description.read_text())["GeneratedBy"]
         ours = any(program.get("Name") == "lesioncore" for program in programs)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         ours = False
     if not ours:
         raise CommandError(f"output_dir: {folder} holds a dataset that lesioncore did not make; choose another folder")
@@ -116,6 +116,6 @@ def _description_of(dataset: Path) -> dict[str, Any]:
     """Return the content of ``dataset_description.json``, empty if it cannot be read."""
     try:
         values = json.loads((dataset / "dataset_description.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return values if isinstance(values, dict) else {}

@@ -157,7 +157,7 @@ def read_filters(path: Path | None) -> tuple[dict[str, dict[str, Any]], list[str
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"--bids-filter-file: {path}: {(error.strerror or 'cannot be read').lower()}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"--bids-filter-file: {path} is no JSON: {error}") from error
     if not isinstance(content, dict) or not all(isinstance(part, dict) for part in content.values()):
         raise UsageError(
@@ -169,7 +169,8 @@ def read_filters(path: Path | None) -> tuple[dict[str, dict[str, Any]], list[str
     for name, part in filters.items():
         if unknown := sorted(set(part) - allowed):
             raise UsageError(
-                f"--bids-filter-file: {name}: got {', '.join(unknown)}, expected some of {', '.join(sorted(allowed))}"
+                f"--bids-filter-file: {path}: {name}: got {', '.join(unknown)}, expected some of"
+                f" {', '.join(sorted(allowed))}"
             )
     return filters, sorted(set(content) - known)
 

@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+LARGEST_SIDECAR = 16 * 2**20
+"""Bytes that the JSON file of one scan's results may have: a thousand times those of any."""
+
 
 def check_file(path: Path, largest: int) -> None:
     """Check a file before it is read.

@@ -230,7 +230,7 @@ def _channel_contrast(path: Path, number: int) -> str | None:
     for folder in (path.parent, path.parent.parent):
         try:
             facts = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             continue
         channels = facts.get("channel_names", facts.get("modality")) if isinstance(facts, dict) else None
         name = channels.get(str(number)) if isinstance(channels, dict) else None

@@ -12,6 +12,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
+from nibabel.arrayproxy import ArrayProxy
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError, SpatialImage
 from nibabel.wrapstruct import WrapStructError
@@ -26,6 +27,8 @@ _GEOMETRY_FIELDS = (
 )
 # Restored volumes are float noise, which no level compresses much: the fastest costs a few per cent in size.
 _GZIP_LEVEL = 1
+_UNPACKED: dict[str, int | None] = {".gz": 1032, ".mgz": 1032, ".bz2": None, ".zst": None}
+"""Bytes that one byte of a packed file makes at most, by its ending; None where no small number bounds them."""
 _SAME_PLACE = 1e-2  # voxels: corners this close are what rounding of a header leaves
 
 
@@ -49,7 +52,9 @@ def load_image(path: str | os.PathLike[str]) -> SpatialImage:
     ValueError
         If the file is not an image, is cut short, or `check_image` refuses it.
     """
-    image = check_image(open_image(path), name=str(path))
+    image = open_image(path)
+    _check_promise(image, str(path))
+    image = check_image(image, name=str(path))
     _check_gzip(Path(path))
     return image
 
@@ -72,6 +77,8 @@ def open_image(path: str | os.PathLike[str]) -> SpatialImage:
         raise
     except (OSError, EOFError, zlib.error) as error:
         raise _damaged(str(path), error) from error
+    except Exception as error:  # of damaged headers, nibabel's readers make errors of all kinds
+        raise ValueError(f"{path}: got no image that can be read ({error!r}); copy or convert it again") from error
     if not isinstance(image, SpatialImage):
         raise ValueError(f"{path}: got a {type(image).__name__}, expected a volume, for example NIfTI")
     check_stored_sizes(image, str(path))
@@ -103,9 +110,8 @@ def check_whole(path: Path) -> None:
     file = Path(voxels.file_like)
     unpacked = _check_gzip(file)
     there = file.stat().st_size if unpacked is None else unpacked
-    expected = voxels.offset + math.prod(image.shape) * image.get_data_dtype().itemsize
-    if there < expected:
-        raise _damaged(str(file), EOFError(f"it has {there} bytes, and its header promises {expected}"))
+    if there < (promised := _promised_bytes(image)):
+        raise _damaged(str(file), EOFError(f"it has {there} bytes, and its header promises {promised}"))
 
 
 def check_image(image: SpatialImage, name: str = "image") -> SpatialImage:
@@ -243,6 +249,26 @@ def make_image(
 
 def _damaged(name: str, error: Exception) -> ValueError:
     return ValueError(f"{name}: is damaged or cut short: {error}; copy or convert it again")
+
+
+def _check_promise(image: SpatialImage, name: str) -> None:
+    """Raise `ValueError` before memory is taken for more voxels than an image's file can hold."""
+    voxels = image.dataobj
+    if not isinstance(voxels, ArrayProxy) or not isinstance(voxels.file_like, (str, os.PathLike)):
+        return
+    file = Path(voxels.file_like)
+    packing = _UNPACKED.get(file.suffix.lower(), 1)
+    if packing is None or not file.exists():  # reading it will tell
+        return
+    most = file.stat().st_size * packing
+    if most < (promised := _promised_bytes(image)):
+        raise _damaged(name, EOFError(f"it has at most {most} bytes, and its header promises {promised}"))
+
+
+def _promised_bytes(image: SpatialImage) -> int:
+    """Bytes that an image's file has to have, unpacked, by its header."""
+    voxels: Any = image.dataobj
+    return int(voxels.offset) + math.prod(image.shape) * int(image.get_data_dtype().itemsize)
 
 
 def _check_gzip(path: Path) -> int | None:

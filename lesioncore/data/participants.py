@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from functools import lru_cache
 from pathlib import Path
 
 from lesioncore.data.bids import subject_of
+from lesioncore.data.tables import read_rows
 
 _MISSING = ("", "n/a", "na", "nan")
 
@@ -31,7 +31,7 @@ def participant_of(scan: Path, person: str) -> dict[str, str | None]:
     Raises
     ------
     ValueError
-        If the table has no column ``participant_id``, or a person twice.
+        If the table is none, has no column ``participant_id``, or a person twice.
     OSError
         If it cannot be read.
     """
@@ -46,16 +46,15 @@ def participant_of(scan: Path, person: str) -> dict[str, str | None]:
 
 @lru_cache(maxsize=16)
 def _read(table: Path) -> tuple[tuple[str, ...], dict[str, dict[str, str | None]]]:
-    with open(table, encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, delimiter="\t")
-        columns = tuple(name for name in reader.fieldnames or () if name != "participant_id")
-        if "participant_id" not in (reader.fieldnames or ()):
-            raise ValueError(f"{table}: got the columns {', '.join(columns) or 'none'}, expected participant_id")
-        people: dict[str, dict[str, str | None]] = {}
-        for row in reader:
-            name = (row["participant_id"] or "").strip().removeprefix("sub-")
-            if name in people:
-                raise ValueError(f"{table}: got {name} twice, expected a row for each person")
-            values = {column: (row[column] or "").strip() for column in columns}
-            people[name] = {column: None if text.lower() in _MISSING else text for column, text in values.items()}
+    header, rows = read_rows(table, "\t")
+    columns = tuple(name for name in header if name != "participant_id")
+    if "participant_id" not in header:
+        raise ValueError(f"{table}: got the columns {', '.join(columns) or 'none'}, expected participant_id")
+    people: dict[str, dict[str, str | None]] = {}
+    for row in rows:
+        name = (row["participant_id"] or "").strip().removeprefix("sub-")
+        if name in people:
+            raise ValueError(f"{table}: got {name} twice, expected a row for each person")
+        values = {column: (row[column] or "").strip() for column in columns}
+        people[name] = {column: None if text.lower() in _MISSING else text for column, text in values.items()}
     return columns, people

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -42,11 +43,20 @@ def write_group_page(folder: Path, path: Path | None = None) -> Path:
     ------
     FileNotFoundError
         If there is no report.
+
+    Warns
+    -----
+    UserWarning
+        If a report is damaged, and left out.
     """
     path = folder / INDEX if path is None else path
     rows = []
     for page in sorted(visible(folder, "*.html")):
-        summary = read_summary(page)
+        try:
+            summary = read_summary(page)
+        except ValueError as error:
+            warnings.warn(f"{error}; the page of all reports leaves it out", stacklevel=2)
+            continue
         if summary is not None:
             rows.append({**summary, "href": quote(Path(os.path.relpath(page, path.parent)).as_posix())})
     if not rows:

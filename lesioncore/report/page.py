@@ -19,6 +19,7 @@ from lesioncore.data.files import replace_atomically
 from lesioncore.models import Prior, embedded_priors, load_prior
 from lesioncore.models.prior import metadata_of
 from lesioncore.report.content import GRADIENT, content
+from lesioncore.report.form import check_summary
 from lesioncore.report.saved import SavedResult
 from lesioncore.restoration.figure import require_matplotlib
 
@@ -90,18 +91,31 @@ def report_path(sidecar: Path) -> Path:
 
 
 def read_summary(page: Path) -> dict[str, Any] | None:
-    """What the page of a group shows of a report, which has it as JSON; None if the file is no report."""
+    """What the page of a group shows of a report, which has it as JSON; None if the file is no report.
+
+    Raises
+    ------
+    ValueError
+        If it is a report whose summary is damaged.
+    """
     with open(page, encoding="utf-8", errors="replace") as file:  # not the megabytes of images behind it
         match = _SUMMARY.search(file.read(_HEAD))
     if match is None:
         return None
-    summary: dict[str, Any] = json.loads(match[1])
+    try:
+        summary: dict[str, Any] = json.loads(match[1])
+        check_summary(summary)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{page}: its summary is damaged ({error}); make it again with lesioncore report") from error
     return summary
 
 
 def is_whole(page: Path) -> bool:
     """Whether a file is a report, from its summary to its end."""
-    if not page.is_file() or read_summary(page) is None:
+    try:
+        if not page.is_file() or read_summary(page) is None:
+            return False
+    except ValueError:
         return False
     with open(page, "rb") as file:
         file.seek(-min(_TAIL, page.stat().st_size), os.SEEK_END)

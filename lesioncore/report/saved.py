@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,8 +15,10 @@ from nibabel.affines import voxel_sizes
 from nibabel.spatialimages import SpatialImage
 
 from lesioncore.data.files import check_here, difference, file_digest
+from lesioncore.data.json_files import LARGEST_SIDECAR, read_object
 from lesioncore.data.names import split_name, stem_of
 from lesioncore.data.nifti import load_image, voxels_of
+from lesioncore.report.form import check_sidecar
 
 _SIDECAR = re.compile(r"_desc-restored_(?P<suffix>[^_]+)\.json$")
 _NEEDED = (
@@ -172,22 +173,27 @@ def read_sidecar(sidecar: Path) -> dict[str, Any]:
         If it is no sidecar of a restoration, or damaged.
     """
     try:
-        facts = json.loads(sidecar.read_text(encoding="utf-8"))
+        facts = read_object(sidecar, LARGEST_SIDECAR)
     except ValueError as error:
-        raise ValueError(f"{sidecar}: is no JSON file that was written whole; restore the scan again") from error
-    if isinstance(facts, dict) and isinstance(facts.get("Files"), list):
+        reason = str(error).removeprefix(f"{sidecar}: ")
+        raise ValueError(
+            f"{sidecar}: is no JSON file that was written whole ({reason}); restore the scan again"
+        ) from error
+    if isinstance(facts.get("Files"), list):
         raise ValueError(
             f"{sidecar}: is of an earlier version, which kept no hashes of the files; restore the scan again, with"
             " --overwrite"
         )
-    missing = [key for key in _NEEDED if not isinstance(facts, dict) or key not in facts]
+    missing = [key for key in _NEEDED if key not in facts]
     if missing:
         raise ValueError(
             f"{sidecar}: lacks {', '.join(missing)}; expected a sidecar that lesioncore restore wrote;"
             " results of 0.1.0 are to be restored anew"
         )
-    if any("/" in str(name) or "\\" in str(name) for name in facts["Files"]):
-        raise ValueError(f"{sidecar}: names files in other folders, expected those beside it")
+    try:
+        check_sidecar(facts)
+    except ValueError as error:
+        raise ValueError(f"{sidecar}: {error}; the file was changed, restore the scan again") from error
     return facts
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from lesioncore.data.bids import Found, left_out, masks_of, scans_in
 from lesioncore.data.files import check_here
 from lesioncore.data.names import FORMATS, IMAGE, contrast_of, several, stem_of, subject_of
+from lesioncore.data.tables import read_rows
 from lesioncore.phantom.simulate import check_arguments
 from lesioncore.subjects.subject import FileSubject, PhantomSubject, Subject
 
@@ -135,8 +136,7 @@ def _folder(path: Path, found: Found) -> list[FileSubject]:
 
 def _part(table: Path, name: str, modality: str | None) -> list[FileSubject]:
     """Scans of the people in a part of a data set, such as those for validation."""
-    with open(table, encoding="utf-8-sig", newline="") as file:
-        rows = [(row.get("participant_id"), row.get("split")) for row in csv.DictReader(file, delimiter="\t")]
+    rows = [(row.get("participant_id"), row.get("split")) for row in read_rows(table, "\t")[1]]
     people = {person for person, part in rows if part == name}
     if not people:
         parts = ", ".join(sorted({part for _, part in rows if part}))
@@ -259,7 +259,8 @@ def _check_names(subjects: Sequence[Subject]) -> None:
         if first is subject:
             continue
         if not isinstance(subject, FileSubject) or not isinstance(first, FileSubject) or subject.scan == first.scan:
-            raise ValueError(f"{subject.id}: is named twice; leave one out")
+            place = f" ({subject.scan})" if isinstance(subject, FileSubject) else ""
+            raise ValueError(f"{subject.id}: is named twice{place}; leave one out")
         raise ValueError(
             f"{subject.id}: two scans have this name, {first.scan} and {subject.scan}; leave one out, or, if they are"
             " of two people, name both in a table with a column 'subject'"
