@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lesioncore.data.files import replace_atomically
+from lesioncore.data.json_form import check_form
 
 
 @dataclass
@@ -74,7 +75,9 @@ def load_checkpoint(
     """
     try:
         with safe_open(path, framework="pt") as file:
-            progress = Progress(**json.loads(file.metadata()["progress"]))
+            facts = json.loads(file.metadata()["progress"])
+            check_form(facts, Progress, f"{path}: progress")
+            progress = Progress(**facts)
             if progress.identity != identity:
                 raise ValueError(
                     f"{path}: belongs to another configuration or other data; go on with the ones it was made with, or"

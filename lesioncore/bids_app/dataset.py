@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from collections.abc import Iterator
@@ -15,6 +14,8 @@ from lesioncore.about import NOTE
 from lesioncore.bids_app.command import PROGRAM, BidsApp
 from lesioncore.cli.output import CommandError, Output
 from lesioncore.data.files import replace_atomically, write_json
+from lesioncore.data.json_files import read_object
+from lesioncore.data.roots import leads_out
 
 _BIDS_VERSION = "1.10.0"
 _IGNORED = "*.html\nvolumes.*\nsummary.*\n"
@@ -52,9 +53,9 @@ def check_output(folder: Path) -> None:
     if not description.exists():
         return
     try:
-        programs = json.loads(description.read_text())["GeneratedBy"]
+        programs = read_object(description)["GeneratedBy"]
         ours = any(program.get("Name") == "lesioncore" for program in programs)
-    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         ours = False
     if not ours:
         raise CommandError(f"output_dir: {folder} holds a dataset that lesioncore did not make; choose another folder")
@@ -113,9 +114,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _description_of(dataset: Path) -> dict[str, Any]:
-    """Return the content of ``dataset_description.json``, empty if it cannot be read."""
+    """Return the content of ``dataset_description.json``, empty if it cannot be read or leads out of the dataset."""
+    path = dataset / "dataset_description.json"
     try:
-        values = json.loads((dataset / "dataset_description.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return {} if leads_out(path, dataset) is not None else read_object(path)
+    except (OSError, ValueError):
         return {}
-    return values if isinstance(values, dict) else {}

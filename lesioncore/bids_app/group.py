@@ -13,6 +13,7 @@ from lesioncore.bids_app.selection import label_filter
 from lesioncore.cli.output import CommandError, Outcome, Output
 from lesioncore.data.files import difference, write_json
 from lesioncore.data.names import contrast_of
+from lesioncore.data.table_cells import table_cell
 from lesioncore.report.group import write_group_page
 from lesioncore.report.page import read_summary, report_path
 from lesioncore.report.saved import read_sidecar
@@ -161,4 +162,4 @@ def _labels_of(path: Path) -> dict[str, str]:
 
 
 def _text(value: Any) -> str:
-    return "n/a" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+    return "n/a" if value is None else f"{value:.3f}" if isinstance(value, float) else table_cell(str(value))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,9 @@ from typing import Any
 
 from lesioncore.cli.output import UsageError
 from lesioncore.cli.scans import ScanJob, refuse_clashes
+from lesioncore.data.json_files import read_object
 from lesioncore.data.names import contrast_of
+from lesioncore.data.roots import check_inside
 
 _NAME = re.compile(
     r"(?P<entities>sub-[a-zA-Z0-9]+(_[a-z]+-[a-zA-Z0-9]+)*)_(?P<suffix>T1w|T2w|FLAIR)(?P<extension>\.nii(\.gz)?)"
@@ -79,7 +80,8 @@ def find_scans(
     Raises
     ------
     UsageError
-        If the dataset does not have a label, no scan is selected, or two would write the same files.
+        If the dataset does not have a label, no scan is selected, one leads out of the dataset
+        (:func:`lesioncore.data.roots.leads_out`), or two would write the same files.
     """
     paths = [path for pattern in ("sub-*/anat/*", "sub-*/ses-*/anat/*") for path in dataset.glob(pattern)]
     scans = [scan for path in paths if (scan := _scan_of(dataset, path)) is not None]
@@ -98,6 +100,11 @@ def find_scans(
             f"{dataset}: no scan of {', '.join(sorted(contrasts))} is selected of the {len(scans)} in"
             " sub-*/[ses-*/]anat; see --participant-label, --session-label, --modalities and --bids-filter-file"
         )
+    try:
+        for scan in selected:
+            check_inside(scan.path, dataset, scan.relative)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     refuse_clashes([ScanJob(scan.path, None) for scan in selected])
     return sorted(selected, key=lambda scan: scan.relative)
 
@@ -154,12 +161,12 @@ def read_filters(path: Path | None) -> tuple[dict[str, dict[str, Any]], list[str
     if path is None:
         return {}, []
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_object(path)
     except OSError as error:
         raise UsageError(f"--bids-filter-file: {path}: {(error.strerror or 'cannot be read').lower()}") from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"--bids-filter-file: {path} is no JSON: {error}") from error
-    if not isinstance(content, dict) or not all(isinstance(part, dict) for part in content.values()):
+    except ValueError as error:
+        raise UsageError(f"--bids-filter-file: {error}") from error
+    if not all(isinstance(part, dict) for part in content.values()):
         raise UsageError(
             f'--bids-filter-file: got {path}, expected one object of objects, such as {{"t1w": {{"session": "01"}}}}'
         )

@@ -40,6 +40,9 @@ class Import:
         Of the paper's split, which CamCAN, BRATS17 and ATLAS 1.2 have.
     link : bool
         Make hard links instead of copies: no space is used, but who changes a file here changes the released one.
+    deidentify : bool
+        Write scans anew with the header fields of a list alone, and no extensions: nothing else of a release's headers
+        is copied. Their voxels stay, and show a face where the release does.
     json : bool
         Print one JSON object on stdout.
     """
@@ -51,6 +54,7 @@ class Import:
     region: LesionRegion = "whole"
     seed: int = 0
     link: bool = False
+    deidentify: bool = False
     json: bool = False
 
     def run(self, output: Output) -> Outcome:
@@ -59,6 +63,10 @@ class Import:
 
         if self.seed < 0:
             raise UsageError(f"--seed: got {self.seed}, expected a whole number of at least 0")
+        if self.link and self.deidentify:
+            raise UsageError(
+                "--link: a linked file keeps its header, which --deidentify is to write anew; leave one out"
+            )
         dataset = DATASETS[self.dataset]
         try:
             dataset.check_options(self.modality, self.region)
@@ -73,6 +81,7 @@ class Import:
                 region=self.region,
                 seed=self.seed,
                 link=self.link,
+                deidentify=self.deidentify,
                 progress=progress,
             )
         self._say(imported, output)

@@ -26,6 +26,9 @@ SUCCESS, FAILURE, USAGE, PARTIAL, STOPPED = 0, 1, 2, 3, 130
 """Exit codes: all was done; nothing was; the command line cannot be understood; some scans were done and others failed;
 stopped by Ctrl-C or SIGTERM."""
 
+_CONTROL = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))}
+"""Characters, but for tabulator and line end, by which a file's name could have a terminal do something."""
+
 _writing = threading.Lock()
 """Held while a line is written, so that none stands within another."""
 
@@ -144,7 +147,8 @@ class Output:
         self._write(line, stream)
 
     def _write(self, line: str, stream: TextIO) -> None:
-        """Write a line; what the stream's encoding lacks is escaped."""
+        """Write a line; what the stream's encoding lacks is escaped, and so are control characters."""
+        line = line.translate(_CONTROL)
         encoding = stream.encoding or "utf-8"
         with _writing:
             try:

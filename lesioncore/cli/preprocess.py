@@ -39,6 +39,9 @@ class Preprocess:
         Some of extract, register, bias, separated by commas.
     voxel_size : float
         Of the scan in the template's space, mm.
+    deidentify : bool
+        Refuse a scan, mask or folder whose name, which results have, could tell who it is of: all but names of BIDS
+        without dates. Check that results hold a brain without its skull, and no header field beyond a list.
     overwrite : bool
         Replace results that are there already.
     resume : bool
@@ -59,6 +62,7 @@ class Preprocess:
     modality: Annotated[str | None, tyro.conf.arg(metavar="SUFFIX", help_behavior_hint="")] = None
     steps: Annotated[str, tyro.conf.arg(metavar="STEPS")] = "extract,register,bias"
     voxel_size: Annotated[float, tyro.conf.arg(metavar="MM")] = 1.0
+    deidentify: bool = False
     overwrite: bool = False
     resume: bool = False
     json: bool = False
@@ -73,6 +77,8 @@ class Preprocess:
             raise UsageError(str(error).replace("preprocess:", "--steps:")) from error
         if not steps:
             raise UsageError(f"--steps: got {self.steps!r}, expected some of extract, register, bias")
+        if self.deidentify and "extract" not in steps and not self.mask:
+            raise UsageError("--deidentify: needs the step extract, or --mask; a scan with its skull shows a face")
         check_voxel_size(self.voxel_size)
         selection = select(self.inputs, self.mask, self.modality)
         for note in selection.notes:
@@ -102,12 +108,16 @@ class Preprocess:
         import numpy as np
 
         from lesioncore import __version__
+        from lesioncore.data.deidentify import check_images, check_name
         from lesioncore.data.files import manifest, replace_together, write_json
         from lesioncore.data.nifti import load_image, save_image
         from lesioncore.preprocess.pipeline import preprocess
         from lesioncore.preprocess.template_space import template_plan, to_template_grid
         from lesioncore.restoration.volumes import brain_of, read_volume, sources_of
 
+        if self.deidentify:
+            for path in (job.scan, *([job.mask] if isinstance(job.mask, Path) else [])):
+                check_name(path, job.place)
         start = time.perf_counter()
         folder, names = self.output / job.place, _names(job.scan)
         clear(folder)
@@ -135,6 +145,8 @@ class Preprocess:
                 resampled = to_template_grid(plan, stripped, preprocessed.brain)
                 save_image(resampled, plan.grid_to_template, paths["template"])
                 paths["transform"].write_text(itk_transform(preprocessed.to_template))
+            if self.deidentify:
+                check_images(path for path in paths.values() if path.name.endswith(".nii.gz") and path.exists())
             sidecar = {
                 "GeneratedBy": {"Name": "lesioncore", "Version": __version__},
                 **sources_of(job.scan, job.mask),

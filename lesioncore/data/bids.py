@@ -21,6 +21,7 @@ from lesioncore.data.names import (
     stem_of,
     subject_of,
 )
+from lesioncore.data.roots import LINKED_OUT, check_inside, leads_out
 
 SAVED = re.compile(
     r"(_space-[^_]+_res-[^_]+)?_"
@@ -91,8 +92,9 @@ def scans_in(folder: Path, modality: str | None) -> Found:
 
     Every image (:data:`lesioncore.data.names.IMAGE`) is one, but for masks and label maps, what lesioncore wrote,
     ``derivatives``, hidden files and folders, files whose names tell another contrast
-    (:func:`lesioncore.data.names.contrast_of`), and files whose content is not here. Both files of an Analyze pair are
-    one scan. Linked folders are searched as well, each once.
+    (:func:`lesioncore.data.names.contrast_of`), files whose content is not here, and links that lead out of the folder
+    (:func:`lesioncore.data.roots.leads_out`). Both files of an Analyze pair are one scan. Linked folders are searched
+    as well, each once.
 
     Parameters
     ----------
@@ -111,9 +113,10 @@ def scans_in(folder: Path, modality: str | None) -> Found:
     OSError
         If the folder, or one in it, cannot be read.
     """
-    scans, skipped, unnamed, named = [], Counter[str](), [], 0
-    for path in _walk(folder):
-        reason = _reason_to_skip(path, modality)
+    files, refused = _walk(folder)
+    scans, skipped, unnamed, named = [], Counter[str]({LINKED_OUT: refused} if refused else {}), list[Path](), 0
+    for path in files:
+        reason = _reason_to_skip(path, modality, folder)
         if reason not in (_RESULT, _LABEL):
             named += contrast_of(path) is not None
         if reason is not None:
@@ -144,7 +147,8 @@ def masks_of(scans: Sequence[Path], kind: Literal["desc-brain", "label-lesion", 
     Raises
     ------
     ValueError
-        If several files could be a scan's mask.
+        If several files could be a scan's mask, or it leads out of the scan's data set
+        (:func:`lesioncore.data.roots.leads_out`).
     """
     listed: dict[Path, dict[frozenset[str], list[_Mask]]] = {}
     masks: list[Path | None] = []
@@ -155,7 +159,8 @@ def masks_of(scans: Sequence[Path], kind: Literal["desc-brain", "label-lesion", 
         if kind == "desc-brain":
             names = [own | {kind}, own | {kind + suffix}]
         candidates = []
-        for folder in _places(Path(os.path.abspath(scan))):
+        place = Path(os.path.abspath(scan))
+        for folder in _places(place):
             if folder not in listed:
                 listed[folder] = _masks_in(folder, kind)
             found = [mask for name in names for mask in listed[folder].get(name, [])]
@@ -167,6 +172,8 @@ def masks_of(scans: Sequence[Path], kind: Literal["desc-brain", "label-lesion", 
                 " in a table of images and masks"
             )
         masks.append(candidates[0] if candidates else None)
+        if candidates and leads_out(candidates[0], place.parent) is not None:
+            check_inside(candidates[0], _dataset_of(place), f"{scan}: its mask {candidates[0]}")
     return masks
 
 
@@ -201,14 +208,16 @@ def _masks_in(folder: Path, kind: str) -> dict[frozenset[str], list[_Mask]]:
 
 def _places(scan: Path) -> list[Path]:
     """Folders that may hold a scan's masks: its own, and its counterparts in the dataset's derivatives."""
-    places = [scan.parent]
-    for folder in scan.parents:
-        if folder.name == subject_of(scan):
-            derivatives = folder.parent / "derivatives"
-            pipelines = sorted(derivatives.iterdir()) if derivatives.is_dir() else []
-            places += [pipeline / scan.parent.relative_to(folder.parent) for pipeline in pipelines]
-            break
-    return places
+    dataset = _dataset_of(scan)
+    derivatives = dataset / "derivatives"
+    if dataset == scan.parent or not derivatives.is_dir():
+        return [scan.parent]
+    return [scan.parent, *(pipeline / scan.parent.relative_to(dataset) for pipeline in sorted(derivatives.iterdir()))]
+
+
+def _dataset_of(scan: Path) -> Path:
+    """The folder that the one of a scan's person lies in; the scan's own where there is none."""
+    return next((folder.parent for folder in scan.parents if folder.name == subject_of(scan)), scan.parent)
 
 
 def _split(path: Path) -> tuple[list[str], str]:
@@ -225,9 +234,9 @@ def _fail(error: OSError) -> None:
     raise error
 
 
-def _walk(folder: Path) -> list[Path]:
-    """Images below a folder, also in linked ones; each folder once, however many links lead there."""
-    files = []
+def _walk(folder: Path) -> tuple[list[Path], int]:
+    """Images below a folder, also in linked ones, each folder once; and how many linked folders lead out of it."""
+    files, refused = [], 0
     seen = {str(parent) for parent in Path(os.path.realpath(folder)).parents}  # a link to one of them is a loop
     for root, folders, names in os.walk(folder, onerror=_fail, followlinks=True):
         real = os.path.realpath(root)
@@ -235,11 +244,15 @@ def _walk(folder: Path) -> list[Path]:
             folders.clear()
             continue
         seen.add(real)
+        if os.path.islink(root) and leads_out(Path(root), folder) is not None:
+            folders.clear()
+            refused += 1
+            continue
         # Links come last, so that a folder that is also reached without one keeps its own path.
         folders[:] = [name for name in folders if name != "derivatives" and not name.startswith(".")]
         folders.sort(key=lambda name: (os.path.islink(os.path.join(root, name)), name))
         files += [Path(root, name) for name in _images(names)]
-    return sorted(files)
+    return sorted(files), refused
 
 
 def _images(names: list[str]) -> list[str]:
@@ -248,7 +261,7 @@ def _images(names: list[str]) -> list[str]:
     return sorted(name for name in images if not (is_header(name) and partner_of(name) in images))
 
 
-def _reason_to_skip(path: Path, modality: str | None) -> str | None:
+def _reason_to_skip(path: Path, modality: str | None, folder: Path) -> str | None:
     if SAVED.search(stem_of(path)):
         return _RESULT
     if is_label(path):
@@ -259,4 +272,8 @@ def _reason_to_skip(path: Path, modality: str | None) -> str | None:
     partner = partner_of(path.name)
     if partner is not None and not os.path.lexists(path.with_name(partner)):
         return f"one file of a pair, without its {'.img' if is_header(path.name) else '.hdr'}"
-    return absent(path)
+    if (reason := absent(path)) is not None:
+        return reason
+    files = [path] if partner is None else [path, path.with_name(partner)]
+    out = (os.path.islink(file) and leads_out(file, folder) is not None for file in files)
+    return LINKED_OUT if any(out) else None

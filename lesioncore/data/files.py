@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from lesioncore.data.temporary import PLACING, set_aside, temporary
 
@@ -18,6 +18,13 @@ _NOT_GOT = "content is not here: datalad get FILE"
 _LARGEST_POINTER = 32 * 1024
 """Bytes that a file may have which stands for content elsewhere (git-annex, Git LFS)."""
 _NUMBERS = re.compile(r'\[\n([^"\[\]{}]*)\]')
+
+
+class FileFacts(TypedDict):
+    """What a manifest tells of a file."""
+
+    Bytes: int
+    SHA256: str
 
 
 @contextmanager
@@ -165,7 +172,7 @@ def write_json(
         temporary.write_text(text + "\n", encoding="utf-8", newline="\n")
 
 
-def manifest(paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
+def manifest(paths: Iterable[Path]) -> dict[str, FileFacts]:
     """Size and SHA-256 of files by their names, sorted (JSON-able): ``{"a.nii.gz": {"Bytes": 9, "SHA256": "..."}}``."""
     return {
         path.name: {"Bytes": path.stat().st_size, "SHA256": file_digest(path).hex()}
@@ -173,7 +180,7 @@ def manifest(paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
     }
 
 
-def difference(folder: Path, listed: Mapping[str, Mapping[str, Any]]) -> str | None:
+def difference(folder: Path, listed: Mapping[str, FileFacts]) -> str | None:
     """Say which file in a folder is missing or not as a manifest lists it; None if all are."""
     for name, facts in listed.items():
         path = folder / name

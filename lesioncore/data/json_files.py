@@ -6,39 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-LARGEST_SIDECAR = 16 * 2**20
-"""Bytes that the JSON file of one scan's results may have: a thousand times those of any."""
+from lesioncore.data.text_files import check_file, read_text
+
+LARGEST_JSON = 16 * 2**20
+"""Bytes that a JSON file may have which describes a scan, a result or a data set."""
 
 
-def check_file(path: Path, largest: int) -> None:
-    """Check a file before it is read.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    largest : int
-        Bytes that it may have.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is none.
-    PermissionError
-        If it may not be read.
-    ValueError
-        If it is no regular file, is empty or has more than `largest` bytes; the message names it.
-    """
-    size = path.stat().st_size
-    if not path.is_file():
-        raise ValueError(f"{path}: is {'a folder' if path.is_dir() else 'no regular file'}, expected a file")
-    if not 0 < size <= largest:
-        raise ValueError(f"{path}: got {size} bytes, expected 1 to {largest}")
-    with path.open("rb"):  # some libraries say of a file without permission that it is not there
-        pass
-
-
-def read_object(path: Path, largest: int) -> dict[str, Any]:
+def read_object(path: Path, largest: int = LARGEST_JSON) -> dict[str, Any]:
     """Read a JSON file that holds one object.
 
     Parameters
@@ -57,8 +31,9 @@ def read_object(path: Path, largest: int) -> dict[str, Any]:
         If there is no such file, or it cannot be read.
     """
     check_file(path, largest)
+    text = read_text(path, largest)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unambiguous)
+        values = json.loads(text, object_pairs_hook=_unambiguous)
     except RecursionError as error:
         raise ValueError(f"{path}: is nested too deeply") from error
     except ValueError as error:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+
+from lesioncore.data.json_files import read_object
 
 IMAGE = re.compile(r"\.(nii|mgz|(img|hdr))(\.gz)?$", re.IGNORECASE)
 """Ending of a brain image: NIfTI, FreeSurfer's, or either file of an Analyze or NIfTI pair."""
@@ -229,10 +230,10 @@ def _channel_contrast(path: Path, number: int) -> str | None:
     """Contrast of a channel by the ``dataset.json`` of nnU-Net beside the file or in the folder above."""
     for folder in (path.parent, path.parent.parent):
         try:
-            facts = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
+            facts = read_object(folder / "dataset.json")
+        except (OSError, ValueError):
             continue
-        channels = facts.get("channel_names", facts.get("modality")) if isinstance(facts, dict) else None
+        channels = facts.get("channel_names", facts.get("modality"))
         name = channels.get(str(number)) if isinstance(channels, dict) else None
         return _contrast_in(name) if isinstance(name, str) else None
     return None

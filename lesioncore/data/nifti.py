@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import math
 import os
 import zlib
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
-from nibabel.arrayproxy import ArrayProxy
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError, SpatialImage
 from nibabel.wrapstruct import WrapStructError
@@ -20,6 +18,7 @@ from nibabel.wrapstruct import WrapStructError
 from lesioncore.data.arrays import Array, NumpyArray, to_numpy
 from lesioncore.data.files import check_here, replace_atomically
 from lesioncore.data.geometry import check_affine, check_header, check_stored_sizes, corner_distance
+from lesioncore.data.image_sizes import check_header_sizes, check_length, damaged
 
 _GEOMETRY_FIELDS = (
     *("qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
@@ -27,8 +26,6 @@ _GEOMETRY_FIELDS = (
 )
 # Restored volumes are float noise, which no level compresses much: the fastest costs a few per cent in size.
 _GZIP_LEVEL = 1
-_UNPACKED: dict[str, int | None] = {".gz": 1032, ".mgz": 1032, ".bz2": None, ".zst": None}
-"""Bytes that one byte of a packed file makes at most, by its ending; None where no small number bounds them."""
 _SAME_PLACE = 1e-2  # voxels: corners this close are what rounding of a header leaves
 
 
@@ -50,13 +47,11 @@ def load_image(path: str | os.PathLike[str]) -> SpatialImage:
     FileNotFoundError, IsADirectoryError, PermissionError
         If `path` is not a file that can be read.
     ValueError
-        If the file is not an image, is cut short, or `check_image` refuses it.
+        If the file is not an image, is cut short, claims more voxels than any scan has, or `check_image` refuses it.
     """
     image = open_image(path)
-    _check_promise(image, str(path))
-    image = check_image(image, name=str(path))
-    _check_gzip(Path(path))
-    return image
+    check_length(image, Path(path))
+    return check_image(image, name=str(path))
 
 
 def open_image(path: str | os.PathLike[str]) -> SpatialImage:
@@ -65,10 +60,13 @@ def open_image(path: str | os.PathLike[str]) -> SpatialImage:
     if path.is_dir():
         raise IsADirectoryError(f"path: got the folder {path}, expected one image file, such as a .nii.gz")
     check_here(path)
+    if not path.is_file():  # a pipe would be waited for
+        raise ValueError(f"{path}: is no regular file, expected one image file")
     with path.open("rb"):  # nibabel takes a file that may not be read for one of no known type
         pass
     try:
-        image = nib.load(path)
+        check_header_sizes(path)
+        image = _read_header(path)
     except (ImageFileError, HeaderDataError, WrapStructError) as error:
         if _is_dicom(path):
             raise ValueError(f"{path}: got a DICOM file, expected NIfTI; convert it with dcm2niix") from error
@@ -76,13 +74,21 @@ def open_image(path: str | os.PathLike[str]) -> SpatialImage:
     except PermissionError:
         raise
     except (OSError, EOFError, zlib.error) as error:
-        raise _damaged(str(path), error) from error
-    except Exception as error:  # of damaged headers, nibabel's readers make errors of all kinds
-        raise ValueError(f"{path}: got no image that can be read ({error!r}); copy or convert it again") from error
+        raise damaged(str(path), error) from error
     if not isinstance(image, SpatialImage):
         raise ValueError(f"{path}: got a {type(image).__name__}, expected a volume, for example NIfTI")
     check_stored_sizes(image, str(path))
     return image
+
+
+def _read_header(path: Path) -> Any:
+    """Have nibabel read an image's header; of damaged ones, its readers raise errors of all kinds."""
+    try:
+        return nib.load(path)
+    except (ImageFileError, HeaderDataError, WrapStructError, OSError, EOFError, zlib.error):
+        raise
+    except Exception as error:
+        raise ImageFileError(f"{type(error).__name__}: {error}") from error
 
 
 def _is_dicom(path: Path) -> bool:
@@ -105,13 +111,7 @@ def check_whole(path: Path) -> None:
     ValueError
         If it is not an image, or is cut short.
     """
-    image = open_image(path)
-    voxels: Any = image.dataobj
-    file = Path(voxels.file_like)
-    unpacked = _check_gzip(file)
-    there = file.stat().st_size if unpacked is None else unpacked
-    if there < (promised := _promised_bytes(image)):
-        raise _damaged(str(file), EOFError(f"it has {there} bytes, and its header promises {promised}"))
+    check_length(open_image(path), path)
 
 
 def check_image(image: SpatialImage, name: str = "image") -> SpatialImage:
@@ -162,7 +162,7 @@ def check_image(image: SpatialImage, name: str = "image") -> SpatialImage:
         with np.errstate(over="ignore"):
             data = voxels_of(image)
     except (OSError, EOFError, OverflowError, zlib.error, ValueError) as error:
-        raise _damaged(name, error) from error
+        raise damaged(name, error) from error
     except MemoryError as error:
         raise MemoryError(f"{name}: got shape {shape}, too large for memory; its header may be damaged") from error
     bad = int(np.count_nonzero(np.isinf(data)))  # NaN is what SPM and others write as background
@@ -223,7 +223,11 @@ def save_image(
     path = Path(path)
     if not path.name.endswith((".nii", ".nii.gz")):
         raise ValueError(f"path: got {path.name!r}, expected a name that ends in .nii or .nii.gz")
-    content = make_image(data, affine, header=header, dtype=dtype).to_bytes()
+    write_bytes(make_image(data, affine, header=header, dtype=dtype).to_bytes(), path)
+
+
+def write_bytes(content: bytes, path: Path) -> None:
+    """Write the bytes of a NIfTI file, compressed if the name ends in `.gz`, atomically."""
     with replace_atomically(path) as temporary, open(temporary, "xb") as raw:
         if path.suffix == ".gz":
             # No name and no time in the gzip header, or equal images would differ on disk.
@@ -245,44 +249,6 @@ def make_image(
     check_affine(affine, "affine")
     voxels = _to_disk_dtype(to_numpy(data, "data"), dtype)
     return nib.Nifti1Image(voxels, affine, _output_header(voxels, affine, header))
-
-
-def _damaged(name: str, error: Exception) -> ValueError:
-    return ValueError(f"{name}: is damaged or cut short: {error}; copy or convert it again")
-
-
-def _check_promise(image: SpatialImage, name: str) -> None:
-    """Raise `ValueError` before memory is taken for more voxels than an image's file can hold."""
-    voxels = image.dataobj
-    if not isinstance(voxels, ArrayProxy) or not isinstance(voxels.file_like, (str, os.PathLike)):
-        return
-    file = Path(voxels.file_like)
-    packing = _UNPACKED.get(file.suffix.lower(), 1)
-    if packing is None or not file.exists():  # reading it will tell
-        return
-    most = file.stat().st_size * packing
-    if most < (promised := _promised_bytes(image)):
-        raise _damaged(name, EOFError(f"it has at most {most} bytes, and its header promises {promised}"))
-
-
-def _promised_bytes(image: SpatialImage) -> int:
-    """Bytes that an image's file has to have, unpacked, by its header."""
-    voxels: Any = image.dataobj
-    return int(voxels.offset) + math.prod(image.shape) * int(image.get_data_dtype().itemsize)
-
-
-def _check_gzip(path: Path) -> int | None:
-    """Read a compressed file to its checksum, since nibabel stops at the last voxel; its bytes, None for another."""
-    if path.suffix.lower() not in (".gz", ".mgz"):
-        return None
-    length = 0
-    try:
-        with gzip.open(path) as stream:
-            while block := stream.read(1 << 20):
-                length += len(block)
-    except (OSError, EOFError, zlib.error) as error:
-        raise _damaged(str(path), error) from error
-    return length
 
 
 def _to_disk_dtype(voxels: NumpyArray, dtype: np.dtype[Any] | type[np.generic] | None) -> NumpyArray:

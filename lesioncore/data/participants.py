@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from lesioncore.data.bids import subject_of
+from lesioncore.data.roots import check_inside
 from lesioncore.data.tables import read_rows
 
 _MISSING = ("", "n/a", "na", "nan")
@@ -31,7 +32,8 @@ def participant_of(scan: Path, person: str) -> dict[str, str | None]:
     Raises
     ------
     ValueError
-        If the table is none, has no column ``participant_id``, or a person twice.
+        If the table is none, has no column ``participant_id``, or a person twice, is too large, or leads out of the
+        data set.
     OSError
         If it cannot be read.
     """
@@ -40,6 +42,7 @@ def participant_of(scan: Path, person: str) -> dict[str, str | None]:
     table = (own[0] if own else place.parent) / "participants.tsv"
     if not table.exists():
         return {}
+    check_inside(table, table.parent, str(table))
     columns, people = _read(table)
     return people.get(person.removeprefix("sub-"), dict.fromkeys(columns))
 

@@ -1,10 +1,13 @@
-"""Reading of tables whose first line names the columns."""
+"""Reading of tables that others made, whose first line names the columns."""
 
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 from typing import Any
+
+from lesioncore.data.text_files import read_text
 
 
 def read_rows(table: Path, delimiter: str) -> tuple[list[str], list[dict[str | Any, str | Any]]]:
@@ -13,7 +16,7 @@ def read_rows(table: Path, delimiter: str) -> tuple[list[str], list[dict[str | A
     Parameters
     ----------
     table : Path
-        Text in UTF-8, with or without a mark at its beginning.
+        Text in UTF-8.
     delimiter : str
         What is between cells.
 
@@ -27,13 +30,12 @@ def read_rows(table: Path, delimiter: str) -> tuple[list[str], list[dict[str | A
     Raises
     ------
     ValueError
-        If it is no text in UTF-8, or no table; the message names it.
+        As for :func:`lesioncore.data.text_files.read_text`; also if it is no table. The message names it.
     OSError
-        If it cannot be read.
+        If there is no such file, or it cannot be read.
     """
+    reader = csv.DictReader(io.StringIO(read_text(table), newline=""), delimiter=delimiter)
     try:
-        with open(table, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, delimiter=delimiter)
-            return list(reader.fieldnames or ()), list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{table}: is no text in UTF-8, or no table: {error}") from error
+        return list(reader.fieldnames or ()), list(reader)
+    except csv.Error as error:
+        raise ValueError(f"{table}: is no table: {error}") from error

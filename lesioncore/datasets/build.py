@@ -15,6 +15,8 @@ from lesioncore.datasets.plan import make_plan
 from lesioncore.datasets.search import search
 from lesioncore.datasets.write import Writer
 
+_SHOWN = 10
+
 
 @dataclass(frozen=True)
 class Imported:
@@ -59,6 +61,7 @@ def import_dataset(
     region: str = "whole",
     seed: int = 0,
     link: bool = False,
+    deidentify: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Imported:
     """Make a BIDS data set of a release: its scans, and its masks in ``derivatives``.
@@ -81,6 +84,8 @@ def import_dataset(
         Of the paper's split, where it has the data set.
     link : bool
         Make hard links to the released files instead of copies. A change of one is a change of the other then.
+    deidentify : bool
+        Write scans with the header fields of a list alone (:data:`lesioncore.data.deidentify.HEADER_FIELDS`).
     progress : callable, optional
         Called as ``progress(done, all)`` after each file: when it was read to its end, and when it was written.
 
@@ -95,23 +100,30 @@ def import_dataset(
         If `out` exists.
     ValueError
         If no scan of the data set is in `source`, two files or two people would have one name, files are damaged, a
-        label is not known, or an argument is not usable.
+        label is not known, or an argument is not usable, such as `link` with `deidentify`.
     OSError
         If a file cannot be read or written, or not be linked.
     """
     folder, target = Path(source), Path(os.path.abspath(out))
     dataset.check_options(modalities, region)
+    if link and deidentify:
+        raise ValueError(
+            "link: a linked file keeps its header, which deidentify is to write anew; leave one of both out"
+        )
     _check_folders(folder, target)
     modalities = list(dict.fromkeys(modalities or (image.modality for image in dataset.images if image.default)))
     release = search(dataset, folder, modalities)
     plan = make_plan(dataset, release, modalities)
     told, remarks = read_tables(dataset, release.tables)
     with replace_directory(target) as root:
-        writer = Writer(dataset, folder, root, link, region, remarks=remarks)
+        writer = Writer(dataset, folder, root, link, deidentify, region, remarks=remarks)
         writer.files(plan, progress)
         writer.people(plan, told)
         splits = writer.split(list(plan.people.values()), seed)
         writer.top_level()
+        if writer.unlisted:
+            names = ", ".join(sorted(writer.unlisted)[:_SHOWN]) + (", ..." if len(writer.unlisted) > _SHOWN else "")
+            writer.remarks.append(f"fields of JSON files that were not taken over, as none of the list: {names}")
         writer.table("provenance.tsv", ("file", "source", "sha256"), writer.provenance)
         writer.table("missing.tsv", ("person", "what"), plan.missing)
         writer.table("left_out.tsv", ("file", "reason"), release.left_out)

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from lesioncore.data.text_files import read_text
 from lesioncore.datasets.description import Dataset, PaperSplit, Table
 
 COLUMNS: dict[str, dict[str, object]] = {
@@ -90,7 +91,7 @@ def split(people: Sequence[str], paper: PaperSplit, seed: int) -> dict[str, str]
 
 
 def _read(table: Table, path: Path, remarks: list[str]) -> dict[str, dict[str, str]]:
-    text = path.read_text(encoding="utf-8-sig")
+    text = read_text(path)
     first = text.partition("\n")[0]
     delimiter = max("\t;,", key=first.count)
     rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True) if row]

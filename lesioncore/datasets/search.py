@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from lesioncore.data.roots import leads_out
 from lesioncore.datasets.catalogue import DATASETS
 from lesioncore.datasets.description import Dataset, Image, Mask
 
@@ -77,7 +78,7 @@ def search(dataset: Dataset, folder: Path, modalities: Sequence[str]) -> Release
     """Find the files of a data set in a folder and below.
 
     Hidden files and folders, such as those of macOS, are passed over. Links are followed where they lead to a file in
-    the folder.
+    the folder (:func:`lesioncore.data.roots.leads_out`).
 
     Parameters
     ----------
@@ -159,7 +160,6 @@ def walk(folder: Path) -> Iterator[tuple[str, str | None]]:
 
     Hidden files and folders, and ``__MACOSX``, are passed over.
     """
-    root = os.path.realpath(folder)
     for place, folders, names in os.walk(folder, onerror=_fail):
         relative = Path(place).relative_to(folder)
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
@@ -168,14 +168,13 @@ def walk(folder: Path) -> Iterator[tuple[str, str | None]]:
                 yield (relative / name).as_posix(), "a linked folder, which is not followed"
         for name in sorted(names):
             if not name.startswith("."):
-                yield (relative / name).as_posix(), _why_not(os.path.join(place, name), root)
+                yield (relative / name).as_posix(), _why_not(Path(place, name), folder)
 
 
-def _why_not(path: str, root: str) -> str | None:
-    real = os.path.realpath(path)
-    if not os.path.isfile(real):
-        return "a link to nothing" if os.path.islink(path) else "no regular file"
-    return None if os.path.commonpath([real, root]) == root else "a link that leads out of SRC"
+def _why_not(path: Path, folder: Path) -> str | None:
+    if not path.is_file():
+        return "a link to nothing" if path.is_symlink() else "no regular file"
+    return None if leads_out(path, folder) is None else "a link that leads out of SRC"
 
 
 def _nothing_found(dataset: Dataset, folder: Path, paths: Sequence[str], modalities: Sequence[str]) -> str:

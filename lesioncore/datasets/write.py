@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections import Counter
@@ -11,7 +10,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from lesioncore.data.deidentify import copy_image, listed
 from lesioncore.data.files import file_digest, write_json
+from lesioncore.data.json_files import read_object
+from lesioncore.data.table_cells import table_cell
 from lesioncore.datasets.description import Dataset
 from lesioncore.datasets.people import COLUMNS, split
 from lesioncore.datasets.plan import PIPELINE, MaskJob, Plan, Scan
@@ -25,7 +27,7 @@ _README = """# {title}
 Made by `lesioncore import {name}` from the files of the release, <{home}>. Licence and terms are the release's:
 {terms}.
 
-- `sub-*`: the scans, as they were released{converted}.
+- `sub-*`: the scans, {copied}{converted}; of their JSON files, the fields that say how they were measured.
 - `derivatives/{pipeline}`: masks, where the release has them.
 - `provenance.tsv`: which file was made of which, and the SHA-256 of the released one; of an Analyze pair, of `.hdr` and
   `.img` one after the other.
@@ -45,6 +47,8 @@ class Writer:
         Folders of the release and of the BIDS data set.
     link : bool
         Make hard links instead of copies.
+    deidentify : bool
+        Write scans with the header fields of a list alone.
     region : str
         Part of the lesion that masks are of.
     masks : Counter of str
@@ -53,6 +57,8 @@ class Writer:
         Lesion masks without any voxel.
     remarks : list of str
         What else is to be known.
+    unlisted : Counter of str
+        Fields of the scans' JSON files that were not taken over.
     provenance : list of (str, str, str)
         Files, what they were made of, and its SHA-256.
     """
@@ -61,10 +67,12 @@ class Writer:
     source: Path
     root: Path
     link: bool
+    deidentify: bool
     region: str
     masks: Counter[str] = field(default_factory=Counter)
     empty: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    unlisted: Counter[str] = field(default_factory=Counter)
     provenance: list[tuple[str, str, str]] = field(default_factory=list)
 
     def files(self, plan: Plan, progress: Callable[[int, int], None] | None) -> None:
@@ -136,6 +144,7 @@ class Writer:
             name=data.name,
             home=data.home,
             terms=terms or "see there",
+            copied="with headers of their grids alone" if self.deidentify else "as they were released",
             converted=", Analyze made NIfTI" if any(image.axes for image in data.images) else "",
             pipeline=PIPELINE,
         )
@@ -198,6 +207,9 @@ class Writer:
         return target
 
     def _take(self, path: Path, target: Path) -> None:
+        if self.deidentify:
+            copy_image(path, target)
+            return
         if not self.link:
             shutil.copyfile(path, target)
             return
@@ -214,13 +226,14 @@ class Writer:
         if not name:
             return {}
         try:
-            told = json.loads((self.source / name).read_text(encoding="utf-8-sig"))
+            told = read_object(self.source / name)
         except ValueError:
-            told = None
-        if isinstance(told, dict):
-            return told
-        self.remarks.append(f"{name}: no JSON object, not taken over")
-        return {}
+            self.remarks.append(f"{name}: no JSON object that can be read, not taken over")
+            return {}
+        taken = listed(told)
+        if left := [field for field in told if field not in taken]:
+            self.unlisted.update(left)
+        return taken
 
 
 def _damage(path: Path) -> list[str]:
@@ -239,5 +252,5 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def _cell(text: str) -> str:
-    """A text as a cell can have it: without tabs, line breaks and bytes that are no characters, as names may have."""
-    return " ".join(text.splitlines()).replace("\t", " ").encode("utf-8", "backslashreplace").decode()
+    """A text as a cell can have it: without tabs, line breaks and bytes that are no characters, and no formula."""
+    return table_cell(" ".join(text.splitlines()).replace("\t", " ").encode("utf-8", "backslashreplace").decode())

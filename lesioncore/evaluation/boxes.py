@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from lesioncore.data.tables import read_rows
+from lesioncore.data.text_files import read_text
 from lesioncore.metrics import BoxCounts, component_boxes, match_boxes
 from lesioncore.metrics.base import Bools, Floats
 from lesioncore.subjects import Subject
@@ -81,8 +82,9 @@ def read_boxes(path: Path) -> dict[str, list[Box]]:
     if path.suffix not in (".csv", ".tsv", ".json"):
         raise ValueError(f"boxes: got {path}, expected a file .csv, .tsv or .json")
     if path.suffix == ".json":
+        text = read_text(path)
         try:
-            rows = json.loads(path.read_text(encoding="utf-8-sig"))
+            rows = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}: is no JSON: {error}") from error
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):

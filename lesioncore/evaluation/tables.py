@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lesioncore.about import NOTE
+from lesioncore.data.table_cells import table_cell
 from lesioncore.evaluation.case import CaseScore, LimitScore
 from lesioncore.evaluation.form import MISSING, number, percent, table, with_interval, with_sd
 from lesioncore.evaluation.option_tables import boxes, strata
@@ -62,7 +63,7 @@ def subjects_csv(evaluation: Evaluation) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({key: table_cell(str(cell)) for key, cell in row.items()} for row in rows)
     return text.getvalue()
 
 

@@ -11,7 +11,10 @@ from typing import Any
 from lesioncore import __version__
 from lesioncore.about import NOTE
 from lesioncore.calibration.record import Calibration
+from lesioncore.data.json_files import read_object
+from lesioncore.data.text_files import read_text
 from lesioncore.metrics.limits import LIMITS
+from lesioncore.models.directory import LARGEST
 from lesioncore.models.registry import kind_of
 from lesioncore.prior_names import CALIBRATION, CARD, CONFIG
 
@@ -45,7 +48,7 @@ def license_of(directory: Path, given: str | None) -> str:
     ValueError
         If there is no licence, an unknown one, or one that the card or the training data contradict.
     """
-    card = (directory / CARD).read_text(encoding="utf-8")
+    card = read_text(directory / CARD, LARGEST[CARD])
     if given is not None and given not in LICENSES:
         raise ValueError(f"license: got {given!r}, expected one of {', '.join(LICENSES)}")
     if given == "other" and _STATED.search(card) is None:
@@ -62,7 +65,7 @@ def license_of(directory: Path, given: str | None) -> str:
             f"license: got none, and {directory / CARD} states none, expected one that the people's data allow; give"
             f" one of {', '.join(LICENSES)}"
         )
-    training = json.loads((directory / CONFIG).read_text(encoding="utf-8")).get("training") or {}
+    training = read_object(directory / CONFIG, LARGEST[CONFIG]).get("training") or {}
     if license != "cc-by-sa-3.0" and any(map(_IXI.search, _texts(training))):
         raise ValueError(
             f"license: got {license!r} for a model of the IXI data set, expected cc-by-sa-3.0, as that is and what is"
@@ -76,7 +79,7 @@ def local_paths(directory: Path) -> list[str]:
     found = []
     for file, key in ((CONFIG, "training"), (CALIBRATION, "notes")):
         if (directory / file).exists():
-            values = json.loads((directory / file).read_text(encoding="utf-8")).get(key)
+            values = read_object(directory / file, LARGEST[file]).get(key)
             found += [text for text in _texts(values) if text.startswith(("/", "~"))]
     return sorted(set(found))
 
@@ -115,7 +118,7 @@ def hub_card(directory: Path, model: Any, repository: str, license: str, dataset
     front = [f"license: {license}", "library_name: lesioncore", "pipeline_tag: image-segmentation"]
     for key, values in (("tags", tags), ("datasets", datasets)):
         front += [f"{key}:", *(f"- {json.dumps(value)}" for value in values)] if values else []  # JSON is YAML
-    body = _GENERATED.sub("\n", _FRONT.sub("", (directory / CARD).read_text(encoding="utf-8"))).rstrip()
+    body = _GENERATED.sub("\n", _FRONT.sub("", read_text(directory / CARD, LARGEST[CARD]))).rstrip()
     facts = {
         "model": f"`{kind}`, {sum(weight.numel() for weight in model.parameters()):,} parameters",
         **_facts(metadata),

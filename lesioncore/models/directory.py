@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from lesioncore.calibration.record import Calibration
 from lesioncore.data.grid import SliceGrid
-from lesioncore.data.json_files import check_file, read_object
+from lesioncore.data.json_files import read_object
 from lesioncore.data.json_form import check_form
+from lesioncore.data.text_files import check_file
 from lesioncore.models.calibration_origin import check_origin, without_origin
 from lesioncore.models.prior import PriorMetadata
 from lesioncore.models.registry import classes_of

@@ -1,4 +1,4 @@
-"""The form of what pages and tables are made of: sidecars of restorations, and summaries in reports."""
+"""The form of a restoration's sidecar: what pages, tables and texts are made of."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from lesioncore.data.files import FileFacts
 from lesioncore.data.json_form import Unbounded, check_form
 
 _NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,20})?(e-[0-9]{1,2})?")
 
 _SIDECAR: Mapping[str, Any] = {
+    "GeneratedBy": dict[str, str],
     "GeneratedBy.Version": str,
     "GeneratedBy.torch": str,
     "Source": str | None,
@@ -30,7 +32,7 @@ _SIDECAR: Mapping[str, Any] = {
     "DetectedMillilitres": dict[str, float] | None,
     "Remarks": list[str],
     "Preprocessing": list[dict[str, Any]],
-    "Files": dict[str, dict[str, Any]],
+    "Files": dict[str, FileFacts],
 }
 _SIDECAR_MAY_HAVE: Mapping[str, Any] = {
     "Settings.sign": Literal[-1, 1] | None,
@@ -45,19 +47,6 @@ _STEPS: Mapping[str, Mapping[str, Any]] = {
     "bias": {"log_field_sd": float},
 }
 """Figures of each step of preprocessing that pages show."""
-_SUMMARY: Mapping[str, Any] = {
-    "name": str,
-    "prior": str,
-    "brain_ml": float,
-    "detected_ml": dict[str, float],
-    "allowed_ml": dict[str, float],
-    "candidates": int,
-    "not_valid": str | None,
-    "first": str | None,
-    "largest_ml": float | None,
-    "remarks": list[str],
-    "thumbnail": str,
-}
 
 
 def check_sidecar(facts: Mapping[str, Any]) -> None:
@@ -65,10 +54,6 @@ def check_sidecar(facts: Mapping[str, Any]) -> None:
     _check(facts, _SIDECAR, _SIDECAR_MAY_HAVE)
     for name in ("Thresholds", "DetectedMillilitres"):
         _check_rates(facts[name] or {}, name)
-    for name, file in facts["Files"].items():
-        if "/" in name or "\\" in name:
-            raise ValueError(f"Files: names {name[:80]!r} in another folder, expected files beside it")
-        _check(file, {"Bytes": int, "SHA256": str}, {}, f"Files.{name}.")
     for number, step in enumerate(facts["Preprocessing"]):
         where = f"Preprocessing[{number}]."
         _check(step, {"name": str, "figures": dict[str, Any]}, {}, where)
@@ -76,14 +61,6 @@ def check_sidecar(facts: Mapping[str, Any]) -> None:
     matrix = facts.get("ToTemplate")
     if matrix is not None and [len(row) for row in matrix] != [4, 4, 4, 4]:
         raise ValueError("ToTemplate: expected 4 rows of 4 numbers")
-
-
-def check_summary(summary: Mapping[str, Any]) -> None:
-    """The same for what the page of a group shows of a report."""
-    _check(summary, _SUMMARY, {})
-    _check_rates(summary["detected_ml"], "detected_ml")
-    if missing := set(summary["detected_ml"]) - set(summary["allowed_ml"]):
-        raise ValueError(f"allowed_ml.{min(missing)}: is missing")
 
 
 def _check(values: Mapping[str, Any], needed: Mapping[str, Any], may_have: Mapping[str, Any], inside: str = "") -> None:

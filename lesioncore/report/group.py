@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -43,20 +42,11 @@ def write_group_page(folder: Path, path: Path | None = None) -> Path:
     ------
     FileNotFoundError
         If there is no report.
-
-    Warns
-    -----
-    UserWarning
-        If a report is damaged, and left out.
     """
     path = folder / INDEX if path is None else path
-    rows = []
+    rows: list[dict[str, Any]] = []
     for page in sorted(visible(folder, "*.html")):
-        try:
-            summary = read_summary(page)
-        except ValueError as error:
-            warnings.warn(f"{error}; the page of all reports leaves it out", stacklevel=2)
-            continue
+        summary = read_summary(page)
         if summary is not None:
             rows.append({**summary, "href": quote(Path(os.path.relpath(page, path.parent)).as_posix())})
     if not rows:

@@ -9,23 +9,41 @@ import re
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from nibabel.spatialimages import SpatialImage
 
 from lesioncore.about import NOTE
 from lesioncore.calibration.record import Calibration
 from lesioncore.data.files import replace_atomically
+from lesioncore.data.json_form import check_form
 from lesioncore.models import Prior, embedded_priors, load_prior
 from lesioncore.models.prior import metadata_of
 from lesioncore.report.content import GRADIENT, content
-from lesioncore.report.form import check_summary
 from lesioncore.report.saved import SavedResult
 from lesioncore.restoration.figure import require_matplotlib
 
 _HEAD = 500_000  # characters in which a page has its summary, with a thumbnail of some 20,000
 _TAIL = 32  # bytes in which a page has its end
 _SUMMARY = re.compile(r'<script type="application/json" id="summary">(\{.*?\})</script>', re.DOTALL)
+
+
+class Summary(TypedDict):
+    """What the page of a group shows of a report."""
+
+    name: str
+    prior: str
+    contrast: str | None
+    brain_ml: float
+    detected_ml: dict[str, float]
+    allowed_ml: dict[str, float]
+    candidates: int
+    not_valid: str | None
+    first: str | None
+    largest_ml: float | None
+    remarks: list[str]
+    version: str
+    thumbnail: str
 
 
 def write_report(
@@ -90,32 +108,25 @@ def report_path(sidecar: Path) -> Path:
     return sidecar.with_name(sidecar.name.replace("_desc-restored_", "_desc-report_")).with_suffix(".html")
 
 
-def read_summary(page: Path) -> dict[str, Any] | None:
-    """What the page of a group shows of a report, which has it as JSON; None if the file is no report.
-
-    Raises
-    ------
-    ValueError
-        If it is a report whose summary is damaged.
-    """
+def read_summary(page: Path) -> Summary | None:
+    """What the page of a group shows of a report, which has it as JSON; None if the file is no report of this form."""
     with open(page, encoding="utf-8", errors="replace") as file:  # not the megabytes of images behind it
         match = _SUMMARY.search(file.read(_HEAD))
     if match is None:
         return None
     try:
-        summary: dict[str, Any] = json.loads(match[1])
-        check_summary(summary)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{page}: its summary is damaged ({error}); make it again with lesioncore report") from error
+        summary: Summary = json.loads(match[1])
+        check_form(summary, Summary)
+        for limit in (*summary["detected_ml"], *summary["allowed_ml"]):
+            float(limit)
+    except (ValueError, RecursionError):
+        return None
     return summary
 
 
 def is_whole(page: Path) -> bool:
     """Whether a file is a report, from its summary to its end."""
-    try:
-        if not page.is_file() or read_summary(page) is None:
-            return False
-    except ValueError:
+    if not page.is_file() or read_summary(page) is None:
         return False
     with open(page, "rb") as file:
         file.seek(-min(_TAIL, page.stat().st_size), os.SEEK_END)

@@ -15,7 +15,7 @@ from nibabel.affines import voxel_sizes
 from nibabel.spatialimages import SpatialImage
 
 from lesioncore.data.files import check_here, difference, file_digest
-from lesioncore.data.json_files import LARGEST_SIDECAR, read_object
+from lesioncore.data.json_files import read_object
 from lesioncore.data.names import split_name, stem_of
 from lesioncore.data.nifti import load_image, voxels_of
 from lesioncore.report.form import check_sidecar
@@ -23,7 +23,7 @@ from lesioncore.report.form import check_sidecar
 _SIDECAR = re.compile(r"_desc-restored_(?P<suffix>[^_]+)\.json$")
 _NEEDED = (
     *("Source", "SourceSHA256", "Prior", "Contrast", "Settings", "Thresholds", "Preprocessing", "Files", "Remarks"),
-    *("BrainMillilitres", "DetectedMillilitres"),
+    *("BrainMillilitres", "DetectedMillilitres", "GeneratedBy"),
 )
 _LIMIT = re.compile(r"fpr(?P<percent>\d\d)")
 
@@ -173,19 +173,15 @@ def read_sidecar(sidecar: Path) -> dict[str, Any]:
         If it is no sidecar of a restoration, or damaged.
     """
     try:
-        facts = read_object(sidecar, LARGEST_SIDECAR)
+        facts = read_object(sidecar)
     except ValueError as error:
-        reason = str(error).removeprefix(f"{sidecar}: ")
-        raise ValueError(
-            f"{sidecar}: is no JSON file that was written whole ({reason}); restore the scan again"
-        ) from error
+        raise ValueError(f"{error}; it was not written whole, or changed: restore the scan again") from error
     if isinstance(facts.get("Files"), list):
         raise ValueError(
             f"{sidecar}: is of an earlier version, which kept no hashes of the files; restore the scan again, with"
             " --overwrite"
         )
-    missing = [key for key in _NEEDED if key not in facts]
-    if missing:
+    if missing := [key for key in _NEEDED if key not in facts]:
         raise ValueError(
             f"{sidecar}: lacks {', '.join(missing)}; expected a sidecar that lesioncore restore wrote;"
             " results of 0.1.0 are to be restored anew"
@@ -193,7 +189,9 @@ def read_sidecar(sidecar: Path) -> dict[str, Any]:
     try:
         check_sidecar(facts)
     except ValueError as error:
-        raise ValueError(f"{sidecar}: {error}; the file was changed, restore the scan again") from error
+        raise ValueError(f"{sidecar}: {error}; restore the scan again") from error
+    if any("/" in name or "\\" in name for name in facts["Files"]):
+        raise ValueError(f"{sidecar}: names files in other folders, expected those beside it; restore the scan again")
     return facts
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lesioncore.data.files import replace_atomically
+from lesioncore.data.table_cells import table_cell
 from lesioncore.metrics.limits import LIMITS
 from lesioncore.report.saved import name_of, read_sidecar, sidecars_in
 
@@ -47,11 +48,11 @@ def _row(sidecar: Path, folder: Path) -> dict[str, Any]:
     facts = read_sidecar(sidecar)
     detected = facts["DetectedMillilitres"] or {}
     return {
-        "scan": (sidecar.relative_to(folder).parent / name_of(sidecar, facts)).as_posix(),
-        "contrast": facts["Contrast"] or "n/a",
-        "prior": facts["Prior"],
+        "scan": table_cell((sidecar.relative_to(folder).parent / name_of(sidecar, facts)).as_posix()),
+        "contrast": table_cell(facts["Contrast"] or "n/a"),
+        "prior": table_cell(facts["Prior"]),
         "brain_ml": facts["BrainMillilitres"],
         **{f"detected_fpr{100 * limit:02.0f}_ml": detected.get(f"{limit:g}", "n/a") for limit in LIMITS},
         "remarks": len(facts["Remarks"]),
-        "version": facts["GeneratedBy"]["Version"],
+        "version": table_cell(facts["GeneratedBy"]["Version"]),
     }

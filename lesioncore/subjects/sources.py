@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
 import warnings
@@ -14,7 +15,9 @@ from typing import Any, Literal
 from lesioncore.data.bids import Found, left_out, masks_of, scans_in
 from lesioncore.data.files import check_here
 from lesioncore.data.names import FORMATS, IMAGE, contrast_of, several, stem_of, subject_of
+from lesioncore.data.roots import check_inside, dataset_of
 from lesioncore.data.tables import read_rows
+from lesioncore.data.text_files import read_text
 from lesioncore.phantom.simulate import check_arguments
 from lesioncore.subjects.subject import FileSubject, PhantomSubject, Subject
 
@@ -59,9 +62,10 @@ def find_subjects(
         - ``phantom:T2w:0-99`` for simulated subjects 0 to 99, ``phantom:T2w:100`` for the first hundred,
           ``phantom:T2w:0-99:glioma`` with lesions.
 
-        Paths in a file are relative to it. Where no table names them, masks are looked for beside the scan and in the
-        dataset's derivatives (:func:`lesioncore.data.bids.masks_of`); without a brain mask, the brain is what the
-        constant background leaves.
+        Paths in a file are relative to it, and lead to what lies in its folder, or in the BIDS data set that it lies
+        in; the environment variable ``LESIONCORE_ROOTS`` names further folders. Where no table names them, masks are
+        looked for beside the scan and in the dataset's derivatives (:func:`lesioncore.data.bids.masks_of`); without a
+        brain mask, the brain is what the constant background leaves.
     modality : str, optional
         Contrast of the scans wanted, such as ``T2w`` (:func:`lesioncore.data.names.contrast_of`).
     split : {"train", "validation", "test", "demo"}
@@ -77,7 +81,8 @@ def find_subjects(
     Raises
     ------
     ValueError
-        If there is no scan, two have one name, contrasts are mixed, or an input cannot be understood.
+        If there is no scan, two have one name, contrasts are mixed, a path in a file leads elsewhere, or an input
+        cannot be understood.
     OSError
         If a file is not there or cannot be read.
     """
@@ -158,42 +163,43 @@ def _files(path: Path) -> list[FileSubject]:
         raise ValueError(f"inputs: got {path}, expected {_KINDS}")
     try:
         subjects = _list(path) if path.suffix == ".txt" else _table(path)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: is no text in UTF-8, or no table: {error}") from error
+    except csv.Error as error:
+        raise ValueError(f"{path}: is no table: {error}") from error
     if not subjects:
         raise ValueError(f"{path}: names no scan")
     return subjects
 
 
 def _list(path: Path) -> list[FileSubject]:
-    lines = enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1)
+    lines = enumerate(read_text(path).splitlines(), start=1)
     names = [(number, line.strip()) for number, line in lines]
     return _with_masks([_subject(_named(name, path, n)) for n, name in names if name and not name.startswith("#")])
 
 
 def _table(path: Path) -> list[FileSubject]:
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
-        header = [name.strip().lower() for name in next(reader, [])]
-        if "image" not in header or len(set(header)) < len(header) or not set(header) <= set(_COLUMNS):
-            raise ValueError(
-                f"{path}: got the columns {', '.join(header) or 'none'} in its first line, expected image and any of"
-                f" {', '.join(_COLUMNS[1:])}"
-            )
-        subjects = []
-        for cells in reader:
-            line, values = reader.line_num, [cell.strip() for cell in cells]
-            if not any(values):
-                continue
-            if len(values) != len(header):
-                raise ValueError(f"{path}, line {line}: got {len(values)} cells, expected {len(header)}")
-            row = dict(zip(header, values, strict=True))
-            if not row["image"]:
-                raise ValueError(f"{path}, line {line}: names no image")
-            scan, *masks = (_named(row[name], path, line) if row.get(name) else None for name in ("image", *_MASKS))
-            assert scan is not None
-            of_columns: dict[str, Any] = dict(zip(_MASKS, masks, strict=True))
-            subjects.append(replace(_subject(scan, row.get("subject")), **of_columns))
+    reader = csv.reader(
+        io.StringIO(read_text(path), newline=""), delimiter="\t" if path.suffix == ".tsv" else ",", strict=True
+    )
+    header = [name.strip().lower() for name in next(reader, [])]
+    if "image" not in header or len(set(header)) < len(header) or not set(header) <= set(_COLUMNS):
+        raise ValueError(
+            f"{path}: got the columns {', '.join(header) or 'none'} in its first line, expected image and any of"
+            f" {', '.join(_COLUMNS[1:])}"
+        )
+    subjects = []
+    for cells in reader:
+        line, values = reader.line_num, [cell.strip() for cell in cells]
+        if not any(values):
+            continue
+        if len(values) != len(header):
+            raise ValueError(f"{path}, line {line}: got {len(values)} cells, expected {len(header)}")
+        row = dict(zip(header, values, strict=True))
+        if not row["image"]:
+            raise ValueError(f"{path}, line {line}: names no image")
+        scan, *masks = (_named(row[name], path, line) if row.get(name) else None for name in ("image", *_MASKS))
+        assert scan is not None
+        of_columns: dict[str, Any] = dict(zip(_MASKS, masks, strict=True))
+        subjects.append(replace(_subject(scan, row.get("subject")), **of_columns))
     return _with_masks(subjects, named=header)
 
 
@@ -202,6 +208,7 @@ def _named(name: str, table: Path, line: int) -> Path:
     path = table.parent / name
     if not IMAGE.search(path.name):
         raise ValueError(f"{table}, line {line}: got {name}, expected an image ({FORMATS})")
+    check_inside(path, dataset_of(table.parent), f"{table}, line {line}: {name}")
     try:
         _check_file(path)
     except OSError as error:

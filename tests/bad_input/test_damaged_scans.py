@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from support.bad_input import BadInput, rows
 
-from lesioncore.data.nifti import check_whole, load_image
+from lesioncore.data.nifti import load_image
 
 VALUES = np.arange(24, dtype=np.int16).reshape(4, 3, 2)
 NIFTI = nib.Nifti1Image(VALUES, np.diag([2.0, 2, 2, 1])).to_bytes()
@@ -39,6 +39,7 @@ def file(name: str, ending: str, content: bytes, *says: str) -> BadInput:
 
 
 NO_IMAGE, DAMAGED = "got no image that can be read", "is damaged or cut short"
+VAST = "expected at most [0-9]+ voxels"
 
 
 @rows(
@@ -46,7 +47,7 @@ NO_IMAGE, DAMAGED = "got no image that can be read", "is damaged or cut short"
     file("MGH of an unknown type", ".mgh", put(MGH, (20, ">i", 94)), NO_IMAGE, "KeyError"),
     file("MGH with half a header", ".mgh", MGH[:60], NO_IMAGE),
     file("MGH in pieces, packed", ".mgz", gzip.compress(MGH[:60]), NO_IMAGE),
-    file("NIfTI whose voxels begin nowhere", ".nii", put(NIFTI, (108, "<f", float("nan"))), NO_IMAGE, "NaN"),
+    file("NIfTI whose voxels begin nowhere", ".nii", put(NIFTI, (108, "<f", float("nan"))), "vox_offset"),
     file("NIfTI whose voxels begin before it", ".nii", put(NIFTI, (108, "<f", -1e9)), "scan"),
     file("NIfTI with a turn that is none", ".nii", put(NIFTI, (252, "<h", 1), (254, "<h", 0), (256, "<f", 3.0)), "w2"),
     file("NIfTI with an endless extension", ".nii", put(NIFTI, (348, "B", 1), (108, "<f", 1e9)), "scan"),
@@ -61,24 +62,12 @@ def test_what_no_reader_understands_is_named(bad_input, tmp_path):
 
 
 @rows(
-    file(
-        "NIfTI of ten to the thirteen voxels",
-        ".nii",
-        put(NIFTI, *((42 + 2 * i, "<h", 32000) for i in range(3))),
-        DAMAGED,
-    ),
-    file("NIfTI-2 of a line that is endless", ".nii", put(NIFTI2, (24, "<q", 2**46)), DAMAGED, "its header promises"),
-    file("NIfTI, packed, that no packing makes", ".nii.gz", gzip.compress(put(NIFTI2, (24, "<q", 2**46))), DAMAGED),
-    file("MGH of ten to the thirteen voxels", ".mgh", put(MGH, *((4 + 4 * i, ">i", 30000) for i in range(3))), DAMAGED),
+    file("NIfTI-2 of an endless line", ".nii", put(NIFTI2, (24, "<q", 2**46)), VAST),
+    file("NIfTI-2 of an endless line, packed", ".nii.gz", gzip.compress(put(NIFTI2, (24, "<q", 2**46))), VAST),
+    file("NIfTI of a billion voxels", ".nii", put(NIFTI, *((42 + 2 * i, "<h", 1000) for i in range(3))), DAMAGED),
+    file("MGH of a trillion voxels", ".mgh", put(MGH, *((4 + 4 * i, ">i", 10_000) for i in range(3))), VAST),
+    file("MGH of a billion voxels", ".mgh", put(MGH, *((4 + 4 * i, ">i", 1000) for i in range(3))), DAMAGED),
 )
 def test_no_memory_is_taken_for_voxels_that_are_not_there(bad_input, tmp_path, monkeypatch):
     monkeypatch.setattr("lesioncore.data.nifti.voxels_of", lambda image: pytest.fail("voxels were read"))
     bad_input.check(tmp_path)
-
-
-def test_a_pair_says_it_of_its_second_file(tmp_path):
-    nib.save(nib.Nifti1Pair(VALUES, np.eye(4)), tmp_path / "scan.hdr")
-    (tmp_path / "scan.img").write_bytes(b"\0" * 10)
-    for read in (load_image, check_whole):
-        with pytest.raises(ValueError, match=r"it has at most 10 bytes|it has 10 bytes"):
-            read(tmp_path / "scan.hdr")

@@ -68,7 +68,7 @@ def boxes(folder):
 
 @rows(
     BadInput("a scan twice in a table", twice, ValueError, (r"is named twice \(.*a_T2w.nii\)",)),
-    BadInput("filters that are nested deeply", filters(DEEP), UsageError, ("filters.json is no JSON",)),
+    BadInput("filters that are nested deeply", filters(DEEP), UsageError, ("filters.json: is nested too deeply",)),
     BadInput(
         "filters of an unknown entity",
         filters(b'{"t1w": {"colour": 1}}'),

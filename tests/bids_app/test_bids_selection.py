@@ -90,8 +90,8 @@ def test_two_files_of_a_name_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("{", "is no JSON"),
-        ("[]", "expected one object of objects"),
+        ("{", "is no valid JSON"),
+        ("[]", "expected an object"),
         ('{"t1w": "01"}', "expected one object of objects"),
         ('{"t1w": {"sesion": "01"}}', "t1w: got sesion, expected some of acquisition"),
     ],

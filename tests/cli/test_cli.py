@@ -14,7 +14,7 @@ from support.command_line import AFFINE, BRAIN, brain, json_of, scan, write
 
 import lesioncore as lc
 from lesioncore.cli import installation, main
-from lesioncore.cli.output import UsageError
+from lesioncore.cli.output import Output, UsageError
 from lesioncore.cli.scans import select
 from lesioncore.restoration.prior_choice import PRIORS
 
@@ -287,3 +287,12 @@ def test_an_output_that_cannot_be_written_is_found_first(tmp_path, prior, capsys
     assert main(["restore", str(path), "-o", str(path / "out"), "--prior", prior]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line == f"error: --output: cannot write in {path} (not a directory); choose another folder"
+
+
+def test_names_do_nothing_to_a_terminal(capsys):
+    output = Output(json=False)
+    output.say("[1/1] a\x1b[2Jb\x07\x9b.nii.gz")
+    output.warn("c\x1b]0;title\x07.nii.gz")
+    said = capsys.readouterr()
+    assert said.out == "[1/1] a\\x1b[2Jb\\x07\\x9b.nii.gz\n"
+    assert said.err == "warning: c\\x1b]0;title\\x07.nii.gz\n"

@@ -70,3 +70,24 @@ def test_wrong_usage(folder, tmp_path, options, says, capsys):
     assert main(["preprocess", str(folder), "-o", str(tmp_path / "never"), *options]) == 2
     assert says in capsys.readouterr().err
     assert not (tmp_path / "never").exists()
+
+
+def test_deidentify_refuses_what_tells_who_it_is_of_and_checks_what_is_written(tmp_path, capsys):
+    one = simulated_head("T1w")
+    scan = nib.Nifti1Image(np.where(one.brain, one.head, 0), one.affine)
+    scan.header["descrip"] = b"Smith^John"
+    scans = [str(tmp_path / name) for name in ("sub-01_T1w.nii.gz", "Smith_T1w.nii.gz")]
+    for path in scans:
+        nib.save(scan, path)
+    mask = str(tmp_path / "sub-01_desc-brain_mask.nii.gz")
+    nib.save(nib.Nifti1Image(one.brain.astype(np.uint8), one.affine), mask)
+    command = ["preprocess", *scans, "-o", str(tmp_path / "out"), "--steps", "bias", "--deidentify"]
+    assert main(command) == 2
+    assert "--deidentify: needs the step extract, or --mask" in capsys.readouterr().err
+    assert main([*command, "--mask", mask, mask]) == 3
+    assert "Smith_T1w.nii.gz: results would have the name Smith_T1w.nii.gz" in capsys.readouterr().err
+    written = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert written == [
+        f"sub-01_desc-{what}" for what in ("brainT1w_mask.nii.gz", "preproc_T1w.json", "preproc_T1w.nii.gz")
+    ]
+    assert nib.load(tmp_path / "out" / written[2]).header["descrip"] == b""

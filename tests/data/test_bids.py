@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lesioncore.data.bids import masks_of, scans_in
+from lesioncore.data.roots import LINKED_OUT, ROOTS
 
 
 def touch(folder: Path, *names: str) -> list[Path]:
@@ -51,12 +52,14 @@ def test_scans_of_a_dataset(tmp_path):
     }
 
 
-def test_linked_folders_are_searched(tmp_path):
+def test_linked_folders_are_searched_where_links_may_lead(tmp_path, monkeypatch):
     (far,) = touch(tmp_path, "store/sub-02/anat/sub-02_T2w.nii.gz")
     (own,) = touch(tmp_path, "data/sub-01/anat/sub-01_T2w.nii.gz")
     data = tmp_path / "data"
     (data / "sub-02").symlink_to(far.parents[1])
     linked = data / "sub-02" / "anat" / far.name
+    assert scans_in(data, "T2w")[:2] == ([own], {LINKED_OUT: 1})
+    monkeypatch.setenv(ROOTS, str(tmp_path / "store"))
     assert scans_in(data, "T2w")[0] == [own, linked]
     (mask,) = touch(data, "derivatives/tool/sub-02/anat/sub-02_desc-brain_mask.nii.gz")
     assert masks_of([linked], "desc-brain") == [mask]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import json
 import os
 from collections import Counter
 from pathlib import Path
@@ -254,7 +256,10 @@ def test_a_sidecar_that_is_no_json_is_named(tmp_path):
     RELEASES["camcan"](tmp_path / "src")
     next((tmp_path / "src").rglob("sub-CC110033_T1w.json")).write_text("[1")
     imported = run(tmp_path / "src", "camcan")
-    assert "anat/sub-CC110033/anat/sub-CC110033_T1w.json: no JSON object, not taken over" in imported.remarks
+    assert (
+        "anat/sub-CC110033/anat/sub-CC110033_T1w.json: no JSON object that can be read, not taken over"
+        in imported.remarks
+    )
     assert len(list((tmp_path / "out").glob("sub-*/anat/*.json"))) == 1
 
 
@@ -275,3 +280,34 @@ def test_masks_of_one_scan_lie_on_one_grid(tmp_path):
     other = next((tmp_path / "src").rglob("*_LesionSmooth_1.nii.gz"))
     nib.save(nib.Nifti1Image(np.ones((2, 2, 2), np.uint8), OTHER_GRID), other)
     refused(tmp_path / "src", "lies on another grid than c0003s0002t01_LesionSmooth.nii.gz", "atlas-1.2-native")
+
+
+def test_of_headers_and_json_files_only_listed_fields_are_taken(tmp_path):
+    RELEASES["camcan"](tmp_path / "src")
+    released = next((tmp_path / "src").rglob("sub-CC110033_T1w.nii.gz"))
+    image = nib.Nifti1Image(np.arange(24, dtype=np.int16).reshape(2, 3, 4), np.eye(4))
+    image.header["descrip"] = b"Smith^John"
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"Smith^John"))
+    nib.save(image, released)
+    sidecar = released.with_name("sub-CC110033_T1w.json")
+    sidecar.write_text('{"EchoTime": 0.003, "PatientName": "Smith", "AcquisitionTime": "8:00"}')
+    imported = import_dataset(DATASETS["camcan"], tmp_path / "src", tmp_path / "out", deidentify=True)
+    made = next((tmp_path / "out").rglob("sub-CC110033_T1w.json"))
+    assert json.loads(made.read_text()) == {"EchoTime": 0.003}
+    assert any("not taken over, as none of the list: AcquisitionTime, PatientName" in line for line in imported.remarks)
+    copy = made.with_suffix(".nii.gz")
+    assert np.array_equal(nib.load(copy).get_fdata(), image.get_fdata())
+    assert b"Smith" not in gzip.decompress(copy.read_bytes())
+    with pytest.raises(ValueError, match="link: a linked file keeps its header"):
+        import_dataset(DATASETS["camcan"], tmp_path / "src", tmp_path / "b", deidentify=True, link=True)
+
+
+def test_tables_have_no_formulas(tmp_path):
+    RELEASES["camcan"](tmp_path / "src")
+    table = next((tmp_path / "src").rglob("participants.tsv"))
+    lines = table.read_text().splitlines()
+    first = lines[1].split("\t")
+    first[lines[0].split("\t").index("age")] = "=1+1"
+    table.write_text("\n".join([lines[0], "\t".join(first), *lines[2:]]))
+    import_dataset(DATASETS["camcan"], tmp_path / "src", tmp_path / "out")
+    assert "\t'=1+1" in (tmp_path / "out" / "participants.tsv").read_text()

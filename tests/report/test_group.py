@@ -31,6 +31,23 @@ def test_every_report_has_a_row_and_a_link(tmp_path):
         assert attribute.startswith("data:")
 
 
+def test_pages_whose_summary_is_of_another_form_are_no_reports(tmp_path):
+    page = lc.write_report(*saved(tmp_path, "sub-01_T2w"), prior=tiny_prior())
+    text = page.read_text()
+    for number, (old, new) in enumerate(
+        [
+            ('"remarks": [', '"remarks": [["nested"], '),
+            ('"candidates": ', '"candidates": "<b>", "x": '),
+            ('"brain_ml": ', '"brain_ml": "=1+1", "y": '),
+            ('"detected_ml": {', '"detected_ml": {"<script>": 1.0, '),
+            ('"name": ', '"name": ' + "[" * 100_000 + ', "z": '),
+        ]
+    ):
+        assert old in text
+        page.with_name(f"{number}.html").write_text(text.replace(old, new, 1))
+    assert write_group_page(page.parent).read_text().count("</tr>") == 2
+
+
 def test_five_scans_have_a_chart_below_the_table(tmp_path):
     page = lc.write_report(*saved(tmp_path, "sub-01_T2w"), prior=tiny_prior())
     for number in range(4):

@@ -157,13 +157,18 @@ def test_what_does_not_belong_together_is_refused(case, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="prior: got 'phantom-t2'"):
         lc.write_report(sidecar, scan, prior="phantom-t2")
     damaged = tmp_path / sidecar.name
-    for content, says in (("{", "written whole"), ("[]", "an object"), ('{"Source": 1}', "lacks SourceSHA256")):
+    for content, says in (
+        ("{", "written whole"),
+        ("[]", "expected an object"),
+        ('{"Source": 1}', "lacks SourceSHA256"),
+    ):
         damaged.write_text(content)
         with pytest.raises(ValueError, match=says):
             lc.write_report(damaged, scan)
     facts = json.loads(sidecar.read_text())
-    damaged.write_text(json.dumps({**facts, "Files": {"../secret_desc-score_T2w.nii.gz": {}}}))
-    with pytest.raises(ValueError, match="in another folder"):
+    elsewhere = {"../secret_desc-score_T2w.nii.gz": facts["Files"]["sub-01_desc-score_T2w.nii.gz"]}
+    damaged.write_text(json.dumps({**facts, "Files": elsewhere}))
+    with pytest.raises(ValueError, match="other folders"):
         lc.write_report(damaged, scan)
     damaged.write_text(json.dumps(facts))
     with pytest.raises(FileNotFoundError):

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from support.models import ellipses
 
 from lesioncore import VAE, VAEConfig
@@ -120,6 +121,12 @@ def test_checkpoints_belong_to_their_configuration_and_data(tmp_path):
             fit(learner(), data, config=config, directory=tmp_path, resume=True)
     (tmp_path / "checkpoint.safetensors").write_bytes(b"half")
     with pytest.raises(ValueError, match="damaged"):
+        fit(learner(), slices(), config=SHORT, directory=tmp_path, resume=True)
+    facts = '{"update": "7", "identity": ""}'
+    save_file({"learner/x": torch.zeros(1)}, tmp_path / "checkpoint.safetensors", metadata={"progress": facts})
+    with pytest.raises(
+        ValueError, match=r"checkpoint\.safetensors: progress\.update: got '7', expected a whole number"
+    ):
         fit(learner(), slices(), config=SHORT, directory=tmp_path, resume=True)
 
 
