@@ -26,7 +26,7 @@ static __device__ __forceinline__ unsigned pair_of(float low, float high) {
 }
 
 // Reads and writes of neighbouring channels, 16 bytes (or all there are) in one instruction. Addresses are aligned
-// because the number of channels is a multiple of what is read at a time, and torch's memory is aligned to more.
+// because the number of channels is a multiple of what is read at a time, and MapChecks::words looked at the first.
 template <int kCount>
 static __device__ __forceinline__ Channels<kCount> load(const float* from) {
   Channels<kCount> c;

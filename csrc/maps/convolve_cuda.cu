@@ -20,7 +20,7 @@ void convolve_cuda(const Tensor& x, std::optional<Tensor> signs, const Tensor& w
   const ConvolveCall call = check_convolve(x, pointer(signs), weight, pointer(bias), pointer(skip), stride,
                                            negative_slope, out, pointer(out_signs));
   const int64_t inputs = call.x.channels, outputs = call.out.channels;
-  const Checks check("convolve");
+  const MapChecks check("convolve");
   const bool from = inputs == 1 && stride == 1 && outputs % 8 == 0 && 256 % (outputs / 4) == 0 && outputs > 0;
   const bool to = outputs == 1 && stride == 1 && inputs % 8 == 0 && inputs > 0 && inputs <= 256;
   const bool narrows = inputs == 32 && outputs == 16 && stride == 1;
@@ -43,6 +43,9 @@ void convolve_cuda(const Tensor& x, std::optional<Tensor> signs, const Tensor& w
                call.out.height, " x ", call.out.width, ", or for stride 1 at most half: enlarge it first");
   if (stride == 2 && signs) check.fail("signs", "is given, expected on CUDA only at stride 1");
   if (call.out.numel() == 0) return;
+  check.words({{"x", x}, {"out", out}});
+  if (bias) check.words({{"bias", *bias}});
+  if (skip) check.words({{"skip", *skip}});
   const Queue queue(x);
   for_type(x, [&](auto type) {
     using T = decltype(type);
@@ -81,6 +84,7 @@ void convolve_down_adjoint_cuda(const Tensor& gradient, const Tensor& weight, co
         .fail("weight", "has ", call.out.channels, " channels in and ", call.x.channels,
               " out, expected on CUDA 16 and 16: use torch's convolution_backward");
   if (call.out.numel() == 0) return;
+  MapChecks("convolve_down_adjoint").words({{"gradient", gradient}, {"out", out}});
   const Queue queue(gradient);
   if (call.x.numel() == 0) {  // the kernel reads at least one row and column; the bits of 0.0 are 0 in both types
     const auto bytes = static_cast<size_t>(out.numel()) * out.element_size();

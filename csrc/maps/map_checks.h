@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <initializer_list>
 #include <limits>
 
 #include "checks.h"
@@ -79,6 +80,15 @@ class MapChecks : public Checks {
     if (small.height != half(large.height) || small.width != half(large.width))
       fail(a.name, "has ", small.height, " x ", small.width, " pixels, expected ", half(large.height), " x ",
            half(large.width), ", (size - 1) / 2 along each axis for stride 2");
+  }
+
+  // The CUDA kernels read neighbouring channels 16 bytes at a time where they are a multiple of eight. Memory that torch
+  // hands out begins at a multiple of that; a view into it may begin anywhere.
+  void words(std::initializer_list<Argument> arguments) const {
+    for (const Argument& a : arguments)
+      if (a.tensor.size(a.tensor.dim() - 1) % 8 == 0 && reinterpret_cast<std::uintptr_t>(begin(a.tensor)) % 16 != 0)
+        fail(a.name, "begins at an address that is no multiple of 16 bytes, as a view may, expected one on CUDA: pass ",
+             a.name, ".clone()");
   }
 
   void negative_slope(double value) const {

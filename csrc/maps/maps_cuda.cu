@@ -143,6 +143,10 @@ void activate_cuda(const Tensor& x, std::optional<Tensor> bias, std::optional<Te
                    const Tensor& signs) {
   const MapShape s = check_activate(x, pointer(bias), pointer(skip), negative_slope, signs);
   if (s.numel() == 0) return;
+  const MapChecks check("activate_");
+  check.words({{"x", x}});
+  if (bias) check.words({{"bias", *bias}});
+  if (skip) check.words({{"skip", *skip}});
   const MapShape small = skip ? MapShape{s.count, skip->size(1), skip->size(2), s.channels} : s;
   const Queue queue(x);
   const RowGrid grid = row_grid(s, kChannelsPerThread);
@@ -165,6 +169,7 @@ void activate_cuda(const Tensor& x, std::optional<Tensor> bias, std::optional<Te
 void activation_gradient_cuda(const Tensor& gradient, const Tensor& signs, double negative_slope, const Tensor& out) {
   const MapShape s = check_activation_gradient(gradient, signs, negative_slope, out);
   if (s.numel() == 0) return;
+  MapChecks("activation_gradient").words({{"gradient", gradient}, {"out", out}});
   const Queue queue(gradient);
   const int64_t bytes = s.numel() / 8;
   const auto blocks = static_cast<unsigned>(std::min<int64_t>((bytes + 255) / 256, 1 << 20));
@@ -178,6 +183,7 @@ void activation_gradient_cuda(const Tensor& gradient, const Tensor& signs, doubl
 void enlarge_cuda(const Tensor& x, const Tensor& out) {
   const EnlargeCall call = check_enlarge(x, out);
   if (call.large.numel() == 0) return;
+  MapChecks("enlarge").words({{"x", x}, {"out", out}});
   const Queue queue(x);
   for_type(x, [&](auto type) {
     using T = decltype(type);
@@ -195,6 +201,7 @@ void enlarge_adjoint_cuda(const Tensor& gradient, std::optional<Tensor> signs, s
                           double negative_slope, const Tensor& out) {
   const EnlargeCall call = check_enlarge_adjoint(gradient, pointer(signs), pointer(out_signs), negative_slope, out);
   if (call.small.numel() == 0) return;
+  MapChecks("enlarge_adjoint").words({{"gradient", gradient}, {"out", out}});
   const Queue queue(gradient);
   for_type(gradient, [&](auto type) {
     using T = decltype(type);

@@ -84,7 +84,7 @@ def _write_tables(app: BidsApp, sidecars: list[Path], output: Output) -> Outcome
             continue
         try:
             rows.append(_row(path))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, LookupError) as error:
             place = path.relative_to(app.output_dir)
             reason = str(error).removeprefix(f"{path}: ")
             failed.append(

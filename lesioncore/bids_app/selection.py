@@ -176,7 +176,8 @@ def read_filters(path: Path | None) -> tuple[dict[str, dict[str, Any]], list[str
     for name, part in filters.items():
         if unknown := sorted(set(part) - allowed):
             raise UsageError(
-                f"--bids-filter-file: {name}: got {', '.join(unknown)}, expected some of {', '.join(sorted(allowed))}"
+                f"--bids-filter-file: {path}: {name}: got {', '.join(unknown)}, expected some of"
+                f" {', '.join(sorted(allowed))}"
             )
     return filters, sorted(set(content) - known)
 

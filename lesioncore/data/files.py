@@ -184,11 +184,13 @@ def difference(folder: Path, listed: Mapping[str, FileFacts]) -> str | None:
     """Say which file in a folder is missing or not as a manifest lists it; None if all are."""
     for name, facts in listed.items():
         path = folder / name
+        if Path(name).name != name or not isinstance(facts, Mapping):
+            return f"{name} is no file of the folder, or is listed without its hash"
         if not path.is_file():
             return f"{name} is missing"
-        if (size := path.stat().st_size) != facts["Bytes"]:
-            return f"{name} has {size} bytes, not {facts['Bytes']}"
-        if file_digest(path).hex() != facts["SHA256"]:
+        if (size := path.stat().st_size) != facts.get("Bytes"):
+            return f"{name} has {size} bytes, not {facts.get('Bytes')}"
+        if file_digest(path).hex() != facts.get("SHA256"):
             return f"{name} is not the file that was written"
     return None
 

@@ -31,8 +31,9 @@ def read_object(path: Path, largest: int = LARGEST_JSON) -> dict[str, Any]:
         If there is no such file, or it cannot be read.
     """
     check_file(path, largest)
+    text = read_text(path, largest)
     try:
-        values = json.loads(read_text(path, largest), object_pairs_hook=_unambiguous)
+        values = json.loads(text, object_pairs_hook=_unambiguous)
     except RecursionError as error:
         raise ValueError(f"{path}: is nested too deeply") from error
     except ValueError as error:

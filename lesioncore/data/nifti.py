@@ -66,7 +66,7 @@ def open_image(path: str | os.PathLike[str]) -> SpatialImage:
         pass
     try:
         check_header_sizes(path)
-        image = nib.load(path)
+        image = _read_header(path)
     except (ImageFileError, HeaderDataError, WrapStructError) as error:
         if _is_dicom(path):
             raise ValueError(f"{path}: got a DICOM file, expected NIfTI; convert it with dcm2niix") from error
@@ -79,6 +79,16 @@ def open_image(path: str | os.PathLike[str]) -> SpatialImage:
         raise ValueError(f"{path}: got a {type(image).__name__}, expected a volume, for example NIfTI")
     check_stored_sizes(image, str(path))
     return image
+
+
+def _read_header(path: Path) -> Any:
+    """Have nibabel read an image's header; of damaged ones, its readers raise errors of all kinds."""
+    try:
+        return nib.load(path)
+    except (ImageFileError, HeaderDataError, WrapStructError, OSError, EOFError, zlib.error):
+        raise
+    except Exception as error:
+        raise ImageFileError(f"{type(error).__name__}: {error}") from error
 
 
 def _is_dicom(path: Path) -> bool:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from functools import lru_cache
 from pathlib import Path
 
 from lesioncore.data.bids import subject_of
 from lesioncore.data.roots import check_inside
-from lesioncore.data.text_files import read_text
+from lesioncore.data.tables import read_rows
 
 _MISSING = ("", "n/a", "na", "nan")
 
@@ -34,7 +32,8 @@ def participant_of(scan: Path, person: str) -> dict[str, str | None]:
     Raises
     ------
     ValueError
-        If the table has no column ``participant_id``, or a person twice, is too large, or leads out of the data set.
+        If the table is none, has no column ``participant_id``, or a person twice, is too large, or leads out of the
+        data set.
     OSError
         If it cannot be read.
     """
@@ -50,12 +49,12 @@ def participant_of(scan: Path, person: str) -> dict[str, str | None]:
 
 @lru_cache(maxsize=16)
 def _read(table: Path) -> tuple[tuple[str, ...], dict[str, dict[str, str | None]]]:
-    reader = csv.DictReader(io.StringIO(read_text(table), newline=""), delimiter="\t")
-    columns = tuple(name for name in reader.fieldnames or () if name != "participant_id")
-    if "participant_id" not in (reader.fieldnames or ()):
+    header, rows = read_rows(table, "\t")
+    columns = tuple(name for name in header if name != "participant_id")
+    if "participant_id" not in header:
         raise ValueError(f"{table}: got the columns {', '.join(columns) or 'none'}, expected participant_id")
     people: dict[str, dict[str, str | None]] = {}
-    for row in reader:
+    for row in rows:
         name = (row["participant_id"] or "").strip().removeprefix("sub-")
         if name in people:
             raise ValueError(f"{table}: got {name} twice, expected a row for each person")

@@ -51,10 +51,13 @@ def read_text(path: Path, largest: int = LARGEST_TABLE) -> str:
     Raises
     ------
     ValueError
-        As for :func:`check_file`; ``UnicodeDecodeError`` if it is no text in UTF-8.
+        As for :func:`check_file`; also if it is no text in UTF-8.
     OSError
         If there is no such file, or it cannot be read.
     """
     check_file(path, largest, smallest=0)
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        return file.read()
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return file.read()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: is no text in UTF-8: {error}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import math
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lesioncore.data.tables import read_rows
 from lesioncore.data.text_files import read_text
 from lesioncore.metrics import BoxCounts, component_boxes, match_boxes
 from lesioncore.metrics.base import Bools, Floats
@@ -81,8 +81,8 @@ def read_boxes(path: Path) -> dict[str, list[Box]]:
     """
     if path.suffix not in (".csv", ".tsv", ".json"):
         raise ValueError(f"boxes: got {path}, expected a file .csv, .tsv or .json")
-    text = read_text(path)
     if path.suffix == ".json":
+        text = read_text(path)
         try:
             rows = json.loads(text)
         except (ValueError, RecursionError) as error:
@@ -90,7 +90,7 @@ def read_boxes(path: Path) -> dict[str, list[Box]]:
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise ValueError(f"{path}: got other JSON, expected a list of objects with {', '.join(_COLUMNS)}")
     else:
-        rows = list(csv.DictReader(text.splitlines(), delimiter="\t" if path.suffix == ".tsv" else ","))
+        _, rows = read_rows(path, "\t" if path.suffix == ".tsv" else ",")
     boxes: dict[str, list[Box]] = {}
     for number, row in enumerate(rows, start=1):
         # A cell beyond the header has no name, and a missing one no text.

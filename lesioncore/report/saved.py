@@ -14,29 +14,17 @@ import numpy.typing as npt
 from nibabel.affines import voxel_sizes
 from nibabel.spatialimages import SpatialImage
 
-from lesioncore.data.files import FileFacts, check_here, difference, file_digest
+from lesioncore.data.files import check_here, difference, file_digest
 from lesioncore.data.json_files import read_object
-from lesioncore.data.json_form import check_form
 from lesioncore.data.names import split_name, stem_of
 from lesioncore.data.nifti import load_image, voxels_of
+from lesioncore.report.form import check_sidecar
 
 _SIDECAR = re.compile(r"_desc-restored_(?P<suffix>[^_]+)\.json$")
-_FORMS: dict[str, Any] = {
-    "Source": str | None,
-    "SourceSHA256": str | None,
-    "Prior": str,
-    "Contrast": str | None,
-    "Settings": dict[str, Any],
-    "Thresholds": dict[str, float] | None,
-    "Preprocessing": list[dict[str, Any]],
-    "Files": dict[str, FileFacts],
-    "Remarks": list[str],
-    "BrainMillilitres": float,
-    "DetectedMillilitres": dict[str, float] | None,
-    "GeneratedBy": dict[str, str],
-}
-"""Entries that a sidecar has to have, and their forms."""
-
+_NEEDED = (
+    *("Source", "SourceSHA256", "Prior", "Contrast", "Settings", "Thresholds", "Preprocessing", "Files", "Remarks"),
+    *("BrainMillilitres", "DetectedMillilitres", "GeneratedBy"),
+)
 _LIMIT = re.compile(r"fpr(?P<percent>\d\d)")
 
 
@@ -193,18 +181,17 @@ def read_sidecar(sidecar: Path) -> dict[str, Any]:
             f"{sidecar}: is of an earlier version, which kept no hashes of the files; restore the scan again, with"
             " --overwrite"
         )
-    if missing := [key for key in _FORMS if key not in facts]:
+    if missing := [key for key in _NEEDED if key not in facts]:
         raise ValueError(
             f"{sidecar}: lacks {', '.join(missing)}; expected a sidecar that lesioncore restore wrote;"
             " results of 0.1.0 are to be restored anew"
         )
     try:
-        for key, form in _FORMS.items():
-            check_form(facts[key], form, key)
+        check_sidecar(facts)
     except ValueError as error:
         raise ValueError(f"{sidecar}: {error}; restore the scan again") from error
     if any("/" in name or "\\" in name for name in facts["Files"]):
-        raise ValueError(f"{sidecar}: names files in other folders, expected those beside it")
+        raise ValueError(f"{sidecar}: names files in other folders, expected those beside it; restore the scan again")
     return facts
 
 

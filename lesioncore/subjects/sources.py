@@ -16,6 +16,7 @@ from lesioncore.data.bids import Found, left_out, masks_of, scans_in
 from lesioncore.data.files import check_here
 from lesioncore.data.names import FORMATS, IMAGE, contrast_of, several, stem_of, subject_of
 from lesioncore.data.roots import check_inside, dataset_of
+from lesioncore.data.tables import read_rows
 from lesioncore.data.text_files import read_text
 from lesioncore.phantom.simulate import check_arguments
 from lesioncore.subjects.subject import FileSubject, PhantomSubject, Subject
@@ -140,8 +141,7 @@ def _folder(path: Path, found: Found) -> list[FileSubject]:
 
 def _part(table: Path, name: str, modality: str | None) -> list[FileSubject]:
     """Scans of the people in a part of a data set, such as those for validation."""
-    lines = csv.DictReader(io.StringIO(read_text(table), newline=""), delimiter="\t")
-    rows = [(row.get("participant_id"), row.get("split")) for row in lines]
+    rows = [(row.get("participant_id"), row.get("split")) for row in read_rows(table, "\t")[1]]
     people = {person for person, part in rows if part == name}
     if not people:
         parts = ", ".join(sorted({part for _, part in rows if part}))
@@ -163,8 +163,8 @@ def _files(path: Path) -> list[FileSubject]:
         raise ValueError(f"inputs: got {path}, expected {_KINDS}")
     try:
         subjects = _list(path) if path.suffix == ".txt" else _table(path)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: is no text in UTF-8, or no table: {error}") from error
+    except csv.Error as error:
+        raise ValueError(f"{path}: is no table: {error}") from error
     if not subjects:
         raise ValueError(f"{path}: names no scan")
     return subjects
@@ -266,7 +266,8 @@ def _check_names(subjects: Sequence[Subject]) -> None:
         if first is subject:
             continue
         if not isinstance(subject, FileSubject) or not isinstance(first, FileSubject) or subject.scan == first.scan:
-            raise ValueError(f"{subject.id}: is named twice; leave one out")
+            place = f" ({subject.scan})" if isinstance(subject, FileSubject) else ""
+            raise ValueError(f"{subject.id}: is named twice{place}; leave one out")
         raise ValueError(
             f"{subject.id}: two scans have this name, {first.scan} and {subject.scan}; leave one out, or, if they are"
             " of two people, name both in a table with a column 'subject'"

@@ -14,6 +14,11 @@
 #include <stdexcept>
 #include <vector>
 
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#endif
+
 struct uint3 {
   unsigned x, y, z;
 };
@@ -36,7 +41,36 @@ To bits_of(From value) {
 namespace emulation {
 
 constexpr int kLanes = 32;
+#ifdef __SANITIZE_ADDRESS__
+constexpr size_t kStack = 512 * 1024;  // frames are larger between guards
+#else
 constexpr size_t kStack = 64 * 1024;
+#endif
+
+// What a sanitizer of addresses has to know of a change of stacks; nothing in other builds.
+struct Stack {
+  const void* bottom;
+  size_t size;
+};
+#ifdef __SANITIZE_ADDRESS__
+inline void leave_for(Stack next) {
+  __sanitizer_start_switch_fiber(nullptr, next.bottom, next.size);
+}
+inline Stack arrive() {
+  Stack last;
+  __sanitizer_finish_switch_fiber(nullptr, &last.bottom, &last.size);
+  return last;
+}
+inline void forget_frames(Stack stack) {
+  __asan_unpoison_memory_region(stack.bottom, stack.size);
+}
+#else
+inline void leave_for(Stack) {}
+inline Stack arrive() {
+  return {};
+}
+inline void forget_frames(Stack) {}
+#endif
 
 // Where a number of threads wait for each other; those that have ended are not waited for.
 struct Barrier {
@@ -64,7 +98,7 @@ class Block {
       : kernel_(std::move(kernel)),
         fibers_(size.x * size.y * size.z),
         warps_((fibers_.size() + kLanes - 1) / kLanes),
-        shared_(shared / sizeof(Unit) + 1) {
+        shared_((shared + sizeof(Unit) - 1) / sizeof(Unit)) {
     for (size_t i = 0; i < fibers_.size(); ++i) {
       const auto thread = static_cast<unsigned>(i);
       fibers_[i].index = {thread % size.x, thread / size.x % size.y, thread / (size.x * size.y)};
@@ -73,7 +107,7 @@ class Block {
   }
 
   void run() {
-    std::memset(shared_.data(), 0xff, shared_.size() * sizeof(Unit));
+    for (Unit& unit : shared_) std::memset(unit.bytes, 0xff, sizeof unit);
     const int count = static_cast<int>(fibers_.size());
     everyone_ = {count, 0, 0};
     for (Warp& warp : warps_) static_cast<Barrier&>(warp) = {};
@@ -97,7 +131,12 @@ class Block {
     me.waits_for = &barrier, me.until = barrier.passed + 1;
     ++barrier.arrived;
     barrier.open();
-    if (barrier.passed < me.until && _setjmp(me.at) == 0) _longjmp(scheduler_, 1);
+    if (barrier.passed >= me.until) return;
+    if (_setjmp(me.at) == 0) {
+      leave_for(host_);
+      _longjmp(scheduler_, 1);
+    }
+    arrive();
   }
 
   static Block*& current() {
@@ -130,12 +169,18 @@ class Block {
     if (fiber.state == State::kEnded) return false;
     if (fiber.state == State::kStarted && fiber.waits_for->passed < fiber.until) return false;
     now_ = thread, threadIdx = fiber.index;
-    if (_setjmp(scheduler_) != 0) return true;
+    char* stack = stacks()[thread].get();
+    if (_setjmp(scheduler_) != 0) {
+      arrive();
+      return true;
+    }
+    leave_for({stack, kStack});
     if (fiber.state == State::kStarted) _longjmp(fiber.at, 1);
     fiber.state = State::kStarted;
+    forget_frames({stack, kStack});  // those of the thread that had it before, which never returned
     ucontext_t context;
     getcontext(&context);
-    context.uc_stack.ss_sp = stacks()[thread].get(), context.uc_stack.ss_size = kStack;
+    context.uc_stack.ss_sp = stack, context.uc_stack.ss_size = kStack;
     makecontext(&context, enter, 0);
     setcontext(&context);
     return true;  // never: the thread comes back by a jump
@@ -143,10 +188,12 @@ class Block {
 
   static void enter() {
     Block& block = *current();
+    block.host_ = arrive();
     block.kernel_();
     block.fibers_[block.now_].state = State::kEnded;
     block.warp().leave();
     block.everyone_.leave();
+    leave_for(block.host_);
     _longjmp(block.scheduler_, 1);
   }
 
@@ -156,6 +203,7 @@ class Block {
   std::vector<Unit> shared_;
   Barrier everyone_;
   jmp_buf scheduler_;
+  Stack host_{};
   int now_ = 0;
   unsigned turn_ = 1;
 };

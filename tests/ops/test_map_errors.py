@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from support.emulated import operators
 
 
 def call(op, changes, device="cpu"):
@@ -96,6 +97,38 @@ def test_bad_arguments_are_named(op, changes, message):
         call(op, changes)
     assert f"lesioncore::{op}: argument '" in str(error.value)
     assert message in str(error.value)
+
+
+def from_odd_address(tensor):
+    """A copy that begins four bytes behind an address that torch's memory begins at."""
+    values = torch.empty(tensor.numel() + 1, dtype=tensor.dtype, device=tensor.device)[1:].view(tensor.shape)
+    return values.copy_(tensor)
+
+
+@pytest.mark.parametrize(
+    ("op", "name"),
+    [
+        *(("activate_", name) for name in ("x", "bias", "skip")),
+        *(("activation_gradient", name) for name in ("gradient", "out")),
+        *(("enlarge", name) for name in ("x", "out")),
+        *(("enlarge_adjoint", name) for name in ("gradient", "out")),
+        *(("convolve", name) for name in ("x", "bias", "skip", "out")),
+        *(("convolve_down_adjoint", name) for name in ("gradient", "out")),
+    ],
+)
+def test_views_that_cuda_cannot_read_in_words_are_named(op, name):
+    """The CPU takes them; CUDA would end the process's use of the device."""
+    changes = {name: lambda good: from_odd_address(good[name])}
+    call(op, changes)
+    with operators(), pytest.raises(RuntimeError, match=rf"argument '{name}' begins at an address"):
+        call(op, changes)
+
+
+@pytest.mark.parametrize("op", ["activate_", "activation_gradient", "enlarge", "enlarge_adjoint", "convolve"])
+def test_views_of_whole_slices_are_taken(op):
+    name = {"activation_gradient": "gradient", "enlarge_adjoint": "gradient"}.get(op, "x")
+    with operators():
+        call(op, {name: lambda good: torch.cat([good[name], good[name]])[1 : 1 + len(good[name])]})
 
 
 @pytest.mark.needs_cuda

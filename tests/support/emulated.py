@@ -39,11 +39,14 @@ def _load() -> str | None:
     flags += ["-ffp-contract=off"]  # as the CUDA library is compiled: the same bits
     flags += ["-U_FORTIFY_SOURCE"]  # which takes jumps between stacks for a mistake
     flags += ["-DTORCH_TARGET_VERSION=0x020a000000000000", f"-I{SOURCES}", f"-I{KERNELS}"]
-    flags += ["-isystem", str(torch_root / "include")]
+    flags += ["-isystem", str(torch_root / "include"), *os.environ.get("CXXFLAGS", "").split()]
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / "emulated.so"
         inputs = [str(SOURCES / "kernels.cpp"), str(torch_root / "lib" / "libtorch_cpu.so")]
-        built = subprocess.run([compiler, *flags, *inputs, "-o", str(library)], capture_output=True, text=True)
+        # A sanitizer's library is for this process: the compiler would be slow with it.
+        environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+        command = [compiler, *flags, *inputs, "-o", str(library)]
+        built = subprocess.run(command, capture_output=True, text=True, env=environment)
         if built.returncode != 0:
             return built.stderr[-4000:]
         torch.ops.load_library(library)

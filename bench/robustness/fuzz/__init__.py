@@ -1,0 +1,1 @@
+"""Fuzz targets: what reads files that others made, each with sound files to begin with."""
