@@ -25,9 +25,10 @@ from lesioncore.cli.workers import in_order
 from lesioncore.data.bids import results_of
 from lesioncore.data.names import split_name, stem_of
 from lesioncore.data.temporary import clear
+from lesioncore.prior_names import AUTO
 from lesioncore.report.group import write_group_page
 from lesioncore.report.page import write_report
-from lesioncore.restoration.prior_choice import AUTO, PRIORS
+from lesioncore.restoration.prior_choice import PRIORS
 from lesioncore.restoration.restore import restore_scans
 
 _MOST_WORKERS = 4  # each takes memory for a scan and its results

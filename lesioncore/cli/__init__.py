@@ -18,6 +18,7 @@ from typing import Annotated, Any, Protocol
 
 import tyro
 
+from lesioncore.cli.missing import check_named
 from lesioncore.cli.output import FAILURE, STOPPED, SUCCESS, USAGE, CommandError, Outcome, Output, UsageError
 from lesioncore.cli.stopping import stoppable
 
@@ -160,6 +161,7 @@ def _run(program: str, parse: Callable[[list[str]], Command], arguments: list[st
     goes_on = getattr(command, "GOES_ON", "the same command begins anew")
     try:
         with output, stoppable(output, goes_on):
+            check_named(command)
             outcome = command.run(output)
         output.finish(outcome.facts)
         return outcome.exit_code or (FAILURE if output.unread else SUCCESS)

@@ -20,7 +20,7 @@ from lesioncore.models.hub import fetch, is_hub_name
 from lesioncore.models.plugins import load_plugin
 from lesioncore.models.prior import Prior
 from lesioncore.models.registry import kind_of
-from lesioncore.prior_names import CALIBRATION, CARD, CONFIG, MODEL, available_priors, embedded_priors, plugin_priors
+from lesioncore.prior_names import CALIBRATION, CARD, CONFIG, MODEL, embedded_priors, plugin_priors
 
 
 def load_prior(name: str | os.PathLike[str]) -> Prior:
@@ -53,10 +53,7 @@ def load_prior(name: str | os.PathLike[str]) -> Prior:
     if directory is None:
         if name in plugin_priors():
             return load_plugin(str(name))
-        raise FileNotFoundError(
-            f"name: got {os.fspath(name)!r}, expected a prior: one of {sorted(available_priors())}, a directory with"
-            f" {CONFIG} and {MODEL}, or hf://owner/name"
-        )
+        raise FileNotFoundError(f"name: {prior_names.unknown(os.fspath(name))}")
     model = read_model(directory)
     if not isinstance(model, Prior):
         raise TypeError(
