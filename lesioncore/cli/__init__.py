@@ -21,6 +21,7 @@ import tyro
 from lesioncore.cli.missing import check_named
 from lesioncore.cli.output import FAILURE, STOPPED, SUCCESS, USAGE, CommandError, Outcome, Output, UsageError
 from lesioncore.cli.stopping import stoppable
+from lesioncore.cli.usage import usage
 
 _DESCRIPTION = (
     "Unsupervised lesion detection in brain MRI by image restoration with a normative prior. Research software, not a"
@@ -129,13 +130,19 @@ def answer(program: str, parse: Callable[[list[str]], Command], args: Sequence[s
 
 def parse(arguments: Sequence[str]) -> Command:
     """Read a command line without the program's name; ``SystemExit`` as tyro's, where it cannot be understood."""
-    return tyro.cli(
-        commands(arguments[0] if arguments and arguments[0] in COMMANDS else None),
-        prog="lesioncore",
-        description=_DESCRIPTION,
-        args=arguments or ["--help"],
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )
+    chosen = arguments[0] if arguments and arguments[0] in COMMANDS else None
+    try:
+        return tyro.cli(
+            commands(chosen),
+            prog="lesioncore",
+            description=_DESCRIPTION,
+            args=arguments or ["--help"],
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
+    except SystemExit as stop:
+        if stop.code and chosen is not None:  # tyro lists the options that are missing, but not the inputs
+            print(f"usage: {usage(chosen, command_class(chosen))}", file=sys.stderr)
+        raise
 
 
 def _run(program: str, parse: Callable[[list[str]], Command], arguments: list[str]) -> int:

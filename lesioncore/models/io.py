@@ -21,6 +21,7 @@ from lesioncore.models.plugins import load_plugin
 from lesioncore.models.prior import Prior
 from lesioncore.models.registry import kind_of
 from lesioncore.prior_names import CALIBRATION, CARD, CONFIG, MODEL, embedded_priors, plugin_priors
+from lesioncore.words import people
 
 
 def load_prior(name: str | os.PathLike[str]) -> Prior:
@@ -158,7 +159,7 @@ def save_model(
 _RECALIBRATED = """
 ## Calibrated anew
 
-The weight, the smoothing and the thresholds of this copy (`calibration.json`) are from {subjects} other healthy people;
+The weight, the smoothing and the thresholds of this copy (`calibration.json`) are from {people};
 what is said above of the calibration holds for the original.
 """
 
@@ -208,7 +209,7 @@ def save_calibration(
         for file in (MODEL, CONFIG, CARD):
             shutil.copyfile(source / file, folder / file)
         with (folder / CARD).open("a", encoding="utf-8") as card:
-            card.write(_RECALIBRATED.format(subjects=calibration.subjects))
+            card.write(_RECALIBRATED.format(people=people(calibration.subjects, "other healthy")))
         _write_calibration(folder, calibration)
     return target
 
