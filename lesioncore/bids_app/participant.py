@@ -17,7 +17,7 @@ from lesioncore.bids_app.derivatives import write_derivatives
 from lesioncore.bids_app.selection import BidsScan, find_scans, read_filters
 from lesioncore.bids_app.validation import validate
 from lesioncore.cli.options import RestoreOptions
-from lesioncore.cli.output import Outcome, Output, check_writable
+from lesioncore.cli.output import Outcome, Output
 from lesioncore.cli.prior_run import PriorRun
 from lesioncore.cli.restore import can_report, lines, volumes, write_missing_report
 from lesioncore.cli.resume import standing_of
@@ -50,9 +50,6 @@ def restore_participants(app: BidsApp, output: Output) -> Outcome:
         Not complete if a scan failed.
     """
     check_output(app.output_dir)
-    check_writable(app.output_dir, "output_dir")
-    if app.work_dir is not None:
-        check_writable(app.work_dir, "--work-dir")
     filters, unused = read_filters(app.bids_filter_file)
     for part in unused:
         output.note(f"--bids-filter-file: {part} is not read, only t1w, t2w and flair")

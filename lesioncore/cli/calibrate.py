@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from lesioncore.cli.options import RestoreOptions, fetched, open_prior
-from lesioncore.cli.output import CommandError, Outcome, Output, UsageError, bar, check_voxel_size, check_writable
+from lesioncore.cli.output import CommandError, Outcome, Output, UsageError, bar, check_voxel_size, why_unwritable
 from lesioncore.command_options import Flat
 from lesioncore.metrics.limits import LIMITS
 from lesioncore.words import people
@@ -88,8 +88,8 @@ class Calibrate:
             raise CommandError(
                 f"--prior: {self.prior} is another package's, which lesioncore cannot write with a calibration"
             )
-        if self.output is None:
-            check_writable(Path(source), "--prior")
+        if self.output is None and why_unwritable(Path(source)) is not None:
+            raise _needs_output(self.prior, "lies where you may not write")
         # config() takes an absent --spread-map from the calibration that is replaced, but these scans are to decide it.
         config = replace(self.options.config(prior), spread_map=self.options.spread_map)
         precision = self.options.precision_of(config, prior)
@@ -154,7 +154,7 @@ class Calibrate:
 def _needs_output(prior: str, where: str) -> UsageError:
     name = Path(prior).name
     return UsageError(
-        f"--output: got none, but {prior} {where} and cannot be changed; give a new folder for a copy of it with the"
+        f"--output: got none, but {prior} {where}, and cannot be changed; give a new folder for a copy of it with the"
         f" new calibration, such as -o {name}-calibrated, and later --prior {name}-calibrated"
     )
 

@@ -33,6 +33,8 @@ def check_named(command: object) -> None:
     fields = dict(vars(command))
     if is_dataclass(model := fields.get("model")):  # of lesioncore train, whose subcommand it is
         fields |= vars(model)
+    if fields.get("dry_run"):
+        fields.pop("out", None)  # nothing is written
     given = [(argument, check, fields[name]) for name, (argument, check) in _CHECKS.items() if fields.get(name)]
     problems = [f"{argument}: {problem}" for argument, check, value in given for problem in check(value)]
     if problems:
@@ -114,6 +116,7 @@ _CHECKS: dict[str, tuple[str, Callable[[Any], list[str]]]] = {
     "methods": ("--methods", _methods),
     "start_from": ("--start-from", lambda name: _methods([name])),
     "output": ("--output", _output),
+    "out": ("OUT", _output),
     "output_dir": ("output_dir", _output),
     "work_dir": ("--work-dir", _output),
     "cache": ("--cache", _output),

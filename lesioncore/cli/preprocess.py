@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import tyro
 
 from lesioncore.about import NOTE
-from lesioncore.cli.output import CommandError, Outcome, Output, UsageError, check_voxel_size, check_writable
+from lesioncore.cli.output import Outcome, Output, UsageError, check_voxel_size
 from lesioncore.cli.resume import Standing, others_exist, standing_of
 from lesioncore.cli.scans import ScanJob, select
 from lesioncore.data.names import split_name, stem_of
@@ -77,9 +77,6 @@ class Preprocess:
         selection = select(self.inputs, self.mask, self.modality)
         for note in selection.notes:
             output.note(note)
-        if self.output.exists() and not self.output.is_dir():
-            raise CommandError(f"{self.output}: exists and is no folder; choose another --output")
-        check_writable(self.output)
         done, failed = [], []
         for number, job in enumerate(selection.jobs, start=1):
             output.say(f"[{number}/{len(selection.jobs)}] {job.scan}")

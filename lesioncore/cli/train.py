@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 import tyro
 
-from lesioncore.cli.output import Outcome, Output, UsageError, check_writable
+from lesioncore.cli.output import Outcome, Output, UsageError
 from lesioncore.command_options import Flat
 from lesioncore.engine.progress import Bar
 from lesioncore.training import embedded
@@ -38,7 +38,6 @@ class TrainModel(Job):
 
         if not self.data:
             raise UsageError("DATA: expected at least one folder, image, list of paths, or range of phantoms")
-        check_writable(self.output)
         if self.resume and not (self.output / CHECKPOINT).exists():
             output.note(f"{self.output} holds no checkpoint to go on from: starts from the beginning")
         job = Job(**{option.name: getattr(self, option.name) for option in fields(Job)})

@@ -98,7 +98,7 @@ def test_what_cannot_be_is_said(prior, healthy, tmp_path, capsys):
     assert "healthy people" in capsys.readouterr().err
     assert run(healthy, "--prior", "phantom-t2", "--tv-weight", 1, *OPTIONS) == 2
     said = capsys.readouterr().err
-    assert "--output: got none, but phantom-t2 comes with lesioncore and cannot be changed; give a new folder" in said
+    assert "--output: got none, but phantom-t2 comes with lesioncore, and cannot be changed; give a new folder" in said
     assert "-o phantom-t2-calibrated" in said
     with pytest.raises(ValueError, match="stays; name a folder"):
         lc.save_calibration("phantom-t2", lc.load_prior("phantom-t2").metadata.calibration)
