@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +45,20 @@ def test_restore_speaks_to_people_on_stdout(tmp_path, prior, capsys):
     for expected in (str(tmp_path / "out"), "ml at 1 %", "ml at 5 %", "ml at 10 %", "not a medical device"):
         assert expected in captured.out
     assert captured.err.splitlines() == ["preprocessing sub-01_T2w.nii.gz ...", "restoring sub-01_T2w.nii.gz ..."]
+
+
+def test_restore_tells_what_was_detected_beside_what_the_limits_allow(tmp_path, prior, capsys):
+    path, out = scan(tmp_path / "sub-01_T2w.nii.gz"), tmp_path / "out"
+    assert main(["restore", str(path), "-o", str(out), "--prior", prior]) == 0
+    said = capsys.readouterr().out
+    found = re.findall(r"([\d.]+) ml at (\d+) % \((\d+) ml\)", said)
+    assert [limit for _, limit, _ in found] == ["1", "5", "10"]
+    voxel_ml = 4**3 / 1000
+    for detected, limit, allowed in found:
+        (mask,) = out.glob(f"*fpr{int(limit):02d}*_mask.nii.gz")
+        assert float(detected) == pytest.approx((nib.load(mask).get_fdata() > 0).sum() * voxel_ml, abs=0.051)
+        assert float(allowed) == pytest.approx(BRAIN.sum() * voxel_ml * int(limit) / 100, abs=0.51)
+    assert f"the brain has {BRAIN.sum() * voxel_ml:.0f} ml" in said
 
 
 def test_restore_says_which_prior_it_chose(tmp_path, prior, capsys, monkeypatch):
