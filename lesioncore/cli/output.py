@@ -210,7 +210,7 @@ def why_unwritable(folder: Path) -> str | None:
     while not os.path.lexists(existing):
         existing = existing.parent
     if not existing.is_dir():
-        return f"got {folder}, but {existing} is a file and no folder; choose another folder"
+        return f"got {folder}, but {existing} is no folder; choose another"
     try:
         with temporary(existing, directory=True):
             return None

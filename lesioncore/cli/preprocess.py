@@ -101,6 +101,7 @@ class Preprocess:
         from lesioncore import __version__
         from lesioncore.data.files import manifest, replace_together, write_json
         from lesioncore.data.nifti import load_image, save_image
+        from lesioncore.engine.progress import ProgressBar
         from lesioncore.preprocess.pipeline import preprocess
         from lesioncore.preprocess.template_space import template_plan, to_template_grid
         from lesioncore.restoration.volumes import brain_of, read_volume, sources_of
@@ -121,7 +122,8 @@ class Preprocess:
         values, _ = read_volume(image)
         affine = np.asarray(image.affine, dtype=np.float64)
         mask = None if job.mask is None else brain_of(job.mask, values, affine, affine)
-        preprocessed = preprocess(values, affine, mask=mask, steps=steps)
+        with ProgressBar(True, f"preprocessing {job.scan.name}") as report:
+            preprocessed = preprocess(values, affine, mask=mask, steps=steps, progress=report)
         stripped = np.where(preprocessed.brain, preprocessed.values, np.float32(0))
         with replace_together(folder, names["sidecar"], earlier=existing) as made:
             paths = {key: made / name for key, name in names.items()}

@@ -302,4 +302,4 @@ def test_an_output_that_cannot_be_written_is_found_first(tmp_path, prior, capsys
     path = scan(tmp_path / "sub-01_T2w.nii.gz")
     assert main(["restore", str(path), "-o", str(path / "out"), "--prior", prior]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line == f"error: --output: got {path / 'out'}, but {path} is a file and no folder; choose another folder"
+    assert line == f"error: --output: got {path / 'out'}, but {path} is no folder; choose another"

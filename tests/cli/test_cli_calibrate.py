@@ -119,5 +119,5 @@ def test_an_output_that_cannot_be_written_is_found_first(prior, healthy, tmp_pat
     assert run(healthy, "--prior", prior, "-o", tmp_path / "file" / "new", *OPTIONS) == 1
     place = tmp_path / "file"
     assert capsys.readouterr().err == (
-        f"error: --output: got {place / 'new'}, but {place} is a file and no folder; choose another folder\n"
+        f"error: --output: got {place / 'new'}, but {place} is no folder; choose another\n"
     )
