@@ -104,7 +104,6 @@ _CHECKS: dict[str, tuple[str, Callable[[Any], list[str]]]] = {
     "inputs": ("INPUT", _scans),
     "results": ("RESULTS", _folders),
     "data": ("DATA", _data),
-    "bids_dir": ("bids_dir", lambda path: _files([path])),
     "scans": ("--scans", _files),
     "healthy": ("--healthy", _data),
     "calibration": ("--calibration", _data),
