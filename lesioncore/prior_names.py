@@ -11,6 +11,12 @@ MODEL, CONFIG, CALIBRATION, CARD = "model.safetensors", "config.json", "calibrat
 EMBEDDED = Path(__file__).parent / "models" / "embedded"
 """Folder of the priors that come with the package."""
 
+AUTO = "auto"
+"""What stands for the prior of a scan's contrast (:mod:`lesioncore.restoration.prior_choice`)."""
+
+HUB = "hf://"
+"""Start of the names of models on the Hugging Face hub (:mod:`lesioncore.models.hub`)."""
+
 GROUP = "lesioncore.priors"
 """Group of the entry points of other packages' priors (:mod:`lesioncore.models.plugins`)."""
 
@@ -30,6 +36,19 @@ def available_priors() -> dict[str, str]:
     distribution.
     """
     return {**plugin_priors(), **dict.fromkeys(embedded_priors(), "lesioncore")}
+
+
+def is_known(name: str) -> bool:
+    """Whether there is a prior of a name, or a directory; one on the hub is not looked for."""
+    return name.startswith(HUB) or name in available_priors() or Path(name).is_dir()
+
+
+def unknown(name: str) -> str:
+    """What to say of a name that no prior has."""
+    return (
+        f"got {name!r}, expected a prior: one of {sorted(available_priors())}, a directory with {CONFIG} and {MODEL},"
+        f" or {HUB}owner/name"
+    )
 
 
 def plugin_entries() -> dict[str, list[EntryPoint]]:

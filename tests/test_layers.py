@@ -18,6 +18,7 @@ LAYERS = (
         "command_options",
         "prior_names",
         "torch_modes",
+        "words",
         "ops",
         "data",
         "preprocess",

@@ -53,7 +53,7 @@ def split_subjects(
     people = {subject.person for subject in subjects}
     if len(people) < 2:
         raise ValueError(
-            f"subjects: got scans of {len(people)} people, expected at least two, one of them for validation; give"
+            "subjects: got scans of one person, expected at least two, one of them for validation; give"
             " validation scans of their own"
         )
     ranked = sorted(people, key=lambda person: hashlib.sha256(f"{seed}/{person}".encode()).digest())

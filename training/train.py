@@ -230,8 +230,9 @@ def _subjects(job: Job, note: Callable[[str], None] | None) -> tuple[list[Subjec
     shared = sorted({s.person for s in subjects} & {s.person for s in held_out})
     if shared:
         raise ValueError(
-            f"validation: {len(shared)} people are in the training data, too, such as {shared[0]}; what a model has"
-            " seen cannot judge it. If these are other people of the same label, name them in a table's column subject"
+            f"validation: people of the training data are here, too ({len(shared)}), such as {shared[0]}; what a model"
+            " has seen cannot judge it. If these are other people of the same label, name them in a table's column"
+            " subject"
         )
     return subjects, held_out
 

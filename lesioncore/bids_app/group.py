@@ -17,6 +17,7 @@ from lesioncore.data.table_cells import table_cell
 from lesioncore.report.group import write_group_page
 from lesioncore.report.page import read_summary, report_path
 from lesioncore.report.saved import read_sidecar
+from lesioncore.words import counted, people
 
 _LIMITS = {"0.01": "detected_fpr01_ml", "0.05": "detected_fpr05_ml", "0.1": "detected_fpr10_ml"}
 _DETECTED = {
@@ -70,9 +71,9 @@ def write_group(app: BidsApp, output: Output) -> Outcome:
     sidecars = sorted(path for pattern in patterns for path in app.output_dir.glob(pattern))
     if not sidecars:
         raise CommandError(f"{app.output_dir}: got no results, expected those of the participant level; run it first")
-    people = {path.name.split("_")[0].removeprefix("sub-") for path in sidecars}
+    persons = {path.name.split("_")[0].removeprefix("sub-") for path in sidecars}
     visits = {path.parents[1].name.removeprefix("ses-") for path in sidecars if path.match("ses-*/anat/*")}
-    has_labels = label_filter(app.participant_label, app.session_label, people, visits)
+    has_labels = label_filter(app.participant_label, app.session_label, persons, visits)
     with logged(app, output):
         return _write_tables(app, [path for path in sidecars if has_labels(_labels_of(path))], output)
 
@@ -104,8 +105,8 @@ def _write_tables(app: BidsApp, sidecars: list[Path], output: Output) -> Outcome
         output.note(f"no page of the group is written: {error}")
     for row in summary:
         output.say(
-            f"{row['contrast']}: {row['scans']} scans of {row['participants']} people, median brain"
-            f" {_text(row['median_brain_ml'])} ml, detected at 5 % {_text(row['median_detected_fpr05_ml'])} ml"
+            f"{row['contrast']}: {counted(row['scans'], 'scan', 'scans')} of {people(row['participants'])}, median"
+            f" brain {_text(row['median_brain_ml'])} ml, detected at 5 % {_text(row['median_detected_fpr05_ml'])} ml"
         )
     output.say(f"written to {app.output_dir}: volumes.tsv and summary.tsv")
     output.say(NOTE)

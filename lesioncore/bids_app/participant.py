@@ -16,7 +16,7 @@ from lesioncore.bids_app.derivatives import write_derivatives
 from lesioncore.bids_app.selection import BidsScan, find_scans, read_filters
 from lesioncore.bids_app.validation import validate
 from lesioncore.cli.options import RestoreOptions
-from lesioncore.cli.output import Outcome, Output, check_writable
+from lesioncore.cli.output import Outcome, Output
 from lesioncore.cli.prior_run import PriorRun
 from lesioncore.cli.restore import can_report, lines
 from lesioncore.cli.restore_scan import volumes, write_missing_report
@@ -26,9 +26,10 @@ from lesioncore.cohort.machine import cpu_cores, memory, scans_at_once
 from lesioncore.data.bids import results_of
 from lesioncore.data.names import split_name, stem_of
 from lesioncore.data.temporary import clear
+from lesioncore.prior_names import AUTO
 from lesioncore.report.group import write_group_page
 from lesioncore.report.page import write_report
-from lesioncore.restoration.prior_choice import AUTO, PRIORS
+from lesioncore.restoration.prior_choice import PRIORS
 from lesioncore.restoration.restore import restore_scans
 
 
@@ -48,9 +49,6 @@ def restore_participants(app: BidsApp, output: Output) -> Outcome:
         Not complete if a scan failed.
     """
     check_output(app.output_dir)
-    check_writable(app.output_dir, "output_dir")
-    if app.work_dir is not None:
-        check_writable(app.work_dir, "--work-dir")
     filters, unused = read_filters(app.bids_filter_file)
     for part in unused:
         output.note(f"--bids-filter-file: {part} is not read, only t1w, t2w and flair")

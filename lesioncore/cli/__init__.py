@@ -18,8 +18,10 @@ from typing import Annotated, Any, Protocol
 
 import tyro
 
+from lesioncore.cli.missing import check_named
 from lesioncore.cli.output import FAILURE, STOPPED, SUCCESS, USAGE, CommandError, Outcome, Output, UsageError
 from lesioncore.cli.stopping import stoppable
+from lesioncore.cli.usage import usage
 from lesioncore.cohort.machine import keep_to_quota
 
 _DESCRIPTION = (
@@ -130,13 +132,19 @@ def answer(program: str, parse: Callable[[list[str]], Command], args: Sequence[s
 
 def parse(arguments: Sequence[str]) -> Command:
     """Read a command line without the program's name; ``SystemExit`` as tyro's, where it cannot be understood."""
-    return tyro.cli(
-        commands(arguments[0] if arguments and arguments[0] in COMMANDS else None),
-        prog="lesioncore",
-        description=_DESCRIPTION,
-        args=arguments or ["--help"],
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )
+    chosen = arguments[0] if arguments and arguments[0] in COMMANDS else None
+    try:
+        return tyro.cli(
+            commands(chosen),
+            prog="lesioncore",
+            description=_DESCRIPTION,
+            args=arguments or ["--help"],
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
+    except SystemExit as stop:
+        if stop.code and chosen is not None:  # tyro lists the options that are missing, but not the inputs
+            print(f"usage: {usage(chosen, command_class(chosen))}", file=sys.stderr)
+        raise
 
 
 def _run(program: str, parse: Callable[[list[str]], Command], arguments: list[str]) -> int:
@@ -162,6 +170,7 @@ def _run(program: str, parse: Callable[[list[str]], Command], arguments: list[st
     goes_on = getattr(command, "GOES_ON", "the same command begins anew")
     try:
         with output, stoppable(output, goes_on):
+            check_named(command)
             outcome = command.run(output)
         output.finish(outcome.facts)
         return outcome.exit_code or (FAILURE if output.unread else SUCCESS)

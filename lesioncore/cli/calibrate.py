@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from lesioncore.cli.options import RestoreOptions, fetched, open_prior
-from lesioncore.cli.output import CommandError, Outcome, Output, UsageError, bar, check_voxel_size, check_writable
+from lesioncore.cli.output import CommandError, Outcome, Output, UsageError, bar, check_voxel_size, why_unwritable
 from lesioncore.command_options import Flat
 from lesioncore.metrics.limits import LIMITS
+from lesioncore.words import people
 
 if TYPE_CHECKING:
     from lesioncore.calibration.record import Calibration
@@ -78,19 +79,17 @@ class Calibrate:
         if self.output is not None and self.output.exists():
             raise CommandError(f"{self.output}: exists; remove it, or choose another --output")
         if self.output is None and self.prior in embedded_priors():
-            raise UsageError(f"--output: {self.prior} is part of lesioncore and stays; name a folder for a copy")
+            raise _needs_output(self.prior, "comes with lesioncore")
         if self.output is None and is_hub_name(self.prior):
-            raise UsageError(f"--output: {self.prior} is on the hub and stays; name a folder for a copy")
-        if self.output is not None:
-            check_writable(self.output)
+            raise _needs_output(self.prior, "is on the hub")
         source = fetched(self.prior)  # once: a branch may be another commit when the calibration is found
         prior = open_prior(source)
         if source not in embedded_priors() and not Path(source).is_dir():
             raise CommandError(
                 f"--prior: {self.prior} is another package's, which lesioncore cannot write with a calibration"
             )
-        if self.output is None:
-            check_writable(Path(source), "--prior")
+        if self.output is None and why_unwritable(Path(source)) is not None:
+            raise _needs_output(self.prior, "lies where you may not write")
         # config() takes an absent --spread-map from the calibration that is replaced, but these scans are to decide it.
         config = replace(self.options.config(prior), spread_map=self.options.spread_map)
         precision = self.options.precision_of(config, prior)
@@ -98,10 +97,10 @@ class Calibrate:
         modality = self.modality or metadata.modality
         subjects = find_subjects(self.data, modality=modality, split="validation", note=output.note)
         check_distinct("DATA", subjects)
-        people = len({subject.person for subject in subjects})
-        if people < len(subjects):
+        persons = len({subject.person for subject in subjects})
+        if persons < len(subjects):
             output.warn(
-                f"DATA: {len(subjects)} scans of {people} people; each counts as a person, so that a risk"
+                f"DATA: {len(subjects)} scans of {people(persons)}; each counts as a person, so that a risk"
                 " (mask(risk=...)) is too small; give one scan of each"
             )
         voxel_size = self.voxel_size
@@ -132,8 +131,8 @@ class Calibrate:
         output.say(f"written to {directory}")
         if calibration.subjects < FEWEST_TO_COMPARE:
             output.warn(
-                f"DATA: {calibration.subjects} healthy people are few: scans unlike the healthy ones are remarked on"
-                f" from {FEWEST_TO_COMPARE} on, and a limit that a new person exceeds with a risk of 0.05"
+                f"DATA: got {people(calibration.subjects, 'healthy')}, which is few: scans unlike the healthy ones are"
+                f" remarked on from {FEWEST_TO_COMPARE} on, and a limit that a new person exceeds with a risk of 0.05"
                 " (mask(risk=0.05)) takes 19; give more"
             )
         thresholds = {f"{limit:g}": calibration.threshold(limit) for limit in LIMITS}
@@ -150,6 +149,14 @@ class Calibrate:
                 "pixels": calibration.pixels,
             }
         )
+
+
+def _needs_output(prior: str, where: str) -> UsageError:
+    name = Path(prior).name
+    return UsageError(
+        f"--output: got none, but {prior} {where}, and cannot be changed; give a new folder for a copy of it with the"
+        f" new calibration, such as -o {name}-calibrated, and later --prior {name}-calibrated"
+    )
 
 
 def lines(calibration: Calibration) -> Sequence[str]:
@@ -171,5 +178,5 @@ def lines(calibration: Calibration) -> Sequence[str]:
         *table,
         f"data-consistency weight {calibration.tv_weight:g}, smoothing {calibration.smoothing:g} mm"
         f" ({calibration.criterion})",
-        f"thresholds: {limits}, from {calibration.pixels} voxels of {calibration.subjects} people",
+        f"thresholds: {limits}, from {calibration.pixels} voxels of {people(calibration.subjects)}",
     ]

@@ -11,7 +11,7 @@ import tyro
 
 from lesioncore.about import NOTE
 from lesioncore.cli.methods import open_detector
-from lesioncore.cli.output import CommandError, Outcome, Output, UsageError, bar, check_voxel_size, check_writable
+from lesioncore.cli.output import CommandError, Outcome, Output, UsageError, bar, check_voxel_size
 
 if TYPE_CHECKING:
     from lesioncore.detectors import Detector
@@ -139,9 +139,6 @@ class Evaluate:
         except ValueError as error:
             raise UsageError(f"--{error}") from error
         check_voxel_size(self.voxel_size)
-        if self.output.exists() and not self.output.is_dir():
-            raise CommandError(f"{self.output}: exists and is no folder; choose another --output")
-        check_writable(self.output)
         if self.figures or self.curves:
             try:
                 require_matplotlib()

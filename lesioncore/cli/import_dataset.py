@@ -11,6 +11,7 @@ import tyro
 
 from lesioncore.choices import DatasetName, LesionRegion
 from lesioncore.cli.output import Outcome, Output, UsageError, bar
+from lesioncore.words import counted, people
 
 if TYPE_CHECKING:
     from lesioncore.datasets import Imported
@@ -102,13 +103,13 @@ class Import:
     def _say(self, imported: Imported, output: Output) -> None:
         masks = _listed(imported.masks)
         output.say(
-            f"{self.out}: {imported.people} people, scans: {_listed(imported.scans)}"
+            f"{self.out}: {people(imported.people)}, scans: {_listed(imported.scans)}"
             + (f", masks: {masks}" if masks else "")
         )
         if imported.splits:
             output.say(f"split.tsv, seed {self.seed}: {_listed(imported.splits)}")
         for reason, count in imported.left_out.most_common():
-            output.say(f"left out: {count} {'file' if count == 1 else 'files'}: {reason} (left_out.tsv)")
+            output.say(f"left out: {counted(count, 'file', 'files')}: {reason} (left_out.tsv)")
         _warn(output, [f"{person}: {what}" for person, what in imported.missing], "missing.tsv")
         _warn(output, [f"{name}: has no voxel" for name in imported.empty], "")
         _warn(output, imported.remarks, "")

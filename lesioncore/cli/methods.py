@@ -8,6 +8,7 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from lesioncore.cli.output import CommandError, UsageError
+from lesioncore.prior_names import HUB
 
 if TYPE_CHECKING:
     from lesioncore.detectors import Detector
@@ -41,17 +42,8 @@ def open_detector(spec: str) -> tuple[str, Detector]:
         If there is no such model, or it does not offer the method.
     """
     from lesioncore.detectors import load_detector
-    from lesioncore.models.hub import PREFIX
 
-    name, equals, rest = spec.partition("=")
-    if not equals or ":" in name or "/" in name:  # the equals sign is part of an option or a path
-        name, rest = spec, spec
-    scheme = PREFIX if rest.startswith(PREFIX) else ""  # whose colon ends no model
-    model, _, rest = rest.removeprefix(scheme).partition(":")
-    model = scheme + model if model else ""
-    method, _, option_list = rest.partition(":")
-    if not name or not model:
-        raise UsageError(f"--methods: got {spec!r}, expected [NAME=]MODEL[:METHOD[:OPTION=VALUE,...]]")
+    name, model, method, option_list = split_method(spec)
     options: dict[str, Any] = dict(_parse_option(spec, part) for part in option_list.split(",") if part)
     try:
         postprocessing, arguments = _split_options(method, options)
@@ -66,6 +58,26 @@ def open_detector(spec: str) -> tuple[str, Detector]:
         raise CommandError(f"--methods: {spec}: {str(error).removeprefix('name: ')}") from error
     detector.postprocessing = postprocessing
     return name, detector
+
+
+def split_method(spec: str) -> tuple[str, str, str, str]:
+    """Split the text that describes a detector into name, model, method and options, the last two maybe empty.
+
+    Raises
+    ------
+    UsageError
+        If it has no name or no model.
+    """
+    name, equals, rest = spec.partition("=")
+    if not equals or ":" in name or "/" in name:  # the equals sign is part of an option or a path
+        name, rest = spec, spec
+    scheme = HUB if rest.startswith(HUB) else ""  # whose colon ends no model
+    model, _, rest = rest.removeprefix(scheme).partition(":")
+    model = scheme + model if model else ""
+    method, _, options = rest.partition(":")
+    if not name or not model:
+        raise UsageError(f"--methods: got {spec!r}, expected [NAME=]MODEL[:METHOD[:OPTION=VALUE,...]]")
+    return name, model, method, options
 
 
 def _split_options(method: str, options: dict[str, Any]) -> tuple[PostProcessing, dict[str, Any]]:

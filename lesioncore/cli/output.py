@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -28,6 +29,14 @@ stopped by Ctrl-C or SIGTERM."""
 
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))}
 """Characters, but for tabulator and line end, by which a file's name could have a terminal do something."""
+_UNWRITABLE = {
+    errno.EACCES: "may not be written by you",
+    errno.EPERM: "may not be written by you",
+    errno.EROFS: "cannot be written, since its disk is read-only",
+    errno.ENOSPC: "has no space left on its disk",
+    errno.EDQUOT: "has no space left for you on its disk",
+}
+"""What is said of a folder in which none can be made, by the number of the error."""
 
 _writing = threading.Lock()
 """Held while a line is written, so that none stands within another."""
@@ -102,9 +111,8 @@ class Output:
         self._line(line, sys.stderr)
 
     def stage(self, name: str) -> None:
-        """Write the name of the stage that begins to stderr, if that is a terminal."""
-        if sys.stderr.isatty():
-            self._write(f"{name} ...", sys.stderr)
+        """Write the name of the stage that begins to stderr."""
+        self._write(f"{name} ...", sys.stderr)
 
     def warn(self, message: str) -> None:
         """Write a warning to stderr."""
@@ -180,42 +188,39 @@ def describe(error: BaseException) -> str:
 
 @contextmanager
 def bar(description: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar on stderr, if that is a terminal, and yield ``progress(done, all)``, which moves it."""
-    from tqdm import tqdm
+    """Show a stage's progress on stderr (:class:`lesioncore.engine.progress.Bar`); yield ``progress(done, all)``."""
+    from lesioncore.engine.progress import Bar
 
-    with tqdm(desc=description, unit=unit, disable=None, leave=False) as progress_bar:
-
-        def progress(done: int, total: int) -> None:
-            progress_bar.total, progress_bar.n = total, done
-            progress_bar.refresh()
-
-        yield progress
+    shown = Bar(description, unit)
+    try:
+        yield shown.move
+    finally:
+        shown.close()
 
 
 def check_writable(folder: Path, name: str = "--output") -> None:
-    """Check that an output folder can be created and written, before any work is done.
+    """Raise ``CommandError`` unless an output folder, which the command line calls `name`, can be made and written."""
+    if (reason := why_unwritable(folder)) is not None:
+        raise CommandError(f"{name}: {reason}")
 
-    Parameters
-    ----------
-    folder : Path
-        The folder.
-    name : str
-        What the command line calls it.
 
-    Raises
-    ------
-    CommandError
-        If the folder, or the nearest existing one above it, cannot be written.
+def why_unwritable(folder: Path) -> str | None:
+    """Say why an output folder cannot be made and written; None where it can.
+
+    A folder is made in it, or in the nearest one above it that exists, and removed.
     """
     existing = folder.absolute()
-    while not existing.exists():
+    while not os.path.lexists(existing):
         existing = existing.parent
+    if not existing.is_dir():
+        return f"got {folder}, but {existing} is no folder; choose another"
     try:
         with temporary(existing, directory=True):
-            pass
+            return None
     except OSError as error:
-        reason = (error.strerror or "not possible").lower()
-        raise CommandError(f"{name}: cannot write in {existing} ({reason}); choose another folder") from error
+        # A file system such as /proc says that there is no such file, which would not tell what is wrong.
+        reason = _UNWRITABLE.get(error.errno or 0, "takes no new files")
+        return f"got {folder}, but {existing} {reason}; choose a folder that you may write to"
 
 
 def check_voxel_size(voxel_size: float) -> None:

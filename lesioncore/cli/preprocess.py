@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import tyro
 
 from lesioncore.about import NOTE
-from lesioncore.cli.output import CommandError, Outcome, Output, UsageError, check_voxel_size, check_writable
+from lesioncore.cli.output import Outcome, Output, UsageError, check_voxel_size
 from lesioncore.cli.resume import Standing, others_exist, standing_of
 from lesioncore.cli.scans import ScanJob, select
 from lesioncore.data.names import split_name, stem_of
@@ -83,9 +83,6 @@ class Preprocess:
         selection = select(self.inputs, self.mask, self.modality)
         for note in selection.notes:
             output.note(note)
-        if self.output.exists() and not self.output.is_dir():
-            raise CommandError(f"{self.output}: exists and is no folder; choose another --output")
-        check_writable(self.output)
         done, failed = [], []
         for number, job in enumerate(selection.jobs, start=1):
             output.say(f"[{number}/{len(selection.jobs)}] {job.scan}")
@@ -111,6 +108,7 @@ class Preprocess:
         from lesioncore.data.deidentify import check_images, check_name
         from lesioncore.data.files import manifest, replace_together, write_json
         from lesioncore.data.nifti import load_image, save_image
+        from lesioncore.engine.progress import ProgressBar
         from lesioncore.preprocess.pipeline import preprocess
         from lesioncore.preprocess.template_space import template_plan, to_template_grid
         from lesioncore.restoration.volumes import brain_of, read_volume, sources_of
@@ -134,7 +132,8 @@ class Preprocess:
         values, _ = read_volume(image)
         affine = np.asarray(image.affine, dtype=np.float64)
         mask = None if job.mask is None else brain_of(job.mask, values, affine, affine)
-        preprocessed = preprocess(values, affine, mask=mask, steps=steps)
+        with ProgressBar(True, f"preprocessing {job.scan.name}") as report:
+            preprocessed = preprocess(values, affine, mask=mask, steps=steps, progress=report)
         stripped = np.where(preprocessed.brain, preprocessed.values, np.float32(0))
         with replace_together(folder, names["sidecar"], earlier=existing) as made:
             paths = {key: made / name for key, name in names.items()}

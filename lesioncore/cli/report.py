@@ -52,9 +52,6 @@ class Report:
 
         if not self.results:
             raise UsageError("RESULTS: expected at least one folder with results")
-        for folder in self.results:
-            if not folder.is_dir():
-                raise CommandError(f"{folder}: is no folder; give one with results of lesioncore restore")
         try:
             require_matplotlib()
         except ImportError as error:

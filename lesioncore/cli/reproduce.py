@@ -13,6 +13,7 @@ import tyro
 
 from lesioncore.choices import ReproductionKind, ReproductionResult
 from lesioncore.cli.output import CommandError, Outcome, Output, UsageError
+from lesioncore.words import counted
 
 if TYPE_CHECKING:
     from lesioncore.reproduction.plan import Plan, Step
@@ -153,7 +154,7 @@ class Reproduce:
         counts, left = Counter(step.kind for step in chosen), Counter(step.kind for step in todo)
         for kind, count in counts.items():
             kept = f", {count - left[kind]} done already" if left[kind] < count else ""
-            output.say(f"{kind}: {count} {'step' if count == 1 else 'steps'}{kept}")
+            output.say(f"{kind}: {counted(count, 'step', 'steps')}{kept}")
         for name in last:
             output.say(f"{name}: {self.out / name}")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lesioncore.cli.output import UsageError
 from lesioncore.data.bids import left_out, scans_in
-from lesioncore.data.names import FORMATS, contrast_of, several, split_name, stem_of, subject_of
+from lesioncore.data.names import FORMATS, contrast_of, names_lesion, several, split_name, stem_of, subject_of
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,30 @@ def _mask_tool(masks: Sequence[Path]) -> str | None:
     return name
 
 
+def check_masks(inputs: Sequence[Path], masks: Sequence[Path]) -> None:
+    """Check the files of brain masks before a scan is preprocessed: names, grids, and that they are of a brain's size.
+
+    Raises
+    ------
+    UsageError
+        If they do not match the inputs; the message names all that are no brain masks.
+    """
+    from lesioncore.restoration.volumes import check_brain_mask
+
+    if _mask_tool(masks) is not None:
+        return
+    problems = []
+    for job in _pair(inputs, masks):
+        assert isinstance(job.mask, Path)
+        try:
+            check_brain_mask(job.mask, job.scan)
+        except (OSError, ValueError) as error:
+            text = str(error).removeprefix("mask: ")
+            problems.append(text if str(job.mask) in text else f"{job.mask}: {text}")
+    if problems:
+        raise UsageError(f"--mask: {'; '.join(problems)}")
+
+
 def _pair(inputs: Sequence[Path], masks: Sequence[Path]) -> list[ScanJob]:
     """Pair each scan with the mask in the same position."""
     folders = [path for path in [*inputs, *masks] if path.is_dir()]
@@ -128,6 +152,11 @@ def _pair(inputs: Sequence[Path], masks: Sequence[Path]) -> list[ScanJob]:
         subjects = {name for path in (scan, mask) if (name := subject_of(path))}
         if len(subjects) > 1:
             raise UsageError(f"--mask: {mask} stands in the place of {scan}; give the masks in the scans' order")
+    if lesions := [str(mask) for mask in masks if names_lesion(mask)]:
+        raise UsageError(
+            f"--mask: {', '.join(lesions)}: of lesions by the name, expected a mask of the brain; give that, or none to"
+            " have the brain found (rename it if it is the brain's)"
+        )
     jobs = [ScanJob(scan, mask) for scan, mask in zip(inputs, masks, strict=True)]
     refuse_clashes(jobs)
     return jobs

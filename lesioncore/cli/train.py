@@ -8,8 +8,9 @@ from typing import Annotated, Any, ClassVar
 
 import tyro
 
-from lesioncore.cli.output import Outcome, Output, UsageError, check_writable
+from lesioncore.cli.output import Outcome, Output, UsageError
 from lesioncore.command_options import Flat
+from lesioncore.engine.progress import Bar
 from lesioncore.training import embedded
 from lesioncore.training.config import TrainingConfig
 from lesioncore.training.fit import CHECKPOINT
@@ -37,7 +38,6 @@ class TrainModel(Job):
 
         if not self.data:
             raise UsageError("DATA: expected at least one folder, image, list of paths, or range of phantoms")
-        check_writable(self.output)
         if self.resume and not (self.output / CHECKPOINT).exists():
             output.note(f"{self.output} holds no checkpoint to go on from: starts from the beginning")
         job = Job(**{option.name: getattr(self, option.name) for option in fields(Job)})
@@ -119,11 +119,12 @@ class Train:
 
 
 class _Bars:
-    """Progress bars on stderr, one after the other for each stage; silent if stderr is no terminal."""
+    """Progress on stderr, one stage after the other."""
 
     def __init__(self) -> None:
         self._stage: str | None = None
-        self._bar: Any = None
+        self._done = 0
+        self._bar: Bar | None = None
 
     def __enter__(self) -> _Bars:
         return self
@@ -133,16 +134,13 @@ class _Bars:
             self._bar.close()
 
     def __call__(self, stage: str, done: int, total: int, figures: Mapping[str, float]) -> None:
-        from tqdm import tqdm
-
         # A smaller count than before begins a new stage of the same name: validation scans follow training scans.
-        if stage != self._stage or (self._bar is not None and done < self._bar.n):
+        if self._bar is None or stage != self._stage or done < self._done:
             self.__exit__()
             self._stage = stage
-            self._bar = tqdm(desc=_STAGES[stage][0], unit=_STAGES[stage][1], total=total, disable=None, leave=False)
-        self._bar.update(done - self._bar.n)
-        if figures:
-            self._bar.set_postfix({key: f"{value:.4g}" for key, value in list(figures.items())[:3]}, refresh=False)
+            self._bar = Bar(*_STAGES[stage])
+        self._done = done
+        self._bar.move(done, total, ", ".join(f"{key}={value:.4g}" for key, value in list(figures.items())[:3]))
 
 
 _STAGES = {"prepare": ("preparing", "scan"), "train": ("training", "slice"), "calibrate": ("calibrating", "round")}

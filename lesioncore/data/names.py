@@ -75,6 +75,8 @@ _LAST_LABEL = re.compile(
     r"|groundtruth|wmh|.*\+aseg|wmparc|ribbon)\d?"
 )
 _LABEL = re.compile(r"masks?|lesions?|d?seg|labels?|consensus|roi")
+_LESION_ENTITY = re.compile(r"label-(lesion|L)|desc-\w*lesion")
+_LESION = frozenset(("lesion", "lesions", "wmh"))
 _CASE = re.compile(r".*\d_\d{4}")
 """Name of a scan in nnU-Net's form, of a case that has a number."""
 _LABEL_FOLDERS = frozenset(("labelstr", "labelsts", "labels", "masks"))
@@ -173,6 +175,19 @@ def is_label(path: Path) -> bool:
     if words and not any(map(_NUMBER.fullmatch, run)) and _LAST_LABEL.fullmatch(words[-1]):
         return True
     return not _CASE.fullmatch(stem) and any(map(_LABEL.fullmatch, words))
+
+
+def names_lesion(path: Path) -> bool:
+    """Whether a file's name says that it is a mask of lesions, and not of the brain.
+
+    So do the entities ``label-L``, ``label-lesion`` and ``desc-T1lesion``, and the words ``lesion`` and ``wmh`` beside
+    none for the brain; a subject's label does not.
+    """
+    name = _SUBJECT.sub("", stem_of(path))
+    if any(map(_LESION_ENTITY.fullmatch, name.split("_"))):
+        return True
+    words = _words(name)
+    return not _LESION.isdisjoint(words) and not any("brain" in word for word in words)
 
 
 def several(contrasts: Iterable[str | None]) -> str | None:

@@ -156,7 +156,7 @@ class Detector(ABC):
         volume, mask, affine, device
             As for :func:`lesioncore.restore`.
         progress : bool or callable, optional
-            ``True`` shows a bar on a terminal; a callable is called as ``progress(done, all)``.
+            ``True`` shows a bar on a terminal, and a line elsewhere; a callable is called as ``progress(done, all)``.
 
         Returns
         -------

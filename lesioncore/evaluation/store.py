@@ -39,7 +39,7 @@ NOT_SCORING = (
         "prior_names.py",
         "reproduction",
     ),
-    *("report", "training"),
+    *("report", "training", "words.py"),
 )
 """All other parts. Of these, scores depend on `evaluation/case.py` and `evaluation/boxes.py`, which are hashed too, and
 simulated scans on `phantom`, which is hashed in the key of their subjects."""

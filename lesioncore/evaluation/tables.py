@@ -14,6 +14,7 @@ from lesioncore.evaluation.form import MISSING, number, percent, table, with_int
 from lesioncore.evaluation.option_tables import boxes, strata
 from lesioncore.evaluation.protocol import Evaluation
 from lesioncore.evaluation.summary import value_or_none
+from lesioncore.words import people
 
 _MAX_NAMED = 10  # scans in the list of unusual ones
 
@@ -70,8 +71,8 @@ def subjects_csv(evaluation: Evaluation) -> str:
 def _scans(summary: Mapping[str, Any]) -> str:
     without_lesion = f" ({summary['without_lesion']} without lesion in the brain)" if summary["without_lesion"] else ""
     patients, healthy = (
-        f"{summary[scans]}" + (f" of {summary[people]} people" if summary[people] < summary[scans] else "")
-        for scans, people in (("subjects", "people"), ("healthy_subjects", "healthy_people"))
+        f"{summary[scans]}" + (f" of {people(summary[persons])}" if summary[persons] < summary[scans] else "")
+        for scans, persons in (("subjects", "people"), ("healthy_subjects", "healthy_people"))
     )
     boxed = f" Scans with boxes: {summary['boxed_subjects']}." if summary["boxed_subjects"] else ""
     return f"Scans with lesion masks: {patients}{without_lesion}. Healthy scans: {healthy}.{boxed}"
@@ -131,8 +132,8 @@ def _at_limits(summary: Mapping[str, Any]) -> list[str]:
     ]
     header = ["method", "limit", "sensitivity", "precision (scans)", "silent scans", "FPR", "lesions found"]
     header += ["lesion precision (detections)", "lesion F1"]
-    people = {name: method["detector"]["calibration_subjects"] for name, method in summary["methods"].items()}
-    counts = ", ".join(f"{name}: {count}" for name, count in people.items() if count is not None)
+    healthy = {name: method["detector"]["calibration_subjects"] for name, method in summary["methods"].items()}
+    counts = ", ".join(f"{name}: {count}" for name, count in healthy.items() if count is not None)
     parts = [
         f"At the thresholds from healthy people ({counts}); the mean sensitivity is over the scans with a lesion, the"
         " mean precision over those on which something is detected, and silent scans are those on which nothing is;"

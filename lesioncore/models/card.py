@@ -17,6 +17,7 @@ from lesioncore.metrics.limits import LIMITS
 from lesioncore.models.directory import LARGEST
 from lesioncore.models.registry import kind_of
 from lesioncore.prior_names import CALIBRATION, CARD, CONFIG
+from lesioncore.words import people
 
 LICENSES = (
     *("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "gpl-3.0", "cc0-1.0", "cc-by-3.0", "cc-by-4.0"),
@@ -181,7 +182,7 @@ def _calibration(calibration: Calibration | None) -> dict[str, str]:
     weight = "" if calibration.tv_weight is None else f"weight {calibration.tv_weight:g}, "
     thresholds = (f"{calibration.threshold(limit):.3g} at {100 * limit:g} %" for limit in LIMITS)
     return {
-        "calibration": f"{calibration.subjects} healthy people; {weight}smoothing {calibration.smoothing:g} mm",
+        "calibration": f"{people(calibration.subjects, 'healthy')}; {weight}smoothing {calibration.smoothing:g} mm",
         "thresholds": f"{', '.join(thresholds)} of healthy voxels",
     }
 

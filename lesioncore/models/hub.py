@@ -17,14 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from lesioncore.models.directory import LARGEST
-from lesioncore.prior_names import CALIBRATION, CARD, CONFIG, MODEL
-
-PREFIX = "hf://"
-"""Start of the names of models on the hub."""
+from lesioncore.prior_names import CALIBRATION, CARD, CONFIG, HUB, MODEL
 
 _PART = r"\w[\w.-]*"
 _NAME = re.compile(
-    rf"{PREFIX}(?P<repository>{_PART}/{_PART})(?:@(?P<revision>refs/pr/\d+|{_PART}))?"
+    rf"{HUB}(?P<repository>{_PART}/{_PART})(?:@(?P<revision>refs/pr/\d+|{_PART}))?"
     rf"(?:/(?P<folder>{_PART}(?:/{_PART})*))?",
     re.ASCII,
 )
@@ -71,7 +68,7 @@ class HubName:
 
     def __str__(self) -> str:
         revision = f"@{self.revision}" if self.revision else ""
-        return f"{PREFIX}{self.repository}{revision}{self.folder and f'/{self.folder}'}"
+        return f"{HUB}{self.repository}{revision}{self.folder and f'/{self.folder}'}"
 
     @property
     def pinned(self) -> bool:
@@ -85,7 +82,7 @@ class HubName:
 
 def is_hub_name(name: str | os.PathLike[str]) -> bool:
     """Whether a model's name is one on the hub."""
-    return isinstance(name, str) and name.startswith(PREFIX)
+    return isinstance(name, str) and name.startswith(HUB)
 
 
 def fetch(name: str) -> Path:

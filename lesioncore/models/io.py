@@ -20,7 +20,8 @@ from lesioncore.models.hub import fetch, is_hub_name
 from lesioncore.models.plugins import load_plugin
 from lesioncore.models.prior import Prior
 from lesioncore.models.registry import kind_of
-from lesioncore.prior_names import CALIBRATION, CARD, CONFIG, MODEL, available_priors, embedded_priors, plugin_priors
+from lesioncore.prior_names import CALIBRATION, CARD, CONFIG, MODEL, embedded_priors, plugin_priors
+from lesioncore.words import people
 
 
 def load_prior(name: str | os.PathLike[str]) -> Prior:
@@ -53,10 +54,7 @@ def load_prior(name: str | os.PathLike[str]) -> Prior:
     if directory is None:
         if name in plugin_priors():
             return load_plugin(str(name))
-        raise FileNotFoundError(
-            f"name: got {os.fspath(name)!r}, expected a prior: one of {sorted(available_priors())}, a directory with"
-            f" {CONFIG} and {MODEL}, or hf://owner/name"
-        )
+        raise FileNotFoundError(f"name: {prior_names.unknown(os.fspath(name))}")
     model = read_model(directory)
     if not isinstance(model, Prior):
         raise TypeError(
@@ -161,7 +159,7 @@ def save_model(
 _RECALIBRATED = """
 ## Calibrated anew
 
-The weight, the smoothing and the thresholds of this copy (`calibration.json`) are from {subjects} other healthy people;
+The weight, the smoothing and the thresholds of this copy (`calibration.json`) are from {people};
 what is said above of the calibration holds for the original.
 """
 
@@ -211,7 +209,7 @@ def save_calibration(
         for file in (MODEL, CONFIG, CARD):
             shutil.copyfile(source / file, folder / file)
         with (folder / CARD).open("a", encoding="utf-8") as card:
-            card.write(_RECALIBRATED.format(subjects=calibration.subjects))
+            card.write(_RECALIBRATED.format(people=people(calibration.subjects, "other healthy")))
         _write_calibration(folder, calibration)
     return target
 

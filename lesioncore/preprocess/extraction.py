@@ -21,7 +21,7 @@ from lesioncore.data.arrays import NumpyArray
 from lesioncore.data.orientation import Orientation
 from lesioncore.data.resample import AxisResampler
 from lesioncore.preprocess.brain_network import WEIGHTS, BrainNetwork, load_network, normalize
-from lesioncore.preprocess.mask import flood
+from lesioncore.preprocess.mask import flood, no_contrast
 
 VOXEL_SIZE = 2.0
 """Size (mm) of the network's voxels."""
@@ -87,7 +87,7 @@ def extract_brain(
     orientation = Orientation.from_affine(affine, volume.shape)
     ras = torch.from_numpy(orientation.to_ras(volume).astype(np.float32, copy=False))
     if float(ras.min()) == float(ras.max()):
-        raise ValueError(f"volume: got the constant {float(ras.min()):g}, expected a scan")
+        raise no_contrast(float(ras.min()))
     network, target = load_network(weights, str(device)), torch.device(device)
     masks, confidence = _look(network, ras, orientation.voxel_size, target)
     millilitres = math.prod(orientation.voxel_size) / 1000

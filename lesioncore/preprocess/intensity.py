@@ -235,7 +235,10 @@ def _brain_values(values: Array) -> npt.NDArray[np.float64]:
     if bad:
         raise ValueError(f"values: got {bad} NaN or infinite of {sample.size}, expected none; clean the scan first")
     if sample.min() == sample.max():
-        raise ValueError(f"values: got the constant {sample[0]:g}, expected the brain of a scan with tissue contrast")
+        raise ValueError(
+            f"values: got the constant {sample[0]:g} in the brain, expected a scan with tissue contrast; check that the"
+            " mask is this scan's, and the scan no mask"
+        )
     return sample
 
 

@@ -80,11 +80,19 @@ def brain_mask(volume: ArrayT, *, largest: float = 1.0) -> ArrayT:
     return torch.from_numpy(mask).to(volume.device) if isinstance(volume, torch.Tensor) else mask
 
 
+def no_contrast(value: float) -> ValueError:
+    """The error for a scan of one value."""
+    return ValueError(
+        f"volume: got the constant {value:g}, expected a scan; such a file is left where a conversion, a mask or a"
+        " download failed: look at it in a viewer, and make it anew from the original"
+    )
+
+
 def _check_size(mask: npt.NDArray[np.bool_], background: float, largest: float) -> None:
     """Raise ``ValueError`` if what is not background is nothing, or too much for a brain."""
     filled = np.count_nonzero(mask) / mask.size
     if filled == 0:
-        raise ValueError(f"volume: got nothing but its background {background:g}, expected a brain")
+        raise no_contrast(background)
     if filled > largest:
         raise ValueError(
             f"volume: got {100 * filled:.1f} % brain by its background value {background:g}, expected at most "

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lesioncore.preprocess.mask import brain_mask
+from lesioncore.preprocess.mask import brain_mask, no_contrast
 from lesioncore.preprocess.template import template_depth
 
 Step = Literal["extract", "register", "bias"]
@@ -253,7 +253,7 @@ def background_brain(values: npt.NDArray[np.float32], affine: npt.NDArray[np.flo
         If the scan is empty.
     """
     if values.min() == values.max():
-        raise ValueError(f"volume: got the constant {values.flat[0]:g}, expected a scan")
+        raise no_contrast(float(values.flat[0]))
     try:
         return brain_mask(values, largest=LARGEST_BRAIN / (values.size * voxel_ml(affine)))
     except ValueError:  # no background of one value, or hardly any: air and skull are there

@@ -53,7 +53,8 @@ class RegionHistograms:
         low, high = np.percentile(sample, [0.05, 99.95])
         if low == high:
             raise ValueError(
-                f"values: got {low:g} nearly everywhere, expected the brain of a scan with tissue contrast"
+                f"values: got {low:g} nearly everywhere in the brain, expected a scan with tissue contrast; check that"
+                " the mask is this scan's, and the scan no mask"
             )
         width = (high - low) / _BINS
         bins = np.clip(((sample - low) / width).astype(np.int64), 0, _BINS - 1)

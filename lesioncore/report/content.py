@@ -20,6 +20,7 @@ from lesioncore.report.thumbnail import thumbnail
 from lesioncore.report.volumes import viewer_images
 from lesioncore.restoration.figure import describe_run, draw_volumes, figure_bytes
 from lesioncore.restoration.figure_volumes import FigureVolumes
+from lesioncore.words import people
 
 SMALLEST_ML = 0.1
 """Volume, ml, from which on a connected detection is listed as a candidate."""
@@ -89,7 +90,7 @@ def content(saved: SavedResult, calibration: Calibration | None) -> dict[str, An
         "score": score.base64,
         "figure": _figure(saved, listed),
         "chart": None if calibration is None else score_chart(inside, calibration.healthy, saved.thresholds),
-        "people": None if calibration is None else calibration.subjects,
+        "people": None if calibration is None else people(calibration.subjects, "healthy"),
         "methods": methods_text(saved),
         "settings": json.dumps({key: value for key, value in saved.facts.items() if key not in _SHOWN}, indent=2),
     }

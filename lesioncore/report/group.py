@@ -51,7 +51,8 @@ def write_group_page(folder: Path, path: Path | None = None) -> Path:
             rows.append({**summary, "href": quote(Path(os.path.relpath(page, path.parent)).as_posix())})
     if not rows:
         raise FileNotFoundError(f"{folder}: holds no report")
-    limits = sorted({limit for row in rows for limit in row["detected_ml"]}, key=float)
+    limits = _limits(rows)
+    charted = [row for row in rows if not row["not_valid"]]
     text = (
         environment()
         .get_template("group.html")
@@ -62,7 +63,8 @@ def write_group_page(folder: Path, path: Path | None = None) -> Path:
             disclaimer=NOTE,
             style=template_text("style.css").replace("{{ gradient }}", "none"),
             script=template_text("group.js"),
-            chart=_distributions(rows, limits) if len(rows) >= _CHARTED else None,
+            chart=_distributions(charted) if len(charted) >= _CHARTED else None,
+            uncharted=len(rows) - len(charted),
         )
     )
     with replace_atomically(path) as temporary:
@@ -70,12 +72,16 @@ def write_group_page(folder: Path, path: Path | None = None) -> Path:
     return path
 
 
-def _distributions(rows: Sequence[dict[str, Any]], limits: Sequence[str]) -> str:
+def _limits(rows: Sequence[dict[str, Any]]) -> list[str]:
+    return sorted({limit for row in rows for limit in row["detected_ml"]}, key=float)
+
+
+def _distributions(rows: Sequence[dict[str, Any]]) -> str:
     """One strip of dots for each of the volumes, as an SVG element; every dot is a scan."""
     from matplotlib.figure import Figure
 
     groups: list[tuple[str, list[float], float | None]] = [("brain, ml", [row["brain_ml"] for row in rows], None)]
-    for limit in limits:
+    for limit in _limits(rows):
         values = [row["detected_ml"][limit] for row in rows if limit in row["detected_ml"]]
         allowed = [row["allowed_ml"][limit] for row in rows if limit in row["allowed_ml"]]
         groups.append((f"detected at {limit} %, ml", values, float(np.median(allowed))))

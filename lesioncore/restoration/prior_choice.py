@@ -15,13 +15,11 @@ import numpy as np
 from lesioncore.data.names import contrast_of, several
 from lesioncore.models import Prior, load_prior
 from lesioncore.preprocess.tissue_scale import TissueScale
+from lesioncore.prior_names import AUTO as AUTO
 from lesioncore.restoration.prepare import prepare
 from lesioncore.restoration.scan import Scan
 from lesioncore.restoration.volumes import Volume
 from lesioncore.torch_modes import own_modes
-
-AUTO = "auto"
-"""What stands for the prior of a scan's contrast."""
 
 PRIORS = {"T1w": "real-t1", "T2w": "real-t2", "FLAIR": "real-flair"}
 """Embedded prior of each contrast. They share a grid and a preprocessing."""

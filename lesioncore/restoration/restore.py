@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,10 @@ import torch
 
 from lesioncore.engine.progress import ProgressBar
 from lesioncore.models import load_prior
+from lesioncore.prior_names import AUTO
 from lesioncore.restoration.config import RestoreConfig
 from lesioncore.restoration.prepare import prepare_all
-from lesioncore.restoration.prior_choice import AUTO, choose_prior
+from lesioncore.restoration.prior_choice import choose_prior
 from lesioncore.restoration.remarks import warn_of_slices, warn_unusual
 from lesioncore.restoration.result import Restoration
 from lesioncore.restoration.run import Run, RunRecord
@@ -58,7 +61,8 @@ def restore(
     device : str or torch.device
         ``"auto"`` takes a CUDA device where there is one, else the CPU. A module prior is moved there.
     progress : bool or callable, optional
-        ``True`` shows a bar on a terminal; a callable is called as ``progress(steps_done, steps)``.
+        ``True`` shows a bar on a terminal, and a line for each stage elsewhere; a callable is called as
+        ``progress(steps_done, steps)``.
     generator : torch.Generator, optional
         Its initial seed is that of the latent samples of ``latent="sample"``. When absent, the seed is 0, so that a run
         is reproducible.
@@ -109,7 +113,9 @@ def restore_scans(
     config = run.config
     _ = run.spread_map  # raises before the computation where a map is needed and missing
     run.warn_of_settings(stacklevel=stacklevel)
-    with ProgressBar(progress is True, "preprocessing") as report:
+    what = _called(volume)
+    raw = any(not isinstance(one, Scan) for one in (volume if isinstance(volume, (list, tuple)) else [volume]))
+    with ProgressBar(progress is True and raw, f"preprocessing {what}") as report:
         scans, several = prepare_all(
             volume,
             run.metadata,
@@ -125,7 +131,7 @@ def restore_scans(
     seed = None
     if config.latent == "sample":
         seed = 0 if generator is None else generator.initial_seed()
-    with ProgressBar(progress, "restoring") as report:
+    with ProgressBar(progress, f"restoring {what}") as report:
         solutions = solve_stacks(scans, prior, run, seed=seed, progress=report)
     seconds = sum(solution.seconds for solution in solutions) / len(scans)
     record = RunRecord.after(run, backend=solutions[0].backend, seed=seed, seconds=seconds)
@@ -136,6 +142,14 @@ def restore_scans(
     for result in results:
         warn_unusual(result.unusual, result.scan, run.metadata, stacklevel=stacklevel + 1)
     return results if several else results[0]
+
+
+def _called(volume: Any) -> str:
+    """What progress calls the scans: a file's name, or how many there are."""
+    if isinstance(volume, (list, tuple)):
+        return _called(volume[0]) if len(volume) == 1 else f"{len(volume)} scans"
+    path = volume.path if isinstance(volume, Scan) else volume
+    return Path(path).name if isinstance(path, (str, os.PathLike)) else "a scan"
 
 
 def _chosen(volume: Any, mask: Any, affine: np.ndarray | None) -> str:

@@ -18,8 +18,12 @@ from lesioncore.data.arrays import to_numpy
 from lesioncore.data.files import file_digest
 from lesioncore.data.geometry import SAME_GRID, corner_distance
 from lesioncore.data.names import contrast_of, several
-from lesioncore.data.nifti import check_image, load_image, voxels_of
+from lesioncore.data.nifti import check_image, load_image, open_image, voxels_of
 from lesioncore.preprocess.external import is_tool, tool_mask
+from lesioncore.preprocess.pipeline import volume_ml
+
+_LEAST_BRAIN, _LEAST_SHARE = 100.0, 0.03
+"""Volume in ml and share of the scan's box that a brain mask has one of: a slab of a few slices has little volume."""
 
 Volume = str | os.PathLike[str] | SpatialImage | np.ndarray | Tensor
 
@@ -83,8 +87,41 @@ def brain_of(mask: Volume, values: np.ndarray, world: np.ndarray, affine: np.nda
 
     `values` are the volume's voxels, `world` is its voxel-to-world matrix (mm), and `affine` the same matrix if it is
     known.
+
+    Raises
+    ------
+    ValueError
+        As :func:`read_mask`, or if the mask is far too small for a brain, as one of lesions is.
     """
-    return tool_mask(mask, np.nan_to_num(values), world) if is_tool(mask) else read_mask(mask, values.shape, affine)
+    if is_tool(mask):
+        return tool_mask(mask, np.nan_to_num(values), world)
+    brain = read_mask(mask, values.shape, affine)
+    _check_brain(brain, world)
+    return brain
+
+
+def check_brain_mask(mask: Path, scan: Path) -> None:
+    """Check the file of a brain mask beside its scan, whose voxels are not read; errors are those of :func:`brain_of`.
+
+    A scan that cannot be opened is left to whoever reads it.
+    """
+    try:
+        image = open_image(scan)
+    except (OSError, ValueError):
+        return
+    shape, affine = (*image.shape, 1)[:3], np.asarray(image.affine, dtype=np.float64)
+    _check_brain(read_mask(mask, shape, affine), affine)
+
+
+def _check_brain(brain: npt.NDArray[np.bool_], world: np.ndarray) -> None:
+    """Raise ``ValueError`` if a mask is empty, or far too small for the brain, also that of a few slices."""
+    if not brain.any():
+        raise ValueError("mask: no voxel is brain; check that it belongs to this scan")
+    if (size := volume_ml(brain, world)) < _LEAST_BRAIN and brain.mean() < _LEAST_SHARE:
+        raise ValueError(
+            f"mask: got {size:.3g} ml, {100 * brain.mean():.2g} % of the scan, expected the whole brain; is it a mask"
+            " of lesions? Give the brain's, or none to have the brain found"
+        )
 
 
 def read_mask(

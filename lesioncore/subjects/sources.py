@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from lesioncore.data.bids import Found, left_out, masks_of, scans_in
 from lesioncore.data.files import check_here
-from lesioncore.data.names import FORMATS, IMAGE, contrast_of, several, stem_of, subject_of
+from lesioncore.data.names import FORMATS, IMAGE, contrast_of, names_lesion, several, stem_of, subject_of
 from lesioncore.data.roots import check_inside, dataset_of
 from lesioncore.data.tables import read_rows
 from lesioncore.data.text_files import read_text
@@ -27,6 +27,9 @@ _MASKS: dict[str, Literal["desc-brain", "label-lesion", "label-excluded"]] = {
     "excluded": "label-excluded",
 }
 """Columns of masks, and the kinds of masks that are looked for where there is no such column."""
+
+_LISTED = 10
+"""Missing files that an error names; of more it says how many there are."""
 
 _COLUMNS = ("image", *_MASKS, "subject")
 _PHANTOM = re.compile(r"phantom:(?P<contrast>[^:]+):((?P<first>\d+)-)?(?P<last>\d+)(:(?P<lesion>[^:]+))?")
@@ -173,7 +176,9 @@ def _files(path: Path) -> list[FileSubject]:
 def _list(path: Path) -> list[FileSubject]:
     lines = enumerate(read_text(path).splitlines(), start=1)
     names = [(number, line.strip()) for number, line in lines]
-    return _with_masks([_subject(_named(name, path, n)) for n, name in names if name and not name.startswith("#")])
+    scans = [(n, _named(name, path, n)) for n, name in names if name and not name.startswith("#")]
+    _check_files(path, scans)
+    return _with_masks([_subject(scan) for _, scan in scans])
 
 
 def _table(path: Path) -> list[FileSubject]:
@@ -186,7 +191,7 @@ def _table(path: Path) -> list[FileSubject]:
             f"{path}: got the columns {', '.join(header) or 'none'} in its first line, expected image and any of"
             f" {', '.join(_COLUMNS[1:])}"
         )
-    subjects = []
+    subjects, files = [], []
     for cells in reader:
         line, values = reader.line_num, [cell.strip() for cell in cells]
         if not any(values):
@@ -198,8 +203,15 @@ def _table(path: Path) -> list[FileSubject]:
             raise ValueError(f"{path}, line {line}: names no image")
         scan, *masks = (_named(row[name], path, line) if row.get(name) else None for name in ("image", *_MASKS))
         assert scan is not None
+        if masks[0] is not None and names_lesion(masks[0]):
+            raise ValueError(
+                f"{path}, line {line}: {row['mask']} in the column mask, which is of the brain, is of lesions by"
+                " its name; name it in the column lesion (or rename it if it is the brain's)"
+            )
+        files += [(line, file) for file in (scan, *masks) if file is not None]
         of_columns: dict[str, Any] = dict(zip(_MASKS, masks, strict=True))
         subjects.append(replace(_subject(scan, row.get("subject")), **of_columns))
+    _check_files(path, files)
     return _with_masks(subjects, named=header)
 
 
@@ -209,11 +221,24 @@ def _named(name: str, table: Path, line: int) -> Path:
     if not IMAGE.search(path.name):
         raise ValueError(f"{table}, line {line}: got {name}, expected an image ({FORMATS})")
     check_inside(path, dataset_of(table.parent), f"{table}, line {line}: {name}")
+    return path
+
+
+def _check_files(table: Path, files: Sequence[tuple[int, Path]]) -> None:
+    """Raise ``OSError`` if some of the files that a table names, each with its line, are not there or folders."""
+    errors = [(line, error) for line, path in files if (error := _missing(path)) is not None]
+    if errors:
+        texts = [f"{table}, line {line}: {error}" for line, error in errors[:_LISTED]]
+        more = f"; and {len(errors) - _LISTED} more" if len(errors) > _LISTED else ""
+        raise type(errors[0][1])("; ".join(texts) + more)
+
+
+def _missing(path: Path) -> OSError | None:
     try:
         _check_file(path)
     except OSError as error:
-        raise type(error)(f"{table}, line {line}: {error}") from error
-    return path
+        return error
+    return None
 
 
 def _subject(scan: Path, person: str | None = None) -> FileSubject:

@@ -23,7 +23,7 @@ from lesioncore.phantom import simulate
 from lesioncore.preprocess.pipeline import Step, preprocess
 from lesioncore.restoration.prepare import prepare
 from lesioncore.restoration.scan import Scan
-from lesioncore.restoration.volumes import Volume, read_mask, read_volume
+from lesioncore.restoration.volumes import Volume, brain_of, read_mask, read_volume
 
 
 class Loaded(NamedTuple):
@@ -60,7 +60,7 @@ class Loaded(NamedTuple):
         affine = affine if self.affine is None else self.affine
         if affine is None:  # slices, or an array at the prior's voxel size
             return self
-        mask = None if self.mask is None else read_mask(self.mask, values.shape, affine)
+        mask = None if self.mask is None else brain_of(self.mask, values, affine, affine)
         scan = preprocess(values, affine, mask=mask, steps=steps)
         registration = np.eye(4) if scan.to_template is None else scan.to_template
         return Loaded(scan.values, affine, scan.brain, self.lesion, registration, self.excluded)

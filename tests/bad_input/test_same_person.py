@@ -216,7 +216,7 @@ def test_two_scans_of_one_person_are_remarked_on(tmp_path, monkeypatch, capsys):
         )
         == 0
     )
-    assert "warning: DATA: 2 scans of 1 people; each counts as a person" in capsys.readouterr().err
+    assert "warning: DATA: 2 scans of 1 person; each counts as a person" in capsys.readouterr().err
 
 
 class TestContrast:

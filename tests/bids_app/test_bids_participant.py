@@ -147,7 +147,7 @@ def test_processes_are_shared_among_scans(tmp_path, priors, keep_threads):
         ("RAW RAW participant", 2, "output_dir: got the dataset's own folder"),
         ("RAW FOREIGN participant", 1, "holds a dataset that lesioncore did not make"),
         ("RAW FILE participant", 1, "is no folder"),
-        ("RAW OUT participant -w FILE", 1, "--work-dir: cannot write"),
+        ("RAW OUT participant -w FILE", 1, "--work-dir: got"),
         ("RAW OUT participant --n-procs -1", 2, "--n-procs: got -1"),
         ("RAW OUT participant --prior nonesuch", 1, "nonesuch"),
         ("RAW OUT participant --device tpu", 1, "tpu"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -43,7 +44,21 @@ def test_restore_speaks_to_people_on_stdout(tmp_path, prior, capsys):
     captured = capsys.readouterr()
     for expected in (str(tmp_path / "out"), "ml at 1 %", "ml at 5 %", "ml at 10 %", "not a medical device"):
         assert expected in captured.out
-    assert captured.err == ""
+    assert captured.err.splitlines() == ["preprocessing sub-01_T2w.nii.gz ...", "restoring sub-01_T2w.nii.gz ..."]
+
+
+def test_restore_tells_what_was_detected_beside_what_the_limits_allow(tmp_path, prior, capsys):
+    path, out = scan(tmp_path / "sub-01_T2w.nii.gz"), tmp_path / "out"
+    assert main(["restore", str(path), "-o", str(out), "--prior", prior]) == 0
+    said = capsys.readouterr().out
+    found = re.findall(r"([\d.]+) ml at (\d+) % \((\d+) ml\)", said)
+    assert [limit for _, limit, _ in found] == ["1", "5", "10"]
+    voxel_ml = 4**3 / 1000
+    for detected, limit, allowed in found:
+        (mask,) = out.glob(f"*fpr{int(limit):02d}*_mask.nii.gz")
+        assert float(detected) == pytest.approx((nib.load(mask).get_fdata() > 0).sum() * voxel_ml, abs=0.051)
+        assert float(allowed) == pytest.approx(BRAIN.sum() * voxel_ml * int(limit) / 100, abs=0.51)
+    assert f"the brain has {BRAIN.sum() * voxel_ml:.0f} ml" in said
 
 
 def test_restore_says_which_prior_it_chose(tmp_path, prior, capsys, monkeypatch):
@@ -96,16 +111,17 @@ def test_one_bad_file_does_not_stop_the_others(tmp_path, prior, capsys):
     good = [scan(tmp_path / f"sub-0{i}_T2w.nii.gz", i) for i in (1, 3)]
     junk = tmp_path / "sub-02_T2w.nii.gz"
     junk.write_text("no image")
-    missing = tmp_path / "sub-09_T2w.nii.gz"
-    inputs = [str(path) for path in (good[0], junk, missing, good[1])]
+    broken = tmp_path / "sub-09_T2w.nii.gz"
+    broken.symlink_to("elsewhere")
+    inputs = [str(path) for path in (good[0], junk, broken, good[1])]
     assert main(["restore", *inputs, "-o", str(tmp_path / "out"), "--prior", prior, "--json"]) == 3
     captured = capsys.readouterr()
     facts = json.loads(captured.out)
     assert [one["input"] for one in facts["scans"]] == [str(path) for path in good]
-    assert [one["input"] for one in facts["failed"]] == [str(junk), str(missing)]
+    assert [one["input"] for one in facts["failed"]] == [str(junk), str(broken)]
     errors = [line for line in captured.err.splitlines() if line.startswith("error: ")]
     assert [str(junk) in errors[0], len(errors)] == [True, 2]
-    assert errors[1] == f"error: {missing}: no such file or folder"
+    assert errors[1] == f"error: {broken}: a link to elsewhere, which is not there"
     assert "Traceback" not in captured.err
 
 
@@ -159,7 +175,7 @@ def test_warnings_name_their_scan(tmp_path, prior, capsys, workers):
         ("restore SCAN SCAN -o OUT --prior PRIOR", 2, "different folders"),
         ("phantom OUT --subjects 0", 2, "--subjects"),
         ("phantom OUT --voxel-size 99", 2, "--voxel-size"),
-        ("calibrate DATA --prior phantom-t2 -o OUT --voxel-size 0", 2, "--voxel-size: got 0"),
+        ("calibrate phantom:T2w:0 --prior phantom-t2 -o OUT --voxel-size 0", 2, "--voxel-size: got 0"),
         ("phantom SCAN --subjects 1", 1, "no folder"),
         ("demo OUT --prior nonesuch", 1, "nonesuch"),
         ("demo OUT --subject -1", 2, "--subject"),
@@ -286,7 +302,7 @@ def test_an_output_that_cannot_be_written_is_found_first(tmp_path, prior, capsys
     path = scan(tmp_path / "sub-01_T2w.nii.gz")
     assert main(["restore", str(path), "-o", str(path / "out"), "--prior", prior]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line == f"error: --output: cannot write in {path} (not a directory); choose another folder"
+    assert line == f"error: --output: got {path / 'out'}, but {path} is no folder; choose another"
 
 
 def test_names_do_nothing_to_a_terminal(capsys):

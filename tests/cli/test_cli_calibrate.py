@@ -36,6 +36,10 @@ def healthy(tmp_path_factory) -> Path:
     return root
 
 
+def warnings_of(capsys) -> list[str]:
+    return [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+
+
 def run(*words: object) -> int:
     return main(["calibrate", *map(str, words)])
 
@@ -66,13 +70,13 @@ def test_a_copy_restores_with_thresholds_that_hold(prior, healthy, tmp_path, cap
 def test_few_people_are_remarked_on(prior, healthy, capsys, monkeypatch):
     words = (healthy, "--prior", prior, "--tv-weight", 1.5, "--smoothing", 3, *OPTIONS)
     assert run(*words) == 0
-    (warning,) = capsys.readouterr().err.splitlines()
-    assert warning.startswith("warning: DATA: 3 healthy people are few: scans unlike")
+    (warning,) = warnings_of(capsys)
+    assert warning.startswith("warning: DATA: got 3 healthy people, which is few: scans unlike")
     assert "remarked on from 8 on" in warning
     assert "(mask(risk=0.05)) takes 19" in warning
     monkeypatch.setattr("lesioncore.calibration.healthy.FEWEST_TO_COMPARE", 3)
     assert run(*words) == 0
-    assert capsys.readouterr().err == ""
+    assert warnings_of(capsys) == []
 
 
 def test_without_output_the_prior_itself_is_changed(prior, healthy, capsys):
@@ -94,7 +98,9 @@ def test_what_cannot_be_is_said(prior, healthy, tmp_path, capsys, monkeypatch):
     assert run("--prior", prior) == 2
     assert "healthy people" in capsys.readouterr().err
     assert run(healthy, "--prior", "phantom-t2", "--tv-weight", 1, *OPTIONS) == 2
-    assert "stays; name a folder" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "--output: got none, but phantom-t2 comes with lesioncore, and cannot be changed; give a new folder" in said
+    assert "-o phantom-t2-calibrated" in said
     with pytest.raises(ValueError, match="stays; name a folder"):
         lc.save_calibration("phantom-t2", lc.load_prior("phantom-t2").metadata.calibration)
     mask = tmp_path / "lesion.nii.gz"
@@ -115,6 +121,7 @@ def test_an_output_that_cannot_be_written_is_found_first(prior, healthy, tmp_pat
     (tmp_path / "file").write_text("")
     monkeypatch.setattr("lesioncore.cli.calibrate.open_prior", lambda name: pytest.fail("too late"))
     assert run(healthy, "--prior", prior, "-o", tmp_path / "file" / "new", *OPTIONS) == 1
+    place = tmp_path / "file"
     assert capsys.readouterr().err == (
-        f"error: --output: cannot write in {tmp_path / 'file'} (not a directory); choose another folder\n"
+        f"error: --output: got {place / 'new'}, but {place} is no folder; choose another\n"
     )

@@ -47,7 +47,7 @@ def test_calibrate_takes_one_commit_and_writes_a_copy(hub, prior, tmp_path, caps
     write_healthy(tmp_path / "healthy", range(2))
     command = ["calibrate", str(tmp_path / "healthy"), "--prior", "hf://lab/prior", "--tv-weight", "1"]
     assert main(command) == 2
-    assert "--output: hf://lab/prior is on the hub and stays" in capsys.readouterr().err
+    assert "--output: got none, but hf://lab/prior is on the hub, and cannot be changed" in capsys.readouterr().err
     assert hub.requests == []
     assert main([*command, "--smoothing", "2", "-o", str(tmp_path / "copy")]) == 0
     assert hub.requests == ["info", "download"]

@@ -100,7 +100,7 @@ def test_what_cannot_be_reported_is_said(tmp_path, prior, capsys):
         ([str(out), "--scans", str(path)], 1, "found no sub-01_T2w.nii.gz with the content that was restored"),
         ([str(out)], 1, "holds no report; name the scans with --scans"),
         ([str(out), "--scans", str(tmp_path / "absent.nii")], 1, "--scans: "),
-        ([str(tmp_path / "absent")], 1, "is no folder"),
+        ([str(tmp_path / "absent")], 1, "no such folder"),
         ([], 2, "RESULTS"),
     ]
     for arguments, code, says in cases:

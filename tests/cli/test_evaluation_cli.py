@@ -127,7 +127,10 @@ def test_it_speaks_to_people_on_stdout(run, capsys):
     for expected in ("# Evaluation", "| method | AUC (95 %)", "3 files in out: metrics.json", "not a medical device"):
         assert expected in captured.out
     assert captured.out.count("not a medical device") == 1
-    (warning,) = captured.err.splitlines()
+    stages = [line for line in captured.err.splitlines() if not line.startswith("warning: ")]
+    assert stages[0] == "evaluating ..."
+    assert stages[-1] == "tables and figures ..."
+    (warning,) = [line for line in captured.err.splitlines() if line not in stages]
     assert "has no thresholds for these settings; --calibration finds them on healthy scans" in warning
 
 

@@ -219,7 +219,7 @@ def test_nan_around_the_brain_is_background(prior, tmp_path, capsys):
     note = f"warning: {tmp_path / 'spm_T2w.nii'}: {int((~BRAIN).sum())} voxels are NaN and count as background\n"
     words = [str(tmp_path / "spm_T2w.nii"), "--prior", prior]
     assert main(["restore", *words, "-o", str(tmp_path / "out")]) == 0
-    assert capsys.readouterr().err == note
+    assert note in capsys.readouterr().err
     assert main(["calibrate", *words, "-o", str(tmp_path / "new"), *QUICK]) == 0
     assert note in capsys.readouterr().err
     lesion = np.zeros(SHAPE, np.uint8)

@@ -100,7 +100,7 @@ def test_a_folder_that_cannot_be_written_is_named_before_the_work(tmp_path, prio
     (tmp_path / "out").mkdir(mode=0o555)
     path = scan(tmp_path / "sub-01_T2w.nii.gz")
     assert main(["restore", str(path), "-o", str(tmp_path / "out"), "--prior", prior]) == 1
-    assert "--output: cannot write in" in capsys.readouterr().err
+    assert "out may not be written by you" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

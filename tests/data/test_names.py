@@ -12,6 +12,7 @@ from lesioncore.data.names import (
     IMAGE,
     contrast_of,
     is_label,
+    names_lesion,
     other_contrast,
     partner_of,
     several,
@@ -179,3 +180,25 @@ def test_contrasts_are_compared_and_counted():
     assert other_contrast(Path("IXI002.nii"), "T2w") is None
     assert several(["T2w", None, "T1w", "T2w"]) == "T1w (1), T2w (2)"
     assert several(["T2w", None, "T2w"]) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("sub-01_label-L_mask.nii.gz", True),
+        ("sub-01_label-lesion_mask.nii.gz", True),
+        ("sub-01_ses-1_space-T1w_desc-T1lesion_mask.nii.gz", True),
+        ("sub-01_label-L_desc-fpr01T1w_mask.nii.gz", True),
+        ("patient3-lesion.nii", True),
+        ("patient3_brain_label-lesion_roi.nii", True),
+        ("12_wmh.nii.gz", True),
+        ("sub-lesion01_mask.nii.gz", False),
+        ("lesion01_mask.nii.gz", False),
+        ("lesion_study_01_brainmask.nii.gz", False),
+        ("sub-01_desc-brain_mask.nii.gz", False),
+        ("sub-01_mask.nii.gz", False),
+        ("sub-L_T1w_mask.nii.gz", False),
+    ],
+)
+def test_names_of_lesion_masks(name, told):
+    assert names_lesion(Path(name)) == told

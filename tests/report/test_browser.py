@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+from itertools import permutations
 
 import nibabel as nib
 import numpy as np
@@ -95,6 +96,15 @@ def test_the_viewer_draws_and_a_candidate_moves_it(page, reports):
     x, *_ = rows.nth(1).locator("td").nth(3).inner_text().split(",")
     assert abs(float(page.inner_text("#location").split(",")[0]) - float(x)) <= 3  # within a voxel of 4 mm
     assert np.abs(picture(page) - before).mean() > 1e-3
+
+
+def test_letters_of_neighbouring_panels_stand_apart(page, reports):
+    open_report(page, reports[0])
+    places = page.evaluate("window.lesioncore.viewer.screenSlices.map((slice) => Array.from(slice.leftTopWidthHeight))")
+    assert len(places) >= 3
+    for (x, y, width, height), (left, top, *_) in permutations(places, 2):
+        if (left, top) > (x, y):  # to the right or below
+            assert max(left - x - width, top - y - height) >= 16  # pixels; a letter has some 10
 
 
 def test_threshold_opacity_and_convention_change_the_picture(page, reports):

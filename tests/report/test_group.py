@@ -6,7 +6,7 @@ import re
 from urllib.parse import unquote
 
 import pytest
-from support.reports import saved, tiny_prior
+from support.reports import change, saved, tiny_prior
 
 import lesioncore as lc
 from lesioncore.report.group import write_group_page
@@ -54,6 +54,28 @@ def test_five_scans_have_a_chart_below_the_table(tmp_path):
         page.with_name(f"copy{number}.html").write_bytes(page.read_bytes())
     text = write_group_page(page.parent).read_text()
     assert text.index("</table>") < text.index("<svg")
+
+
+def test_scans_that_are_not_valid_have_no_dots_and_no_volumes(tmp_path):
+    page = lc.write_report(*saved(tmp_path / "fine", "sub-01_T2w"), prior=tiny_prior())
+    for number in range(4):
+        page.with_name(f"copy{number}.html").write_bytes(page.read_bytes())
+    text = write_group_page(page.parent).read_text()
+    sidecar, scan = saved(tmp_path / "other", "sub-02_T2w")
+    change(sidecar, Remarks=["its intensities fit FLAIR better than T2w"])
+    other = lc.write_report(sidecar, scan, prior=tiny_prior())
+    page.with_name("other.html").write_bytes(other.read_bytes())
+    with_other = write_group_page(page.parent).read_text()
+    assert with_other.count("not valid: the scan fits FLAIR") == 1
+    assert "not valid (1) are left out" in with_other
+    assert "left out" not in text
+    assert chart_of(with_other) == chart_of(text)
+    row = next(row for row in with_other.split("<tr>") if "not valid: " in row)
+    assert len(re.findall(r'<td class="number">[\d.]+</td>', row)) == 1  # the brain's
+
+
+def chart_of(text: str) -> str:
+    return text[text.index("<svg") : text.index("</svg>")]
 
 
 def test_a_folder_without_reports_is_refused(tmp_path):

@@ -251,7 +251,7 @@ def test_another_seed_holds_out_others_and_those_added_leave_most_where_they_are
 
 
 def test_too_few_people_to_hold_one_out():
-    with pytest.raises(ValueError, match="scans of 1 people, expected at least two"):
+    with pytest.raises(ValueError, match="scans of one person, expected at least two"):
         split_subjects(scans_of([3, 3, 3]), 0.5, 0)
     for fraction in (0.0, 1.0, float("nan")):
         with pytest.raises(ValueError, match="fraction: got"):

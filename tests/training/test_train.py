@@ -96,7 +96,7 @@ def test_a_supervised_model_from_labels(patients, tmp_path, capsys, monkeypatch)
     monkeypatch.setenv(ROOTS, str(patients))
     words = command("unet", patients, "-o", tmp_path / "run", *OPTIONS, "--slices-seen", 1600, "--learning-rate", 0.01)
     assert main([*words, "--validation", str(patients / "sub-04" / "anat" / "sub-04_T2w.nii.gz")]) == 1
-    assert "people are in the training data" in capsys.readouterr().err
+    assert "people of the training data are here" in capsys.readouterr().err
     table = tmp_path / "train.csv"
     rows = [patients / f"sub-{i:02d}" / "anat" / f"sub-{i:02d}_T2w.nii.gz" for i in range(4)]
     labels = patients / "derivatives" / "labels"

@@ -20,7 +20,7 @@
     const viewer = new Niivue({
       backColor: [0, 0, 0, 1], crosshairColor: [0.34, 0.71, 0.91, 0.8], crosshairWidth: 1, isRadiologicalConvention: false,
       multiplanarShowRender: 1, multiplanarLayout: 2, show3Dcrosshair: true, isColorbar: false, logLevel: "error", loadingText: "",
-      dragAndDropEnabled: false, showAllOrientationMarkers: true, fontColor: [1, 0.85, 0.3, 1],
+      dragAndDropEnabled: false, showAllOrientationMarkers: true, multiplanarPadPixels: 24, fontColor: [1, 0.85, 0.3, 1],
     });
     await viewer.attachTo("canvas");
     viewer.addColormap("deviation", facts.colormap);
