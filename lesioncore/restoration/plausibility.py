@@ -13,7 +13,7 @@ from lesioncore.preprocess.pipeline import LARGEST_BRAIN, SMALLEST_BRAIN, volume
 from lesioncore.preprocess.pose import CoarseBrain, coarse_template, turn_between, upright
 
 _SMALLEST_VOXEL = 1 / 40  # of the prior's voxel size
-_SMALLEST_EXTENT = 1 / 8  # of the prior's field of view: the longest of a brain
+_SMALLEST_EXTENT, _LARGEST_EXTENT = 1 / 8, 4  # of the prior's field of view: the longest of a brain
 _FEWEST_GREY_VALUES = 32
 _FEWEST_STEPS = 512  # of float32 from the dark to the bright tissue: an offset that leaves fewer coarsens the contrast
 _SAMPLE = 10_000  # voxels that are looked at first
@@ -30,7 +30,7 @@ _CUT = 0.1  # of a brain's largest cross-section on an outer face of the scan: i
 
 
 def check_size(orientation: Orientation, brain: npt.NDArray[np.bool_], grid: SliceGrid, name: str) -> None:
-    """Refuse a scan that is far too small for a prior's grid, as one in metres is.
+    """Refuse a scan that is far too small or large for a prior's grid, as one in metres or micrometres is.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def check_size(orientation: Orientation, brain: npt.NDArray[np.bool_], grid: Sli
     ------
     ValueError
         If a voxel's edge is less than a 40th of the grid's, or the brain's longest less than an eighth of the grid's
-        field of view.
+        field of view or more than four times as long.
     """
     sizes = orientation.voxel_size
     lengths = [
@@ -55,7 +55,8 @@ def check_size(orientation: Orientation, brain: npt.NDArray[np.bool_], grid: Sli
         for size, others in zip(sizes, ((1, 2), (0, 2), (0, 1)), strict=True)
     ]
     small = min(sizes) < _SMALLEST_VOXEL * grid.voxel_size
-    if small or max(lengths) < _SMALLEST_EXTENT * max(grid.field_of_view):
+    shares = max(lengths) / max(grid.field_of_view)
+    if small or not _SMALLEST_EXTENT <= shares <= _LARGEST_EXTENT:
         raise ValueError(
             f"{name}: got voxels of {_product(sizes)} mm and a brain of {_product(lengths)} mm, expected one that fills"
             f" slices of {_product(grid.field_of_view)} mm; check that the affine is in mm"
