@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import add
 from typing import Any, TypedDict
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from lesioncore.data.arrays import Array, to_numpy
 from lesioncore.data.json_form import Unbounded, check_form
+from lesioncore.data.reduction import tree_reduce
 from lesioncore.metrics import conformal_threshold, fpr_threshold
 
 LEVELS = tuple(np.unique(np.concatenate([np.geomspace(1e-4, 0.5, 60).round(6), [0.01, 0.05, 0.1]])).tolist())
@@ -331,4 +333,4 @@ class HealthyScores:
 
 def merged(summaries: Sequence[HealthyScores]) -> HealthyScores:
     """Merge several summaries into one of all their people; errors as for ``a + b``."""
-    return sum(summaries[1:], summaries[0])
+    return tree_reduce(add, summaries)

@@ -108,9 +108,11 @@ class Preprocess:
         from lesioncore.data.deidentify import check_images, check_name
         from lesioncore.data.files import manifest, replace_together, write_json
         from lesioncore.data.nifti import load_image, save_image
+        from lesioncore.data.orientation import Orientation
         from lesioncore.engine.progress import ProgressBar
         from lesioncore.preprocess.pipeline import preprocess
-        from lesioncore.preprocess.template_space import template_plan, to_template_grid
+        from lesioncore.preprocess.template_space import template_grid, template_plan, to_template_grid
+        from lesioncore.restoration.plausibility import check_grey_values, check_size
         from lesioncore.restoration.volumes import brain_of, read_volume, sources_of
 
         if self.deidentify:
@@ -128,12 +130,16 @@ class Preprocess:
             return {"input": str(job.scan), "kept": [str(path) for path in existing], "steps": []}
         if standing.state == "other" and not self.overwrite:
             raise others_exist(standing, existing[0], self.resume)
-        image = load_image(job.scan)
-        values, _ = read_volume(image)
+        masked = job.mask is not None
+        image = load_image(job.scan, allow_infinite=masked)
+        values, _ = read_volume(image, masked=masked)
         affine = np.asarray(image.affine, dtype=np.float64)
         mask = None if job.mask is None else brain_of(job.mask, values, affine, affine)
         with ProgressBar(True, f"preprocessing {job.scan.name}") as report:
             preprocessed = preprocess(values, affine, mask=mask, steps=steps, progress=report)
+        check_grey_values(values, preprocessed.brain, str(job.scan))
+        orientation = Orientation.from_affine(affine, values.shape)
+        check_size(orientation, orientation.to_ras(preprocessed.brain), template_grid(self.voxel_size), str(job.scan))
         stripped = np.where(preprocessed.brain, preprocessed.values, np.float32(0))
         with replace_together(folder, names["sidecar"], earlier=existing) as made:
             paths = {key: made / name for key, name in names.items()}

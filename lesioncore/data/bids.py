@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from lesioncore.data.files import absent
+from lesioncore.data.listing import names_with
 from lesioncore.data.names import (
     IMAGE,
     contrast_of,
@@ -74,12 +75,12 @@ class Found(NamedTuple):
 def results_of(folder: Path, stem: str, suffix: str) -> list[Path]:
     """Files in a folder that lesioncore wrote for a scan, by the parts of its name (``split_name``), sorted."""
     results = []
-    for path in folder.iterdir() if folder.is_dir() else ():
-        name = _SAVED_EXTENSION.sub("", path.name)
+    for full in names_with(folder, f"{stem}_"):
+        name = _SAVED_EXTENSION.sub("", full)
         saved = SAVED.search(name)
         if saved and (name[: saved.start()], saved["suffix"] or saved["contrast"]) == (stem, suffix):
-            results.append(path)
-    return sorted(results)
+            results.append(folder / full)
+    return results
 
 
 def left_out(skipped: Counter[str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 from lesioncore.data.json_files import read_object
@@ -244,11 +245,20 @@ def _contrast_in(text: str) -> str | None:
 def _channel_contrast(path: Path, number: int) -> str | None:
     """Contrast of a channel by the ``dataset.json`` of nnU-Net beside the file or in the folder above."""
     for folder in (path.parent, path.parent.parent):
+        file = folder / "dataset.json"
         try:
-            facts = read_object(folder / "dataset.json")
+            facts = file.stat()
+            channels = _channels(file, facts.st_mtime_ns, facts.st_size)
         except (OSError, ValueError):
             continue
-        channels = facts.get("channel_names", facts.get("modality"))
-        name = channels.get(str(number)) if isinstance(channels, dict) else None
+        name = channels.get(str(number))
         return _contrast_in(name) if isinstance(name, str) else None
     return None
+
+
+@lru_cache(maxsize=4)
+def _channels(file: Path, changed: int, size: int) -> dict[str, object]:
+    """Names of the channels in a ``dataset.json``, which lists all cases, too; read once as long as it is the same."""
+    facts = read_object(file)
+    channels = facts.get("channel_names", facts.get("modality"))
+    return channels if isinstance(channels, dict) else {}

@@ -29,13 +29,15 @@ _GZIP_LEVEL = 1
 _SAME_PLACE = 1e-2  # voxels: corners this close are what rounding of a header leaves
 
 
-def load_image(path: str | os.PathLike[str]) -> SpatialImage:
+def load_image(path: str | os.PathLike[str], *, allow_infinite: bool = False) -> SpatialImage:
     """Read one 3-D brain image in any format that nibabel knows, and check it with `check_image`.
 
     Parameters
     ----------
     path : path-like
         For example a `.nii`, `.nii.gz`, `.mgz` or `.img` file.
+    allow_infinite : bool
+        As for `check_image`.
 
     Returns
     -------
@@ -51,7 +53,7 @@ def load_image(path: str | os.PathLike[str]) -> SpatialImage:
     """
     image = open_image(path)
     check_length(image, Path(path))
-    return check_image(image, name=str(path))
+    return check_image(image, name=str(path), allow_infinite=allow_infinite)
 
 
 def open_image(path: str | os.PathLike[str]) -> SpatialImage:
@@ -114,7 +116,7 @@ def check_whole(path: Path) -> None:
     check_length(open_image(path), path)
 
 
-def check_image(image: SpatialImage, name: str = "image") -> SpatialImage:
+def check_image(image: SpatialImage, name: str = "image", *, allow_infinite: bool = False) -> SpatialImage:
     """Check that an image is one real 3-D volume in millimetres; drop or add axes of length 1 to make it 3-D.
 
     Parameters
@@ -123,6 +125,8 @@ def check_image(image: SpatialImage, name: str = "image") -> SpatialImage:
         `[X, Y, Z]`, one slice `[X, Y]`, or one volume with trailing axes `[X, Y, Z, 1, ...]`.
     name : str
         What errors call the image.
+    allow_infinite : bool
+        Voxels may be infinite: those of a scan whose brain mask may leave them out.
 
     Returns
     -------
@@ -165,7 +169,8 @@ def check_image(image: SpatialImage, name: str = "image") -> SpatialImage:
         raise damaged(name, error) from error
     except MemoryError as error:
         raise MemoryError(f"{name}: got shape {shape}, too large for memory; its header may be damaged") from error
-    bad = int(np.count_nonzero(np.isinf(data)))  # NaN is what SPM and others write as background
+    # NaN is what SPM and others write as background.
+    bad = 0 if allow_infinite else int(np.count_nonzero(np.isinf(data)))
     if bad:
         raise ValueError(
             f"{name}: got {bad} of {data.size} voxels that are infinite or beyond float32, expected finite "

@@ -23,7 +23,12 @@ _LONGEST_REST = 24 * 3600.0
 PLACING = threading.Lock()
 """Held while finished files are renamed to their places, which :func:`abandon` waits for."""
 
+_LARGE, _REST = 1000, 10.0
+"""Names from which on a folder is large, and seconds for which such a one is not looked through again: it may hold the
+results of thousands of scans, for each of which files are written."""
+
 _own: set[Path] = set()
+_rests: dict[Path, float] = {}
 
 
 @contextmanager
@@ -68,12 +73,17 @@ def clear(folder: Path) -> None:
     """Remove the temporary files in a folder whose process has ended without doing so.
 
     Those of processes that live are left alone, and those of other machines and containers, whose processes cannot be
-    seen from here, unless nothing in them has changed for a day. What cannot be removed stays.
+    seen from here, unless nothing in them has changed for a day. What cannot be removed stays. A folder of more than a
+    thousand files is looked through every ten seconds at most.
     """
+    if time.monotonic() < _rests.get(folder, 0.0):
+        return
     try:
         names = os.listdir(folder)
     except OSError:  # whoever writes into it will say so
         return
+    if len(names) > _LARGE:
+        _rests[folder] = time.monotonic() + _REST
     for name in names:
         with suppress(OSError):
             if (match := _NAME.fullmatch(name)) is not None and _is_left(folder / name, match):

@@ -218,7 +218,7 @@ def score_case(
                 count_boxes(detected, score, boxes, np.asarray(scan.affine)) if boxes else (),
             )
     try:
-        contrast = lesion_contrast(read_volume(loaded.volume)[0], truth, counted, voxel_size)
+        contrast = lesion_contrast(read_volume(loaded.volume, masked=True)[0], truth, counted, voxel_size)
     except UndefinedMetricError:
         contrast = None
     voxel_ml = float(np.prod(voxel_size)) / 1000

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cache, cached_property, partial, reduce
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from lesioncore.calibration.record import Calibration
+from lesioncore.data.reduction import tree_reduce
 from lesioncore.detectors import Detector
 from lesioncore.engine.device import resolve_device
 from lesioncore.evaluation.boxes import Box, boxes_for, boxes_key
@@ -239,7 +242,7 @@ def thresholds_from(
         done += len(group)
         if progress is not None:
             progress(done, len(healthy))
-    return reduce(Calibration.merge, calibrations)
+    return tree_reduce(Calibration.merge, calibrations)
 
 
 def _images(subject: Subject, voxel_size: float, ill: bool, steps: tuple[Step, ...]) -> Loaded:
@@ -270,13 +273,14 @@ def _thresholds(
     return detector.thresholds(scans, device=device)
 
 
-def _calibration_key(detector: Detector) -> list[Any]:
-    """Parts of a calibration, beside its thresholds, that scores and remarks on unusual scans depend on."""
+def _calibration_key(detector: Detector) -> str | None:
+    """Hash of a calibration's people and spread map, which scores and remarks on unusual scans depend on."""
     calibration = detector.calibration
     if calibration is None:
-        return []
+        return None
     spread_map = calibration.spread_map if detector.spread_map else None
-    return [calibration.healthy.to_dict()["subjects"], spread_map and spread_map.to_dict()]
+    parts = [calibration.healthy.to_dict()["subjects"], spread_map and spread_map.to_dict()]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _describe(detector: Detector, limits: Sequence[float], device: torch.device) -> dict[str, Any]:

@@ -54,7 +54,8 @@ def check_patients(patients: Sequence[Subject], boxes: Mapping[str, Sequence[Box
     """
     check_names("patients", patients)
     boxed = [subject for subject in patients if boxes_for(subject, boxes or {})]
-    unlabelled = [subject.id for subject in patients if lacks_mask(subject) and subject not in boxed]
+    names = {subject.id for subject in boxed}
+    unlabelled = [subject.id for subject in patients if lacks_mask(subject) and subject.id not in names]
     if unlabelled:
         raise _missing_mask(unlabelled)
     if boxes and not boxed:

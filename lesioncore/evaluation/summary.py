@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from lesioncore.data.reduction import tree_reduce
 from lesioncore.evaluation.boxes import IOUS
 from lesioncore.evaluation.case import CaseScore, LimitScore
 from lesioncore.metrics import ScoreHistogram, UndefinedMetricError, bootstrap_interval, bootstrap_mean
@@ -91,7 +92,7 @@ def summarise_boxes(cases: Sequence[CaseScore]) -> list[dict[str, Any]]:
     for limit in next((case.at_limit for case in cases), {}):
         for number, iou in enumerate(IOUS):
             counts = [case.at_limit[limit].boxes[number] for case in cases]
-            total = reduce(add, counts)
+            total = tree_reduce(add, counts)
             row: dict[str, Any] = {"limit": limit, "iou": iou, "boxes": total.boxes, "images": total.images}
             row |= {"detections": len(total.true), "silent_scans": sum(not one.true for one in counts)}
             for name in ("precision", "recall", "average_precision", "accuracy"):

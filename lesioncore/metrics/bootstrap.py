@@ -10,8 +10,8 @@ import numpy.typing as npt
 from lesioncore.metrics.base import Counts, Floats, UndefinedMetricError, per_subject
 from lesioncore.metrics.histogram import ScoreHistogram
 
-# Resamples are merged this many at a time: 100 of 10,000 bins are 16 MB.
-_RESAMPLES_AT_ONCE = 100
+# Resamples are made this many at a time, and of so many scans at once: 100 of 10,000 bins are 16 MB.
+_RESAMPLES_AT_ONCE, _SCANS_AT_ONCE = 100, 100
 _MOST_UNDEFINED = 0.1
 
 
@@ -70,16 +70,12 @@ def bootstrap_interval(
         raise ValueError(f"histograms: got those of {number} people, expected two or more")
     methods = [histograms] if versus is None else [histograms, versus]
     pooled = [_pool(method) for method in methods]  # raises where the bins differ
-    # float64 for the matrix product: exact for counts up to 2^53.
-    counts = [np.zeros((number, 2, resample.bins + 1)) for resample in pooled]
-    for method, of_people in zip(methods, counts, strict=True):
-        for person, scan in zip(member, method, strict=True):
-            of_people[person] += scan.lesion, scan.healthy
+    filled = [np.flatnonzero(np.concatenate([total.lesion, total.healthy])) for total in pooled]
     weights = _draw(number, n, seed)
     values = []
     for start in range(0, n, _RESAMPLES_AT_ONCE):
-        drawn = weights[start : start + _RESAMPLES_AT_ONCE].astype(np.float64)
-        merged = [np.rint(drawn @ c.reshape(number, -1)).astype(np.int64).reshape(len(drawn), 2, -1) for c in counts]
+        drawn = weights[start : start + _RESAMPLES_AT_ONCE][:, member]
+        merged = [_resampled(method, drawn, bins) for method, bins in zip(methods, filled, strict=True)]
         for draw in zip(*merged, strict=True):
             for resample, (lesion, healthy) in zip(pooled, draw, strict=True):
                 resample.lesion, resample.healthy = lesion, healthy
@@ -167,6 +163,23 @@ def _pool(histograms: Sequence[ScoreHistogram]) -> ScoreHistogram:
     for histogram in histograms:
         pooled.merge(histogram)
     return pooled
+
+
+def _resampled(histograms: Sequence[ScoreHistogram], drawn: Counts, filled: Counts) -> Counts:
+    """Counts by truth and bin in each resample, ``[resamples, 2, bins + 1]``.
+
+    `drawn` says how often each scan is in each of them, and `filled` which of the counts of lesion and healthy voxels,
+    one behind the other, are not 0 in all scans.
+    """
+    sums = np.zeros((len(drawn), len(filled)))
+    for start in range(0, len(histograms), _SCANS_AT_ONCE):
+        part = histograms[start : start + _SCANS_AT_ONCE]
+        # float64 for the matrix product: exact for counts up to 2^53.
+        counts = np.array([np.concatenate([scan.lesion, scan.healthy])[filled] for scan in part], np.float64)
+        sums += drawn[:, start : start + _SCANS_AT_ONCE].astype(np.float64) @ counts
+    merged = np.zeros((len(drawn), 2 * (histograms[0].bins + 1)), np.int64)
+    merged[:, filled] = np.rint(sums).astype(np.int64)
+    return merged.reshape(len(drawn), 2, -1)
 
 
 def _finite_or_nan(values: npt.ArrayLike, name: str) -> Floats:

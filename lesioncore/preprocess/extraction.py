@@ -31,6 +31,7 @@ _RIM = 12.0  # mm, the widest rim of CSF
 _SHELL = (8.0, 20.0)  # mm from the brain, where a head has skull, fat and muscle
 _HEAD_SHARE = 0.15
 _CSF_RIM = 6.0  # mm
+_SIDES = 64.0, 2000.0  # mm, of the longest side of a box around a head
 _USUAL, _ADULT = 1450.0, (1000.0, 2000.0)  # ml, of conventional masks
 
 
@@ -80,7 +81,8 @@ def extract_brain(
     Raises
     ------
     ValueError
-        If `volume` is not a finite 3-D volume with contrast, or no brain is found in it.
+        If `volume` is not a finite 3-D volume with contrast, its longest side is none of a head, or no brain is found
+        in it.
     """
     if volume.ndim != 3 or not np.isfinite(volume).all():
         raise ValueError(f"volume: got shape {volume.shape}, expected a finite [X, Y, Z]; set NaN voxels to background")
@@ -88,6 +90,12 @@ def extract_brain(
     ras = torch.from_numpy(orientation.to_ras(volume).astype(np.float32, copy=False))
     if float(ras.min()) == float(ras.max()):
         raise no_contrast(float(ras.min()))
+    sides = [length * size for length, size in zip(orientation.ras_shape, orientation.voxel_size, strict=True)]
+    if not _SIDES[0] <= max(sides) <= _SIDES[1]:
+        raise ValueError(
+            f"volume: got a box of {' x '.join(f'{side:.3g}' for side in sides)} mm, expected one around a head; check"
+            " that the affine is in mm"
+        )
     network, target = load_network(weights, str(device)), torch.device(device)
     masks, confidence = _look(network, ras, orientation.voxel_size, target)
     millilitres = math.prod(orientation.voxel_size) / 1000

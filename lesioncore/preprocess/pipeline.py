@@ -155,7 +155,7 @@ def preprocess(
     if missing.any():
         within = 0 if mask is None else int(np.count_nonzero(missing & mask))
         if within:
-            raise ValueError(f"volume: {within} voxels within the mask are NaN, expected intensities; mend one of them")
+            raise within_mask(within)
         values = np.where(missing, min(np.float32(0), np.fmin.reduce(values, axis=None)), values)
     start = time.perf_counter()
     background = None if "extract" in wanted or mask is not None else background_brain(values, affine)
@@ -181,6 +181,13 @@ def preprocess(
             values, bias = correct_bias(values, affine, brain, matrix)
             finish("bias", {"log_field_sd": round(float(np.log(bias[brain]).std()), 4)}, start)
     return PreprocessedScan(values, brain & ~missing, to_template, tuple(done), bias)
+
+
+def within_mask(voxels: int) -> ValueError:
+    """The error for a scan in which so many voxels of its brain mask have no intensity."""
+    return ValueError(
+        f"volume: {voxels} voxels within the mask are NaN or infinite, expected intensities; mend the scan or the mask"
+    )
 
 
 def _register(

@@ -15,6 +15,13 @@ SPACE = "MNI152NLin2009aSym"
 _FIELD_OF_VIEW = (193, 229)  # mm, left to right and back to front: the template's own
 
 
+def template_grid(voxel_size: float) -> SliceGrid:
+    """The template's slices at a voxel size (mm)."""
+    width, depth = _FIELD_OF_VIEW
+    # An odd number of voxels from left to right has one in the midplane: at 2 mm all lie on the packaged template's.
+    return SliceGrid(voxel_size, (2 * int(width / voxel_size / 2) + 1, int(depth / voxel_size)))
+
+
 def template_plan(
     shape: tuple[int, ...], voxel_to_template: npt.NDArray[np.float64], voxel_size: float
 ) -> AffineGridPlan:
@@ -29,10 +36,7 @@ def template_plan(
     voxel_size : float
         Of the volumes in the template's space, mm.
     """
-    width, depth = _FIELD_OF_VIEW
-    # An odd number of voxels from left to right has one in the midplane: at 2 mm all lie on the packaged template's.
-    grid = SliceGrid(voxel_size, (2 * int(width / voxel_size / 2) + 1, int(depth / voxel_size)))
-    return AffineGridPlan.of(grid, (shape[0], shape[1], shape[2]), voxel_to_template)
+    return AffineGridPlan.of(template_grid(voxel_size), (shape[0], shape[1], shape[2]), voxel_to_template)
 
 
 def to_template_grid(

@@ -17,6 +17,7 @@ from lesioncore.report.saved import visible
 from lesioncore.restoration.figure import figure_bytes
 
 _CHARTED = 5  # scans from which on a chart shows more than the table
+_MOST_THUMBNAILS = 500  # of some 20 kB: browsers are slow with a page of more than 10 MB
 
 INDEX = "index.html"
 """Name of a group's page."""
@@ -36,7 +37,7 @@ def write_group_page(folder: Path, path: Path | None = None) -> Path:
     Returns
     -------
     Path
-        The file written.
+        The file written; of more than 500 scans without their thumbnails.
 
     Raises
     ------
@@ -49,6 +50,9 @@ def write_group_page(folder: Path, path: Path | None = None) -> Path:
         summary = read_summary(page)
         if summary is not None:
             rows.append({**summary, "href": quote(Path(os.path.relpath(page, path.parent)).as_posix())})
+            if len(rows) > _MOST_THUMBNAILS:  # a page of so many pictures would be too large to open
+                for row in rows[0 if len(rows) == _MOST_THUMBNAILS + 1 else -1 :]:
+                    row["thumbnail"] = None
     if not rows:
         raise FileNotFoundError(f"{folder}: holds no report")
     limits = _limits(rows)

@@ -23,7 +23,7 @@ from lesioncore.report.content import GRADIENT, content
 from lesioncore.report.saved import SavedResult
 from lesioncore.restoration.figure import require_matplotlib
 
-_HEAD = 500_000  # characters in which a page has its summary, with a thumbnail of some 20,000
+_HEAD, _PART = 500_000, 50_000  # characters in which a page has its summary, with a thumbnail of some 20,000
 _TAIL = 32  # bytes in which a page has its end
 _SUMMARY = re.compile(r'<script type="application/json" id="summary">(\{.*?\})</script>', re.DOTALL)
 
@@ -110,8 +110,11 @@ def report_path(sidecar: Path) -> Path:
 
 def read_summary(page: Path) -> Summary | None:
     """What the page of a group shows of a report, which has it as JSON; None if the file is no report of this form."""
+    text, match = "", None
     with open(page, encoding="utf-8", errors="replace") as file:  # not the megabytes of images behind it
-        match = _SUMMARY.search(file.read(_HEAD))
+        while match is None and len(text) < _HEAD and (part := file.read(_PART)):
+            text += part
+            match = _SUMMARY.search(text)
     if match is None:
         return None
     try:

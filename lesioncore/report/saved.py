@@ -72,7 +72,7 @@ class SavedResult:
                 f"scan: {scan} is not the file that {sidecar.name} was made from ({facts['Source']}, by its SHA-256);"
                 " give that one"
             )
-        return cls(sidecar, load_image(scan), facts)
+        return cls(sidecar, load_image(scan, allow_infinite=True), facts)
 
     @property
     def name(self) -> str:
@@ -81,9 +81,10 @@ class SavedResult:
 
     @cached_property
     def scan(self) -> npt.NDArray[np.float32]:
-        """The scan that was restored, ``[X, Y, Z]``, in its storage order and units; NaN are its lowest value."""
+        """The scan that was restored, ``[X, Y, Z]``, in its storage order; what is not finite is its lowest value."""
         values = voxels_of(self.image)
-        return np.nan_to_num(values, nan=float(np.nanmin(values)))
+        finite = np.isfinite(values)
+        return np.where(finite, values, values[finite].min())
 
     @cached_property
     def affine(self) -> npt.NDArray[np.float64]:

@@ -21,7 +21,7 @@ from lesioncore.data.orientation import Orientation
 from lesioncore.models.prior import PriorMetadata
 from lesioncore.preprocess.external import is_tool
 from lesioncore.preprocess.mask import brain_mask
-from lesioncore.preprocess.pipeline import PreprocessedScan, Step, check_steps, preprocess
+from lesioncore.preprocess.pipeline import PreprocessedScan, Step, check_steps, preprocess, within_mask
 from lesioncore.preprocess.scale import match_scale
 from lesioncore.restoration.plausibility import check_grey_values, check_size, doubts
 from lesioncore.restoration.scan import BACKGROUND, Scan
@@ -87,8 +87,9 @@ def prepare(
         or if something about the scan is implausible (:func:`lesioncore.restoration.plausibility.doubts`).
     """
     path = Path(volume) if isinstance(volume, (str, os.PathLike)) else None
-    source = volume if path is None else load_image(path)
-    values, image_affine = read_volume(source)
+    masked = mask is not None
+    source = volume if path is None else load_image(path, allow_infinite=masked)
+    values, image_affine = read_volume(source, masked=masked)
     if image_affine is not None and affine is not None:
         raise ValueError("affine: given beside an image that has its own; give it for arrays and tensors alone")
     if values.ndim == 4:
@@ -116,7 +117,7 @@ def prepare(
     registered = "register" in wanted and world_to_template is not None
     voxel_to_template = world_to_template @ orientation.ras_affine if registered else None
     if not normalized and metadata.intensity is not None:
-        check_grey_values(observed[preprocessed.brain], name)
+        check_grey_values(observed, preprocessed.brain, name)
     remarks: list[str] = []
     if metadata.grid is not None:  # without one, the prior knows no millimetres
         check_size(orientation, preprocessed.brain, metadata.grid, name)
@@ -285,11 +286,17 @@ def _prepare_slices(
         brain = tensor != fill
     else:
         brain = brain_mask(tensor[:, 0]).unsqueeze(1)
+    missing = np.isnan(values)
+    if within := int(np.count_nonzero(missing & brain.numpy())):
+        raise within_mask(within)
+    if missing.any():
+        lowest = fill if normalized else min(0.0, float(np.nanmin(values)))
+        tensor = torch.where(torch.from_numpy(missing), lowest, tensor)
     if not brain.numpy().any():  # NumPy stops at the first brain voxel, torch reads all
         raise ValueError("mask: no voxel is brain; check that it belongs to this scan")
     mapping = None
     if not normalized and metadata.intensity is not None:
-        check_grey_values(values[brain.numpy()], "volume")
+        check_grey_values(values, brain.numpy(), "volume")
         mapping = match_scale(metadata.intensity, tensor, brain, None)
     slices = torch.where(brain, tensor if mapping is None else mapping(tensor), fill)
     bend = None if mapping is None else mapping.bend

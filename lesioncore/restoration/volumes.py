@@ -28,10 +28,11 @@ _LEAST_BRAIN, _LEAST_SHARE = 100.0, 0.03
 Volume = str | os.PathLike[str] | SpatialImage | np.ndarray | Tensor
 
 
-def read_volume(volume: Volume, name: str = "volume") -> tuple[np.ndarray, np.ndarray | None]:
+def read_volume(volume: Volume, name: str = "volume", *, masked: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
     """Read the float32 voxels of a scan in storage order, and the affine (mm) if it is an image.
 
-    NaN of a volume are kept: :func:`lesioncore.preprocess.pipeline.preprocess` takes them for background.
+    NaN of a volume are kept: :func:`lesioncore.preprocess.pipeline.preprocess` takes them for background. So are
+    infinite voxels, as NaN, where there is a brain mask, which may leave them out.
 
     Parameters
     ----------
@@ -39,35 +40,44 @@ def read_volume(volume: Volume, name: str = "volume") -> tuple[np.ndarray, np.nd
         The volume.
     name : str
         Name of the volume in errors.
+    masked : bool
+        Whether a brain mask is given beside it.
 
     Raises
     ------
     ValueError
-        If the image cannot be used, an array has no voxels, some are infinite, all are NaN, or slices have NaN.
+        If the image cannot be used, an array has no voxels, all are NaN, or, without a mask, some are infinite or
+        slices have NaN.
     TypeError
         If `volume` is of a kind not listed.
 
     Warns
     -----
     UserWarning
-        If voxels are NaN.
+        If voxels are NaN or infinite.
     """
-    values, affine = _read(volume, name)
+    values, affine = _read(volume, name, allow_infinite=masked)
+    infinite = np.isinf(values)
+    kind = "NaN or infinite" if infinite.any() else "NaN"
+    values = np.where(infinite, np.float32(np.nan), values) if infinite.any() else values
     missing = int(np.count_nonzero(np.isnan(values)))
     if missing == values.size:
-        raise ValueError(f"{name}: got nothing but NaN, expected intensities")
-    if missing and values.ndim == 4:
-        raise ValueError(f"{name}: got {missing} NaN in slices, expected none; set them to the background's z-score")
+        raise ValueError(f"{name}: got nothing but {kind}, expected intensities")
+    if missing and values.ndim == 4 and not masked:
+        raise ValueError(
+            f"{name}: got {missing} NaN in slices, expected none; set them to the background's z-score, or give a mask"
+            " that leaves them out"
+        )
     if missing:
         file = volume.get_filename() if isinstance(volume, SpatialImage) else None
-        warnings.warn(f"{file or name}: {missing} voxels are NaN and count as background", stacklevel=2)
+        warnings.warn(f"{file or name}: {missing} voxels are {kind} and count as background", stacklevel=2)
     return values, affine
 
 
-def _read(volume: Volume, name: str) -> tuple[np.ndarray, np.ndarray | None]:
-    volume = load_image(volume) if isinstance(volume, (str, os.PathLike)) else volume
+def _read(volume: Volume, name: str, allow_infinite: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
+    volume = load_image(volume, allow_infinite=allow_infinite) if isinstance(volume, (str, os.PathLike)) else volume
     if isinstance(volume, SpatialImage):
-        image = check_image(volume, volume.get_filename() or name)
+        image = check_image(volume, volume.get_filename() or name, allow_infinite=allow_infinite)
         return voxels_of(image), np.asarray(image.affine, dtype=np.float64)
     if not isinstance(volume, (np.ndarray, Tensor)):
         raise TypeError(
@@ -76,9 +86,12 @@ def _read(volume: Volume, name: str) -> tuple[np.ndarray, np.ndarray | None]:
     array = np.array(to_numpy(volume, name), dtype=np.float32, order="C")
     if array.size == 0:
         raise ValueError(f"{name}: got shape {array.shape}, expected at least one voxel along each axis")
-    bad = int(np.count_nonzero(np.isinf(array)))
+    bad = 0 if allow_infinite else int(np.count_nonzero(np.isinf(array)))
     if bad:
-        raise ValueError(f"{name}: {bad} of {array.size} voxels are infinite; clean the scan first")
+        raise ValueError(
+            f"{name}: {bad} of {array.size} voxels are infinite; clean the scan first, or give a brain mask that leaves"
+            " them out"
+        )
     return array, None
 
 

@@ -56,7 +56,7 @@ class Loaded(NamedTuple):
         """The scan after the steps; itself where there is nothing to do. Errors as for :func:`prepare`."""
         if not steps or self.to_template is not None:
             return self
-        values, affine = read_volume(self.volume)
+        values, affine = read_volume(self.volume, masked=self.mask is not None)
         affine = affine if self.affine is None else self.affine
         if affine is None:  # slices, or an array at the prior's voxel size
             return self
@@ -123,7 +123,7 @@ class FileSubject(Subject):
         return digest.hexdigest()
 
     def load(self, grid: SliceGrid) -> Loaded:
-        image = load_image(self.scan)
+        image = load_image(self.scan, allow_infinite=self.mask is not None)
         lesion, excluded = (
             None if path is None else read_mask(path, image.shape, image.affine, name=str(path))
             for path in (self.lesion, self.excluded)

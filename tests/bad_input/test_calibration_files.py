@@ -52,6 +52,7 @@ def without_origin(values: dict[str, Any]) -> None:
 
 
 @rows(
+    "Calibrations",
     BadInput("another prior's calibration", with_anothers, ValueError, ("was made for another model",)),
     BadInput("other weights below a calibration", with_other_weights, ValueError, ("or the model was changed",)),
     BadInput("counts that were changed", changed(more_scores), ValueError, ("was changed after it was written",)),

@@ -12,6 +12,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from support.bad_input import REFUSED, TAKEN, WARNED, listed
 from support.evaluations import few_draws  # noqa: F401
 from support.models import tiny_vae
 from support.patients import write, write_healthy, write_patients
@@ -44,12 +45,19 @@ def whole(number: int) -> None:
     nib.save(nib.Nifti1Image(np.ones(image.shape, np.uint8), image.affine), path)
 
 
+@listed("Evaluations and cohorts", "a $ in a method's name", TAKEN, "it is a $ in tables and figures")
 def test_a_dollar_in_a_name_is_a_dollar(folder, capsys):
     assert main(["evaluate", "patients", "-o", "out", "--methods", "a$b^{$=prior:intensity:sign=1"]) == 0
     assert "| a$b^{$ |" in capsys.readouterr().out
     assert (folder / "out" / "roc.png").stat().st_size > 1000
 
 
+@listed(
+    "Evaluations and cohorts",
+    "a terminal whose encoding lacks a sign",
+    TAKEN,
+    "the sign is escaped there, and whole in the files",
+)
 def test_an_encoding_that_lacks_a_sign_escapes_it(folder, monkeypatch):
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
@@ -58,6 +66,7 @@ def test_an_encoding_that_lacks_a_sign_escapes_it(folder, monkeypatch):
     assert "±" in (folder / "out" / "tables.md").read_text(encoding="utf-8")
 
 
+@listed("Evaluations and cohorts", "a process without stdout or stderr", TAKEN, "files are written", kinds=2)
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_a_process_without_stdout_or_stderr_works(stream, folder, monkeypatch):
     monkeypatch.setattr(sys, stream, None)
@@ -65,6 +74,7 @@ def test_a_process_without_stdout_or_stderr_works(stream, folder, monkeypatch):
     assert (folder / "out" / "metrics.json").exists()
 
 
+@listed("Evaluations and cohorts", "a reader of stdout who leaves", TAKEN, "the work goes on")
 def test_work_goes_on_when_the_reader_of_stdout_leaves():
     reading, writing = os.pipe()
     with os.fdopen(writing, "w") as stream, pytest.MonkeyPatch.context() as patch:
@@ -78,6 +88,13 @@ def test_work_goes_on_when_the_reader_of_stdout_leaves():
         assert output.unread
 
 
+@listed(
+    "Evaluations and cohorts",
+    "a lesion that covers the brain",
+    WARNED,
+    "its lesion mask covers 100 % of the brain; check that it is a mask of lesions",
+    kinds=2,
+)
 @pytest.mark.parametrize("of", ["one", "all"])
 def test_a_lesion_that_covers_the_brain_has_no_roc_curve_but_a_table(of, folder, capsys):
     whole(0)
@@ -91,6 +108,12 @@ def test_a_lesion_that_covers_the_brain_has_no_roc_curve_but_a_table(of, folder,
     assert (method["auc"] is None) == (of == "all") != (folder / "out" / "roc.png").exists()
 
 
+@listed(
+    "Evaluations and cohorts",
+    "a scan on which a method detects nothing",
+    TAKEN,
+    "each mean precision says over how many scans it is",
+)
 def test_means_say_over_how_many_scans_they_are(folder, capsys):
     """No voxel of the first patient is brighter than those of the healthy people, of whom the scan is one."""
     write(Path("patients/sub-p0/anat/sub-p0_T2w.nii"), HEALTHY[0].numpy())
@@ -107,6 +130,7 @@ def test_means_say_over_how_many_scans_they_are(folder, capsys):
     assert "the mean precision over those on which something is detected" in text
 
 
+@listed("Evaluations and cohorts", "one constant scan in a cohort of a command", REFUSED, "the scan is named", kinds=4)
 @pytest.mark.parametrize(
     "line",
     ["calibrate DATA --prior prior -o out", "evaluate --healthy DATA --methods prior:intensity -o out"],
@@ -119,6 +143,7 @@ def test_the_scan_of_a_cohort_that_cannot_be_used_is_named(line, place, folder, 
     assert re.search(rf"error: .*sub-h{place}.*: got 1 different values in the brain", capsys.readouterr().err)
 
 
+@listed("Evaluations and cohorts", "one constant scan in a cohort in Python", REFUSED, "the scan is named")
 def test_python_names_the_scan_of_a_cohort_that_cannot_be_used(folder):
     flat = np.pad(np.full((9, 9, 9), 5, np.float32), 4)
     path = write(folder / "sub-x_T2w.nii", flat)

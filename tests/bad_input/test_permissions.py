@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.bad_input import REFUSED, listed
 from support.damage import as_plain_user
 from support.models import tiny_vae
 from support.patients import scan, write, write_healthy
@@ -31,6 +32,9 @@ def folder(monkeypatch) -> Iterator[Path]:
     shutil.rmtree(path)
 
 
+@listed(
+    "Rights", "an output that may not be written", REFUSED, "--output: cannot write in", "permission denied", kinds=4
+)
 @pytest.mark.parametrize(
     "line",
     [
@@ -49,6 +53,7 @@ def test_an_output_that_cannot_be_written(line, folder, capsys):
     assert said.endswith("closed may not be written by you; choose a folder that you may write to")
 
 
+@listed("Rights", "a prior's directory that may not be written, to calibrate", REFUSED, "--prior: cannot write in")
 def test_a_prior_that_cannot_be_given_its_calibration(folder, capsys):
     (folder / "prior").chmod(0o555)
     with as_plain_user():
@@ -56,6 +61,7 @@ def test_a_prior_that_cannot_be_given_its_calibration(folder, capsys):
     assert "error: --output: got none, but prior lies where you may not write" in capsys.readouterr().err
 
 
+@listed("Rights", "a scan that may not be read", REFUSED, "permission denied", kinds=2)
 @pytest.mark.parametrize("name", ["sub-h0_T2w.nii", "sub-h0_T2w.nii.gz"])
 def test_a_scan_that_cannot_be_read(name, folder, capsys):
     path = write(folder / "DATA" / name, scan(0))

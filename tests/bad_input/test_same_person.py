@@ -12,7 +12,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-from support.bad_input import BadInput, rows
+from support.bad_input import REFUSED, WARNED, BadInput, listed, rows
 from support.models import tiny_vae
 from support.patients import scan, subjects_of, write, write_healthy, write_patients
 from support.scans import HEALTHY, METADATA, VALUES
@@ -64,6 +64,7 @@ def patients_twice(folder: Path) -> list[FileSubject]:
 
 
 @rows(
+    "People",
     BadInput(
         "an array twice", lambda _: calibrated(VALUES, VALUES), ValueError, (rf"healthy\[0\] and healthy\[1\] {TWICE}",)
     ),
@@ -157,6 +158,7 @@ TRAIN = [
 ]
 
 
+@listed("People", "a link and its target for a command", REFUSED, "are the same scan", kinds=5)
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -178,6 +180,13 @@ def test_commands_name_the_scan_that_is_given_twice(arguments, tmp_path, monkeyp
     assert not (tmp_path / "OUT" / "model").exists()
 
 
+@listed(
+    "People",
+    "a patient's scan among the healthy or those for thresholds",
+    REFUSED,
+    "is the scan of the patient",
+    kinds=2,
+)
 def test_a_healthy_scan_is_no_patient_and_finds_no_threshold(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     lc.save_model(tiny_vae(metadata=METADATA), "PRIOR", card="")
@@ -192,6 +201,7 @@ def test_a_healthy_scan_is_no_patient_and_finds_no_threshold(tmp_path, monkeypat
     assert "--calibration: sub-h0 is among the scans to judge, too (as sub-p0)" in capsys.readouterr().err
 
 
+@listed("People", "two visits of one person", WARNED, "2 scans of 1 people; each counts as a person")
 def test_two_scans_of_one_person_are_remarked_on(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     lc.save_model(tiny_vae(metadata=METADATA), "PRIOR", card="")
@@ -232,6 +242,7 @@ class TestContrast:
         return list(healthy_scans([scan], metadata))
 
     @rows(
+        "Contrasts of healthy scans",
         BadInput(
             "no contrast in the name",
             lambda f: TestContrast.scans(f, "brain.nii.gz", "T2w"),

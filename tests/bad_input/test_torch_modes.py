@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.bad_input import BadInput, rows
+from support.bad_input import TAKEN, BadInput, listed, rows
 from support.models import tiny_calibration, tiny_gmvae, tiny_metadata, tiny_multiscale, tiny_vae
 from support.scans import AFFINE, FAST, HEALTHY, VALUES
 
@@ -70,11 +70,15 @@ def in_mode(mode: Mode) -> Callable[[Path], None]:
     return use
 
 
-@rows(*(BadInput(name, in_mode(mode), None) for name, mode in MODES.items() if "device" not in name))
+@rows(
+    "The caller's modes of torch",
+    *(BadInput(name, in_mode(mode), None) for name, mode in MODES.items() if "device" not in name),
+)
 def test_results_do_not_depend_on_the_callers_modes(bad_input, tmp_path):
     bad_input.check(tmp_path)
 
 
+@listed("The caller's modes of torch", "another default device", TAKEN)
 def test_a_default_device_is_not_taken_for_the_cpu(tmp_path):
     expected = restored(lambda: lc.load_prior(directory(tmp_path)))
     with MODES["another default device"]():

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from scipy import ndimage
-from support.bad_input import BadInput, rows
+from support.bad_input import TAKEN, BadInput, CommandRefusedError, command, listed, rows
 from support.models import tiny_vae
 from support.scans import AFFINE, BRAIN, FAST, METADATA, VALUES
 
@@ -54,6 +54,64 @@ def score(volume, **options):
 
 
 EXPECTED = score(SCAN, mask=INSIDE)
+CORNER, MIDDLE = (0, 0, 0), (11, 9, 5)
+
+
+def regions(volume=SCAN):
+    """A label map of blocks of three voxels, whose 300 labels have no order."""
+    x, y, z = np.indices(volume.shape) // 3
+    labels = 1 + np.random.default_rng(0).permutation(300)
+    return np.where(volume > 0, labels[(97 * x + 31 * y + z) % 300], 0).astype(np.float32)
+
+
+def enlarged_scan(_):
+    values = np.rint(SCAN / 2).repeat(3, 0).repeat(3, 1).repeat(3, 2)
+    lc.restore(nib.Nifti1Image(values, AFFINE @ np.diag([1 / 3, 1 / 3, 1 / 3, 1])), PRIOR, config=FAST)
+
+
+def with_value(value, place=CORNER):
+    """The scan with a voxel of a value."""
+    changed = SCAN.copy()
+    changed[place] = value
+    return changed
+
+
+def same_without(values):
+    """Restore a scan whose wrong voxels the mask leaves out, as array, image and file: what is in the mask counts."""
+
+    def use(folder):
+        nib.save(image(values), folder / "scan.nii")
+        np.testing.assert_array_equal(score(values, mask=INSIDE), EXPECTED)
+        for volume in (image(values), folder / "scan.nii"):
+            np.testing.assert_array_equal(score(volume, mask=INSIDE).get_fdata(), EXPECTED)
+
+    return use
+
+
+def masked_slices(_):
+    prior = tiny_vae(SCAN.shape[:2], metadata=replace(METADATA, grid=None))
+    slices, brain = (part.transpose(2, 0, 1)[:, None] for part in (SCAN, INSIDE))
+    changed = np.where(brain, slices, np.float32(np.nan))
+    expected, found = (lc.restore(one, prior, mask=brain, config=FAST).score for one in (slices, changed))
+    np.testing.assert_array_equal(found, expected)
+
+
+def preprocessed(values, affine=AFFINE):
+    """Write a scan and its mask, and have the command preprocess it."""
+
+    def use(folder):
+        nib.save(nib.Nifti1Image(np.asarray(values, np.float32), affine), folder / "sub-1_T2w.nii")
+        nib.save(nib.Nifti1Image(INSIDE.astype(np.uint8), affine), folder / "mask.nii")
+        mask = ("--mask", folder / "mask.nii", "--steps", "extract")
+        command("preprocess", folder / "sub-1_T2w.nii", "-o", folder / "out", *mask)
+
+    return use
+
+
+def healthy_with(mask):
+    """Calibrate with a mask whose background is not quite 0."""
+    found, expected = (lc.calibrate(PRIOR, [SCAN], masks=[one], config=FAST) for one in (mask, INSIDE))
+    assert found == expected
 
 
 def same_with(mask):
@@ -87,6 +145,7 @@ def solved_by(solver):
 
 
 @rows(
+    "Values",
     BadInput("three grey values", restore(LABELS.astype(np.float32)), ValueError, ("3 different values in the brain",)),
     BadInput("a mask as a scan", restore(image((2 - (LABELS < 2)) * np.float32(INSIDE))), ValueError, ("2 different",)),
     BadInput(
@@ -103,6 +162,73 @@ def solved_by(solver):
         ValueError,
         ("3 different values",),
     ),
+    BadInput("a label map of 300 regions", restore(regions()), ValueError, ("areas of one value in the brain",)),
+    BadInput(
+        "slices of a label map",
+        restore(regions().transpose(2, 0, 1)[:, None], tiny_vae(SCAN.shape[:2], metadata=replace(METADATA, grid=None))),
+        ValueError,
+        ("areas of one value in the brain",),
+    ),
+    BadInput("a scan of 40 grey values", restore(np.rint(SCAN / 7)), None),
+    BadInput("a scan enlarged threefold without interpolation", enlarged_scan, None),
+    BadInput(
+        "two grey values to preprocess", preprocessed(2 - (LABELS < 2)), CommandRefusedError, ("different values",)
+    ),
+    BadInput(
+        "a scan in metres to preprocess",
+        preprocessed(SCAN, np.diag([1e-3, 1e-3, 1e-3, 1]) @ AFFINE),
+        CommandRefusedError,
+        ("expected one around a head; check that the affine is in mm",),
+    ),
+    BadInput("nothing but NaN", restore(SCAN * np.nan), ValueError, ("got nothing but NaN",)),
+    BadInput(
+        "an infinite voxel", restore(with_value(np.inf)), ValueError, ("infinite; clean the scan first, or give",)
+    ),
+    BadInput(
+        "an infinite voxel that the mask leaves out",
+        same_without(with_value(-np.inf)),
+        None,
+        ("1 voxels are NaN or infinite and count as background",),
+    ),
+    BadInput(
+        "an infinite voxel in the mask",
+        restore(with_value(np.inf, MIDDLE), mask=INSIDE),
+        ValueError,
+        ("1 voxels within the mask are NaN or infinite",),
+    ),
+    BadInput(
+        "NaN that the mask leaves out",
+        same_without(np.where(INSIDE, SCAN, np.nan).astype(np.float32)),
+        None,
+        ("voxels are NaN and count as background",),
+    ),
+    BadInput(
+        "NaN in the mask",
+        restore(with_value(np.nan, MIDDLE), mask=INSIDE),
+        ValueError,
+        ("1 voxels within the mask are NaN or infinite",),
+    ),
+    BadInput("slices with NaN that the mask leaves out", masked_slices, None, ("count as background",)),
+    BadInput(
+        "mask with a background of 1e-7 of a healthy scan", lambda _: healthy_with(np.where(INSIDE, 1, 1e-7)), None
+    ),
+    BadInput(
+        "mask with NaN", restore(SCAN, mask=np.where(INSIDE, 1, np.nan)), ValueError, ("mask: got .* NaN voxels",)
+    ),
+    BadInput("mask of nothing", restore(SCAN, mask=np.zeros(SCAN.shape)), ValueError, ("mask: no voxel is brain",)),
+    BadInput("mask of probabilities", restore(SCAN, mask=INSIDE * 0.4), None, ("no whole numbers",)),
+    BadInput("a constant scan", restore(np.full(SCAN.shape, 7.0)), ValueError, ("got the constant 7",)),
+    BadInput("an empty array", restore(np.zeros((0, 3, 3))), ValueError, ("at least one voxel along each axis",)),
+    BadInput("complex voxels", restore(SCAN * 1j), TypeError, ("got dtype complex",)),
+    BadInput("complex voxels in an image", restore(image(SCAN * 1j)), ValueError, ("complex",)),
+    BadInput("a series of volumes", restore(image(np.stack([SCAN] * 2, -1))), ValueError, ("got 2 volumes",)),
+    BadInput(
+        "colours", restore(image(np.zeros(SCAN.shape, [(colour, "u1") for colour in "RGB"]))), ValueError, ("RGB",)
+    ),
+    BadInput(
+        "values beyond float32", restore(image(with_value(0).astype(np.float64) + 1e300)), ValueError, ("infinite",)
+    ),
+    BadInput("a list in place of an array", restore({"scan": SCAN}), TypeError, ("volume: got dict, expected a path",)),
     BadInput("offset in an image", restore(image(SHIFTED)), ValueError, ("subtract the offset",)),
     BadInput("offset in an array", restore(SHIFTED), ValueError, ("subtract the offset",)),
     BadInput("offset in the brain alone", restore(np.where(INSIDE, SHIFTED, 0)), ValueError, ("subtract the offset",)),
@@ -133,11 +259,13 @@ def test_values(bad_input, tmp_path):
     bad_input.check(tmp_path)
 
 
+@listed("Values", "lesion mask with a background of 1e-7", TAKEN)
 def test_a_lesion_is_read_as_a_brain_mask_is():
     found = read_mask(np.where(INSIDE, 1, 1e-7), SCAN.shape, None, name="lesion")
     np.testing.assert_array_equal(found, INSIDE)
 
 
+@listed("Values", "edits in the cache of a nibabel image", TAKEN, "they count, and are kept")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_an_image_is_used_as_edited_and_keeps_its_edits(tmp_path, dtype):
     nib.save(image(SCAN), tmp_path / "scan.nii")
@@ -150,6 +278,7 @@ def test_an_image_is_used_as_edited_and_keeps_its_edits(tmp_path, dtype):
     np.testing.assert_array_equal(loaded.get_fdata(dtype=dtype), edited)
 
 
+@listed("Values", "writing into the arrays of a result", TAKEN, "the result stays as it was")
 @pytest.mark.parametrize("volume", [SCAN, VALUES], ids=["array", "tensor"])
 def test_a_result_does_not_change_with_what_it_returned(volume):
     result = lc.restore(volume, PRIOR, mask=INSIDE, config=FAST)
@@ -165,6 +294,7 @@ def test_a_result_does_not_change_with_what_it_returned(volume):
     np.testing.assert_array_equal(result.scan.brain(), INSIDE)
 
 
+@listed("Values", "noise around a head of 7 litres", TAKEN, "no brain by its background: it is extracted")
 def test_noise_around_a_head_is_no_labyrinth_to_walk_through(monkeypatch):
     """Of 7 litres of head and noise no brain is sought by its background, which took half a minute."""
     monkeypatch.setattr("lesioncore.preprocess.mask.flood", lambda *_: pytest.fail("a flood"))

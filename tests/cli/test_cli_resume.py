@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from support.bad_input import REFUSED, TAKEN, listed
 from support.command_line import json_of, scan
 from support.models import tiny_calibration, tiny_metadata, tiny_vae
 
@@ -17,6 +18,12 @@ import lesioncore as lc
 from lesioncore.cli import main
 
 
+@listed(
+    "Earlier results and disturbed runs",
+    "results that are there already, without --resume or --overwrite",
+    REFUSED,
+    "results exist already",
+)
 def test_existing_results_are_kept_unless_overwriting(tmp_path, prior, capsys):
     path, out = scan(tmp_path / "sub-01_T2w.nii.gz"), tmp_path / "out"
     command = ["restore", str(path), "-o", str(out), "--prior", prior]
@@ -33,6 +40,16 @@ def test_existing_results_are_kept_unless_overwriting(tmp_path, prior, capsys):
     assert residual.read_bytes() != before[residual]
 
 
+@listed(
+    "Earlier results and disturbed runs",
+    "--resume after a run that stopped before its last file",
+    TAKEN,
+    "what is missing is restored",
+)
+@listed("Earlier results and disturbed runs", "--resume with other settings", REFUSED, "they were made otherwise")
+@listed(
+    "Earlier results and disturbed runs", "--resume with another scan of the name", REFUSED, "they are of another scan"
+)
 def test_resuming_restores_what_is_not_finished(tmp_path, prior, capsys):
     paths, out = [scan(tmp_path / f"sub-0{i}_T2w.nii.gz", i) for i in range(3)], tmp_path / "out"
     command = ["restore", *map(str, paths), "-o", str(out), "--prior", prior, "--resume", "--json"]
@@ -60,6 +77,14 @@ def test_resuming_restores_what_is_not_finished(tmp_path, prior, capsys):
     assert ["kept" in one for one in json_of(capsys)["scans"]] == [True, True, False]
 
 
+@listed("Earlier results and disturbed runs", "--resume with another mask", REFUSED, "they are of another mask")
+@listed(
+    "Earlier results and disturbed runs",
+    "a result that is missing, empty, cut off, changed or another's, or a damaged JSON file",
+    TAKEN,
+    "done again",
+    kinds=7,
+)
 def test_resuming_asks_for_the_same_mask_and_all_files(tmp_path, prior, capsys):
     path, out, mask = scan(tmp_path / "sub-01_T2w.nii.gz"), tmp_path / "out", tmp_path / "mask.nii.gz"
     image = nib.load(path)
@@ -105,6 +130,15 @@ def test_resuming_asks_for_the_same_mask_and_all_files(tmp_path, prior, capsys):
         assert json.loads(sidecar.read_text())["MaskSHA256"]
 
 
+@listed(
+    "Earlier results and disturbed runs", "--resume with --normalized", REFUSED, "made otherwise: Normalized differ"
+)
+@listed(
+    "Earlier results and disturbed runs",
+    "--resume with another calibration",
+    REFUSED,
+    "made otherwise: CalibrationFingerprint differ",
+)
 def test_resuming_asks_for_the_same_values_and_calibration(tmp_path, capsys):
     prior = tiny_vae(metadata=tiny_metadata(tiny_calibration()))
     directory, path = str(lc.save_model(prior, tmp_path / "tiny", card="For tests.\n")), scan(tmp_path / "a_T2w.nii.gz")
@@ -121,6 +155,12 @@ def test_resuming_asks_for_the_same_values_and_calibration(tmp_path, capsys):
     assert "made otherwise: CalibrationFingerprint differ" in capsys.readouterr().err
 
 
+@listed(
+    "Earlier results and disturbed runs",
+    "--resume over results of 0.1.0, without hashes",
+    REFUSED,
+    "an earlier version of lesioncore wrote them",
+)
 def test_results_without_hashes_are_refused_with_the_reason(tmp_path, prior, capsys):
     path, out = scan(tmp_path / "sub-01_T2w.nii.gz"), tmp_path / "out"
     command = ["restore", str(path), "-o", str(out), "--prior", prior, "--resume"]

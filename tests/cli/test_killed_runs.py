@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support.bad_input import REFUSED, TAKEN, listed
 from support.command_line import json_of, scan
 
 from lesioncore.cli import main
@@ -45,6 +46,12 @@ def test_nothing_is_lost_in_runs_that_end_badly(tmp_path):
     assert found["lost"] == []
 
 
+@listed(
+    "Earlier results and disturbed runs",
+    "SIGTERM or Ctrl-C",
+    TAKEN,
+    "ends within seconds, without a temporary file, and says how to go on",
+)
 def test_sigterm_ends_a_run_at_once_and_without_a_trace(tmp_path, prior):
     path, out = scan(tmp_path / "sub-01_T2w.nii.gz"), tmp_path / "out"
     words = ["restore", str(path), "-o", str(out), "--prior", prior, "--no-report"]
@@ -63,6 +70,7 @@ def test_sigterm_ends_a_run_at_once_and_without_a_trace(tmp_path, prior):
     assert main([*words, "--resume"]) == 0
 
 
+@listed("Earlier results and disturbed runs", "a full disk", REFUSED, "all files of a scan are there, or none")
 @pytest.mark.parametrize("earlier", [False, True])
 def test_a_full_disk_leaves_all_or_nothing(tmp_path, prior, capsys, earlier):
     path, out = scan(tmp_path / "sub-01_T2w.nii.gz"), tmp_path / "out"
@@ -83,6 +91,12 @@ def test_a_full_disk_leaves_all_or_nothing(tmp_path, prior, capsys, earlier):
     assert len(files(out)) == 9
 
 
+@listed(
+    "Earlier results and disturbed runs",
+    "a scan that vanishes during the run",
+    REFUSED,
+    "it fails alone, and is done when it is back",
+)
 def test_a_scan_that_vanishes_fails_alone_and_is_done_when_it_is_back(tmp_path, prior, capsys, monkeypatch):
     paths, out = [scan(tmp_path / f"sub-0{number}_T2w.nii.gz", number) for number in range(3)], tmp_path / "out"
     words = ["restore", *map(str, paths), "-o", str(out), "--prior", prior, "--json"]
@@ -95,6 +109,12 @@ def test_a_scan_that_vanishes_fails_alone_and_is_done_when_it_is_back(tmp_path, 
     assert ["kept" in one for one in json_of(capsys)["scans"]] == [True, False, True]
 
 
+@listed(
+    "Earlier results and disturbed runs",
+    "an output folder that cannot be written",
+    REFUSED,
+    "--output: cannot write in",
+)
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_cannot_be_written_is_named_before_the_work(tmp_path, prior, capsys):
     (tmp_path / "out").mkdir(mode=0o555)
@@ -103,6 +123,14 @@ def test_a_folder_that_cannot_be_written_is_named_before_the_work(tmp_path, prio
     assert "out may not be written by you" in capsys.readouterr().err
 
 
+@listed(
+    "Empty words on a command line",
+    "an empty INPUT or -o, or --mask or --healthy without a value",
+    REFUSED,
+    "got an empty text",
+    "got no value",
+    kinds=6,
+)
 @pytest.mark.parametrize(
     ("words", "says"),
     [
