@@ -16,6 +16,7 @@ from lesioncore.ops import library
 pytest_plugins = ["support.evaluations"]
 
 hypothesis.settings.register_profile("lesioncore", deadline=None, derandomize=True, max_examples=50)
+hypothesis.settings.register_profile("sanitizers", parent=hypothesis.settings.get_profile("lesioncore"), max_examples=8)
 hypothesis.settings.load_profile("lesioncore")
 
 

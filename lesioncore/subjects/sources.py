@@ -218,7 +218,7 @@ def _table(path: Path) -> list[FileSubject]:
 def _named(name: str, table: Path, line: int) -> Path:
     """An image that a line of a file names."""
     path = table.parent / name
-    if not IMAGE.search(path.name):
+    if not IMAGE.search(path.name) or "\0" in name:
         raise ValueError(f"{table}, line {line}: got {name}, expected an image ({FORMATS})")
     check_inside(path, dataset_of(table.parent), f"{table}, line {line}: {name}")
     return path

@@ -48,6 +48,11 @@ def twice(folder):
     find_subjects([folder / "people.csv"])
 
 
+def with_a_zero(folder):
+    (folder / "people.txt").write_text("a\0_T2w.nii\n")
+    find_subjects([folder / "people.txt"])
+
+
 def filters(content: bytes):
     def use(folder):
         (folder / "filters.json").write_bytes(content)
@@ -68,6 +73,7 @@ def boxes(folder):
 
 @rows(
     BadInput("a scan twice in a table", twice, ValueError, (r"is named twice \(.*a_T2w.nii\)",)),
+    BadInput("a zero byte in a list", with_a_zero, ValueError, ("people.txt, line 1: got a",)),
     BadInput("filters that are nested deeply", filters(DEEP), UsageError, ("filters.json: is nested too deeply",)),
     BadInput(
         "filters of an unknown entity",
