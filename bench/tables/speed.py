@@ -165,4 +165,31 @@ def training() -> dict[str, Any]:
     }
 
 
-SECTIONS = (loop_on_cpu, loop_on_gpu, operators, feature_maps, machine_limits, scaling, training)
+def cohorts() -> dict[str, Any]:
+    scans, subjects = read("many_scans"), read("many_subjects")
+    names = {"memory_mb": "resident memory, MB", "files": "open files", "threads": "threads"}
+    names["temporary"] = "temporary files"
+    flat = [
+        (names[name], *(f"{row[key]:g}" for key in ("first", "last", "largest", "per_100_scans")))
+        for name, row in scans["flat"].items()
+    ]
+    rows = []
+    for step in subjects["steps"]:
+        seconds, peaks = (slashed((row[key] for row in step["counts"]), ".1f") for key in ("seconds", "peak_mb"))
+        rows.append((step["step"], seconds, f"{step['exponent']:.2f}", peaks))
+    counts = " / ".join(f"{row['subjects']:,}" for row in subjects["steps"][0]["counts"])
+    return {
+        "place": place(scans["environment"]),
+        "scans": scans["scans"],
+        "shape": " x ".join(map(str, scans["shape"])),
+        "voxel_size": f"{scans['voxel_size']:g}",
+        "cpu": f"{scans['seconds_per_scan']['restore --workers 1']['cpu']:.2f}",
+        "loop": slashed((one["cpu"] for one in scans["seconds_per_scan"]["loops"]), ".2f"),
+        "share": f"{scans['cpu_of_loop']:.2f}",
+        "flat": table(("", "after a fifth", "at the end", "largest", "more for 100 scans"), flat),
+        "counts": counts,
+        "steps": table(("", f"seconds of the CPU, {counts}", "exponent", "peak memory, MB"), rows),
+    }
+
+
+SECTIONS = (loop_on_cpu, loop_on_gpu, operators, feature_maps, machine_limits, scaling, cohorts, training)
