@@ -6,7 +6,7 @@
 `lesioncore phantom` simulates people at 4 mm, and a small random network restores them at 4 mm, so that what is around
 the computation weighs much. `lesioncore restore --workers 1` does all of them in one process, which is looked at from
 outside: resident memory, open files, threads, and hidden files in the output and in the folder for temporary files,
-against the number of finished scans. The first fifth of the scans, in which buffers are made, is left out of the slopes.
+against the number of finished scans. The first fifth, in which buffers are made, is left out of the slopes.
 A loop of `lesioncore.restore` and `save` over a quarter of the scans runs before and after, in a process of its own.
 Seconds are those of the CPU for each scan, which other work on the machine hardly changes; those of the wall are given,
 too.

@@ -166,7 +166,7 @@ def training() -> dict[str, Any]:
 
 
 def cohorts() -> dict[str, Any]:
-    scans, subjects = read("many_scans"), read("many_subjects")
+    scans, steps = read("many_scans"), read("many_subjects")["steps"]
     names = {"memory_mb": "resident memory, MB", "files": "open files", "threads": "threads"}
     names["temporary"] = "temporary files"
     flat = [
@@ -174,10 +174,10 @@ def cohorts() -> dict[str, Any]:
         for name, row in scans["flat"].items()
     ]
     rows = []
-    for step in subjects["steps"]:
+    for step in steps:
         seconds, peaks = (slashed((row[key] for row in step["counts"]), ".1f") for key in ("seconds", "peak_mb"))
-        rows.append((step["step"], seconds, f"{step['exponent']:.2f}", peaks))
-    counts = " / ".join(f"{row['subjects']:,}" for row in subjects["steps"][0]["counts"])
+        subjects = " / ".join(f"{row['subjects']:,}" for row in step["counts"])
+        rows.append((step["step"], subjects, seconds, f"{step['exponent']:.2f}", peaks))
     return {
         "place": place(scans["environment"]),
         "scans": scans["scans"],
@@ -187,8 +187,7 @@ def cohorts() -> dict[str, Any]:
         "loop": slashed((one["cpu"] for one in scans["seconds_per_scan"]["loops"]), ".2f"),
         "share": f"{scans['cpu_of_loop']:.2f}",
         "flat": table(("", "after a fifth", "at the end", "largest", "more for 100 scans"), flat),
-        "counts": counts,
-        "steps": table(("", f"seconds of the CPU, {counts}", "exponent", "peak memory, MB"), rows),
+        "steps": table(("", "subjects", "seconds of the CPU", "exponent", "peak memory, MB"), rows),
     }
 
 
