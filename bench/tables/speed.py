@@ -165,4 +165,30 @@ def training() -> dict[str, Any]:
     }
 
 
-SECTIONS = (loop_on_cpu, loop_on_gpu, operators, feature_maps, machine_limits, scaling, training)
+def cohorts() -> dict[str, Any]:
+    scans, steps = read("many_scans"), read("many_subjects")["steps"]
+    names = {"memory_mb": "resident memory, MB", "files": "open files", "threads": "threads"}
+    names["temporary"] = "temporary files"
+    flat = [
+        (names[name], *(f"{row[key]:g}" for key in ("first", "last", "largest", "per_100_scans")))
+        for name, row in scans["flat"].items()
+    ]
+    rows = []
+    for step in steps:
+        seconds, peaks = (slashed((row[key] for row in step["counts"]), ".1f") for key in ("seconds", "peak_mb"))
+        subjects = " / ".join(f"{row['subjects']:,}" for row in step["counts"])
+        rows.append((step["step"], subjects, seconds, f"{step['exponent']:.2f}", peaks))
+    return {
+        "place": place(scans["environment"]),
+        "scans": scans["scans"],
+        "shape": " x ".join(map(str, scans["shape"])),
+        "voxel_size": f"{scans['voxel_size']:g}",
+        "cpu": f"{scans['seconds_per_scan']['restore --workers 1']['cpu']:.2f}",
+        "loop": slashed((one["cpu"] for one in scans["seconds_per_scan"]["loops"]), ".2f"),
+        "share": f"{scans['cpu_of_loop']:.2f}",
+        "flat": table(("", "after a fifth", "at the end", "largest", "more for 100 scans"), flat),
+        "steps": table(("", "subjects", "seconds of the CPU", "exponent", "peak memory, MB"), rows),
+    }
+
+
+SECTIONS = (loop_on_cpu, loop_on_gpu, operators, feature_maps, machine_limits, scaling, cohorts, training)

@@ -36,7 +36,7 @@ _SIDECAR: Mapping[str, Any] = {
 }
 _SIDECAR_MAY_HAVE: Mapping[str, Any] = {
     "Settings.sign": Literal[-1, 1] | None,
-    "Settings.standardize": str | None,
+    "Settings.standardize": bool | None,
     "Settings.asymmetry": float,
     "ToTemplate": list[list[float]] | None,
     "Sources": list[str],

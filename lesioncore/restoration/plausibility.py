@@ -112,8 +112,7 @@ def _has_labels(volume: npt.NDArray[np.float32], brain: npt.NDArray[np.bool_]) -
         return False
     levels = np.unique(volume[brain])
     apart = [np.abs(np.searchsorted(levels, ones) - np.searchsorted(levels, others)) for ones, others in pairs]
-    far = sum(int(np.count_nonzero(ranks > _FAR * len(levels))) for ranks in apart)
-    return far > _MOST_FAR * (count - equal)
+    return bool(sum(np.count_nonzero(ranks > _FAR * len(levels)) for ranks in apart) > _MOST_FAR * (count - equal))
 
 
 def _neighbours(axes: int) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:

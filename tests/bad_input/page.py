@@ -21,10 +21,9 @@ OF_COMMANDS = ("test_cli_resume.py", "test_killed_runs.py")
 PAGE = HERE.parents[1] / "docs" / "bad-input.md"
 HEAD = """# What happens with a wrong input
 
-`python tests/bad_input/page.py` writes this page from the rows that the tests check: {kinds} kinds of
-input, of which {refused} are refused, {warned} are taken with a warning, and {taken} are taken as they are meant.
-A command says
-the words on stderr, as an error or a warning, and Python raises or warns with them; dots stand for what varies.
+`python tests/bad_input/page.py` writes this page from the rows that the tests check: {kinds} kinds of input, of which
+{refused} are refused, {warned} are taken with a warning, and {taken} are taken as they are meant. A command says the
+words on stderr, as an error or a warning, and Python raises or warns with them; dots stand for what varies.
 An input that is refused leaves no result.
 
 Not told is a stray voxel far outside the head: see [Limits](limits.md#of-stray-voxels).

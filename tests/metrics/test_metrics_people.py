@@ -50,6 +50,13 @@ def test_pooled_voxels_are_those_of_all_scans_of_the_people_drawn():
     assert bootstrap_interval(histograms, versus=others, **options) == pytest.approx(expected, abs=1e-3)
 
 
+def test_scans_are_drawn_a_few_at_a_time_as_all_at_once(monkeypatch):
+    histograms = [histogram_of(*scan(seed)) for seed in range(7)]
+    at_once = bootstrap_interval(histograms, people=PEOPLE, n=50)
+    monkeypatch.setattr("lesioncore.metrics.bootstrap._SCANS_AT_ONCE", 2)
+    assert bootstrap_interval(histograms, people=PEOPLE, n=50) == at_once
+
+
 def test_a_mean_is_that_of_all_scans_of_the_people_drawn():
     values, others = np.random.default_rng(0).random((2, 7))
     options = {"people": PEOPLE, "n": 200, "seed": 5, "level": 0.9}

@@ -78,6 +78,17 @@ def chart_of(text: str) -> str:
     return text[text.index("<svg") : text.index("</svg>")]
 
 
+def test_pages_of_hundreds_of_scans_have_no_thumbnails(tmp_path, monkeypatch):
+    page = lc.write_report(*saved(tmp_path, "sub-01_T2w"), prior=tiny_prior())
+    for number in range(3):
+        page.with_name(f"copy{number}.html").write_bytes(page.read_bytes())
+    assert write_group_page(page.parent).read_text().count("base64,") == 4
+    monkeypatch.setattr("lesioncore.report.group._MOST_THUMBNAILS", 3)
+    text = write_group_page(page.parent).read_text()
+    assert "base64," not in text
+    assert text.count("</tr>") == 1 + 4
+
+
 def test_a_folder_without_reports_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="holds no report"):
         write_group_page(tmp_path)
