@@ -16,7 +16,7 @@ from lesioncore.bids_app.derivatives import write_derivatives
 from lesioncore.bids_app.selection import BidsScan, find_scans, read_filters
 from lesioncore.bids_app.validation import validate
 from lesioncore.cli.options import RestoreOptions
-from lesioncore.cli.output import Outcome, Output
+from lesioncore.cli.output import Outcome, Output, concerning
 from lesioncore.cli.prior_run import PriorRun
 from lesioncore.cli.restore import can_report, lines
 from lesioncore.cli.restore_scan import volumes, write_missing_report
@@ -83,7 +83,7 @@ def _restore_all(app: BidsApp, scans: list[BidsScan], runs: dict[str, PriorRun],
     start = time.perf_counter()
 
     def restore(scan: BidsScan, again: bool = False) -> dict[str, Any]:
-        with output.about(scan.relative):
+        with concerning(scan.relative):
             return _restore(scan, runs[scan.contrast], app, report)
 
     done, failed = [], []
@@ -92,7 +92,7 @@ def _restore_all(app: BidsApp, scans: list[BidsScan], runs: dict[str, PriorRun],
         modality = runs[scan.contrast].run.metadata.modality
         if modality not in (None, scan.contrast):
             output.warn(f"{scan.relative}: is a {scan.contrast} image by its name, but the prior is for {modality}")
-        with output.about(scan.relative):
+        with concerning(scan.relative):
             try:
                 facts = result()
             except Exception as error:

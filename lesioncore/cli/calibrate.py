@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from lesioncore.cli.options import RestoreOptions, fetched, open_prior
-from lesioncore.cli.output import CommandError, Outcome, Output, UsageError, bar, check_voxel_size, why_unwritable
+from lesioncore.cli.output import (
+    CommandError,
+    Outcome,
+    Output,
+    UsageError,
+    bar,
+    check_voxel_size,
+    concerning,
+    why_unwritable,
+)
 from lesioncore.command_options import Flat
 from lesioncore.metrics.limits import LIMITS
 from lesioncore.words import people
@@ -109,7 +118,7 @@ class Calibrate:
         scans = []
         with bar("preparing", "scan") as progress:
             for number, subject in enumerate(subjects, start=1):
-                with output.about(subject.id), about(subject.id):
+                with concerning(subject.id), about(subject.id):
                     loaded = load(subject, voxel_size, ill=False)
                     scans.append(loaded.prepare(metadata, normalized=config.normalized, steps=config.preprocess))
                 progress(number, len(subjects))

@@ -118,15 +118,6 @@ class Output:
         """Write a warning to stderr."""
         self._line(f"warning: {_one_line(message)}", sys.stderr)
 
-    @contextmanager
-    def about(self, file: str) -> Iterator[None]:
-        """Put a file's name before the warnings and errors of this thread that do not contain it."""
-        token = _current_file.set(file)
-        try:
-            yield
-        finally:
-            _current_file.reset(token)
-
     def error(self, error: BaseException) -> str:
         """Write an error to stderr as one line, and return its text."""
         text = _named(describe(error))
@@ -169,6 +160,16 @@ class Output:
 
     def _show_warning(self, message: Warning | str, category: type[Warning], *_: Any) -> None:
         self.warn(_named(str(message) if category is UserWarning else f"{category.__name__}: {message}"))
+
+
+@contextmanager
+def concerning(file: str) -> Iterator[None]:
+    """Put a file's name before the warnings and errors of this thread that do not contain it."""
+    token = _current_file.set(file)
+    try:
+        yield
+    finally:
+        _current_file.reset(token)
 
 
 def describe(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import tyro
 
 from lesioncore.about import NOTE
-from lesioncore.cli.output import Outcome, Output, UsageError, check_voxel_size
+from lesioncore.cli.output import Outcome, Output, UsageError, check_voxel_size, concerning
 from lesioncore.cli.resume import Standing, others_exist, standing_of
 from lesioncore.cli.scans import ScanJob, select
 from lesioncore.data.names import split_name, stem_of
@@ -86,7 +86,7 @@ class Preprocess:
         done, failed = [], []
         for number, job in enumerate(selection.jobs, start=1):
             output.say(f"[{number}/{len(selection.jobs)}] {job.scan}")
-            with output.about(str(job.scan)):
+            with concerning(str(job.scan)):
                 try:
                     facts = self._preprocess(job, steps)
                 except Exception as error:

@@ -10,7 +10,7 @@ import tyro
 
 from lesioncore.about import NOTE
 from lesioncore.cli.options import open_prior
-from lesioncore.cli.output import CommandError, Outcome, Output, UsageError
+from lesioncore.cli.output import CommandError, Outcome, Output, UsageError, concerning
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Report:
             raise CommandError(f"--scans: {error}") from error
         pages, failed = [], []
         for sidecar in (sidecar for folder in self.results for sidecar in sidecars_in(folder) if scans):
-            with output.about(str(sidecar)):
+            with concerning(str(sidecar)):
                 try:
                     page = write_report(sidecar, find_scan(sidecar, scans), prior=prior)
                 except Exception as error:

@@ -14,7 +14,7 @@ import tyro
 from lesioncore.about import NOTE
 from lesioncore.cli.engine_options import EngineOptions
 from lesioncore.cli.options import RestoreOptions
-from lesioncore.cli.output import CommandError, Outcome, Output, UsageError, check_writable
+from lesioncore.cli.output import CommandError, Outcome, Output, UsageError, check_writable, concerning
 from lesioncore.cli.scans import ScanJob, select
 from lesioncore.command_options import Flat
 from lesioncore.data.bids import left_out
@@ -120,7 +120,7 @@ class Restore:
         results = self.engine.made().run(jobs, work)
         for number, (job, result) in enumerate(results, start=1):
             output.say(f"[{number}/{len(jobs)}] {job.scan}")
-            with output.about(str(job.scan)):
+            with concerning(str(job.scan)):
                 try:
                     facts = result()
                 except Exception as error:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from lesioncore.cli.options import RestoreOptions
-from lesioncore.cli.output import CommandError
+from lesioncore.cli.output import CommandError, concerning
 from lesioncore.cli.prior_run import PriorRun
 from lesioncore.cli.resume import Standing, others_exist, standing_of
 from lesioncore.cli.scans import ScanJob
@@ -91,6 +91,10 @@ class RestoreScan:
 
     def __call__(self, job: ScanJob, again: bool = False) -> dict[str, Any]:
         """Restore a scan, and return what is to be told of it (JSON-able); whole results of a lost worker are kept."""
+        with concerning(str(job.scan)):
+            return self._restore(job, again)
+
+    def _restore(self, job: ScanJob, again: bool) -> dict[str, Any]:
         check_here(job.scan)
         candidates = self._candidates(job.scan)
         folder = self.output / job.place
