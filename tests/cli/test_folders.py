@@ -124,7 +124,7 @@ def test_validation_scans_are_of_the_contrast_that_is_trained_on(brats, tmp_path
 
 
 def test_preprocessing_takes_every_contrast_by_itself_or_the_one_asked_for(brats, tmp_path, capsys, monkeypatch):
-    def found(values, affine, *, mask, steps):
+    def found(values, affine, **options):
         return PreprocessedScan(values, values > 0, None)
 
     monkeypatch.setattr("lesioncore.preprocess.pipeline.preprocess", found)
