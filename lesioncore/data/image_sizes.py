@@ -13,7 +13,7 @@ import nibabel as nib
 from nibabel.arrayproxy import ArrayProxy
 from nibabel.spatialimages import SpatialImage
 
-from lesioncore.data.names import is_header, partner_of
+from lesioncore.data.names import is_header, partner_of, stem_of
 
 LARGEST_VOXELS = 2**30
 """Voxels that a volume may have: 4 GiB in float32, and twice as many as a head has at 0.25 mm."""
@@ -41,13 +41,15 @@ def check_header_sizes(path: Path) -> None:
     OSError, EOFError, zlib.error
         If it cannot be read, or not be unpacked.
     """
-    for matrix in (path.with_suffix(".mat"), path.with_name(f"{path.name.partition('.')[0]}.mat.gz")):
-        if partner_of(path.name) is not None and matrix.is_file() and matrix.stat().st_size > _LARGEST_MATRIX:
+    partner = partner_of(path.name)
+    beside = () if partner is None else (path.with_name(stem_of(path) + ending) for ending in (".mat", ".mat.gz"))
+    for matrix in beside:
+        if matrix.is_file() and matrix.stat().st_size > _LARGEST_MATRIX:
             raise ValueError(
                 f"{matrix}: got {matrix.stat().st_size} bytes, expected the matrix of an Analyze pair, of at most"
                 f" {_LARGEST_MATRIX}; take it away if it belongs to something else"
             )
-    for part in (path, *([path.with_name(partner)] if (partner := partner_of(path.name)) is not None else [])):
+    for part in (path, *([path.with_name(partner)] if partner is not None else [])):
         if is_header(part.name) and part.is_file() and _length(part, LARGEST_REST) > LARGEST_REST:
             raise ValueError(f"{part}: got {part.stat().st_size} bytes, expected a header, of at most {LARGEST_REST}")
     with _opened(path) as file:

@@ -65,8 +65,15 @@ def check_inside(path: Path, root: Path, name: str) -> None:
     if (real := leads_out(path, root)) is not None:
         raise ValueError(
             f"{name}: leads to {real}, outside of {root}; if you trust where that is from, name the folder:"
-            f" {ROOTS}={real.parent}"
+            f" {ROOTS}={_data_of(real)}"
         )
+
+
+def _data_of(real: Path) -> Path:
+    """The folder to name for a file: its BIDS data set, or what its person's folder lies in, or else its own."""
+    people = (place.parent for place in real.parents if place.name.startswith("sub-"))
+    place = dataset_of(real.parent)
+    return place if (place / _DESCRIPTION).is_file() else next(people, place)
 
 
 def dataset_of(folder: Path) -> Path:

@@ -12,6 +12,7 @@ from support.models import head, scan_values, tiny_metadata, tiny_vae
 
 import lesioncore as lc
 from lesioncore.cli import main
+from lesioncore.data.roots import ROOTS
 
 SHAPE = (22, 18, 11)
 BRAIN = head(SHAPE)
@@ -89,7 +90,7 @@ def test_the_papers_criterion(prior, healthy, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["criterion"] == "change"
 
 
-def test_what_cannot_be_is_said(prior, healthy, tmp_path, capsys):
+def test_what_cannot_be_is_said(prior, healthy, tmp_path, capsys, monkeypatch):
     assert run("--prior", prior) == 2
     assert "healthy people" in capsys.readouterr().err
     assert run(healthy, "--prior", "phantom-t2", "--tv-weight", 1, *OPTIONS) == 2
@@ -101,6 +102,9 @@ def test_what_cannot_be_is_said(prior, healthy, tmp_path, capsys):
     nib.save(nib.Nifti1Image(BRAIN.numpy().astype(np.uint8), np.diag([4.0, 4, 4, 1])), mask)
     table = tmp_path / "table.csv"
     table.write_text(f"image,lesion\n{scan},{mask}\n")
+    assert run(table, "--prior", prior, *OPTIONS) == 1
+    assert f"name the folder: {ROOTS}={healthy}" in capsys.readouterr().err
+    monkeypatch.setenv(ROOTS, str(healthy))
     assert run(table, "--prior", prior, *OPTIONS) == 1
     assert "given as healthy, but its lesion mask is not empty" in capsys.readouterr().err
     assert run(healthy, "--prior", prior, "--kl-weight", 2, "--solver", "em") == 2

@@ -15,6 +15,7 @@ from support.patients import HEAD, lesion as lesion_at, scan, subjects_of, voxel
 
 import lesioncore as lc
 from lesioncore.cli import main
+from lesioncore.data.roots import ROOTS
 from lesioncore.detectors import MAPDetector, ProjectionDetector
 from lesioncore.evaluation import case as case_module, evaluate, protocol
 from lesioncore.evaluation.curves import Curves
@@ -155,7 +156,8 @@ def test_healthy_people_alone(run, capsys):
     ]
 
 
-def test_a_table_names_scans_and_masks(run, evaluation_paths, capsys):
+def test_a_table_names_scans_and_masks(run, evaluation_paths, capsys, monkeypatch):
+    monkeypatch.setenv(ROOTS, str(evaluation_paths["PATIENTS"]))
     rows = [f"{s.scan},{s.lesion}" for s in subjects_of(Path(evaluation_paths["PATIENTS"]))[:2]]
     Path("scans.csv").write_text("\n".join(["image,lesion", *rows]))
     assert run(f"scans.csv {QUICK} --json") == 0
@@ -247,7 +249,8 @@ def test_failures_say_why_in_one_line(line, code, says, run, capsys):
     assert not list(Path().glob("out/*.*"))
 
 
-def test_healthy_scans_with_lesions_and_scans_that_are_none(run, evaluation_paths, capsys):
+def test_healthy_scans_with_lesions_and_scans_that_are_none(run, evaluation_paths, capsys, monkeypatch):
+    monkeypatch.setenv(ROOTS, str(evaluation_paths["PATIENTS"]))
     assert run(f"--healthy PATIENTS {QUICK}") == 1
     assert "sub-p0: is given as healthy, but its lesion mask is not empty" in capsys.readouterr().err
     Path("junk_T2w.nii").write_text("no image")

@@ -56,9 +56,9 @@ def pair(folder: Path) -> Path:
 
 
 def matrix(folder: Path) -> Path:
-    nib.save(nib.Spm99AnalyzeImage(np.zeros((2, 2, 2), np.int16), np.eye(4)), folder / "a.img")
-    (folder / "a.mat").write_bytes(bytes(30 * MIB))
-    return folder / "a.img"
+    nib.save(nib.Spm99AnalyzeImage(np.zeros((2, 2, 2), np.int16), np.eye(4)), folder / "b.a.img")
+    (folder / "b.a.mat").write_bytes(bytes(30 * MIB))
+    return folder / "b.a.img"
 
 
 CASES = {
@@ -73,7 +73,7 @@ CASES = {
     "voxels far behind the header": (packed(extended(2**31 - 16, 2**31, 40 * MIB)), "vox_offset"),
     "an mgz of 2^90 voxels": (mgz, "at most 1073741824"),
     "a pair with a long header": (pair, r"a\.hdr: "),
-    "a long matrix beside a pair": (matrix, r"a\.mat: got"),
+    "a long matrix beside a pair": (matrix, r"b\.a\.mat: got"),
 }
 
 

@@ -31,7 +31,7 @@ from lesioncore.solvers import SOLVERS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")),
     *sorted((ROOT / "docs").glob("*.md")),
     *(page for folder in ("how-to", "benchmarks") for page in sorted((ROOT / "docs" / folder).glob("*.md"))),
 ]
@@ -155,7 +155,7 @@ def test_python_runs(page, place, monkeypatch):
 def test_blocks_have_a_language():
     assert {block.language for blocks in BLOCKS.values() for block in blocks} <= {
         *("sh", "python", "text", "toml", "cpp", "bibtex"),
-        *("{toctree}", "{include} ../CHANGELOG.md", "{include} ../CONTRIBUTING.md"),
+        *("{toctree}", "{include} ../CHANGELOG.md", "{include} ../CONTRIBUTING.md", "{include} ../SECURITY.md"),
     }
 
 

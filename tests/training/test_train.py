@@ -21,6 +21,7 @@ from support.models import head, scan_values
 import lesioncore as lc
 from lesioncore.cli import main
 from lesioncore.cli.train import Train
+from lesioncore.data.roots import ROOTS
 from lesioncore.training import embedded
 
 AFFINE = np.diag([4.0, 4, 4, 1])
@@ -91,7 +92,8 @@ def test_a_prior_from_a_folder_restores(dataset, tmp_path, capsys, model, option
         lc.load_prior(tmp_path / "run")
 
 
-def test_a_supervised_model_from_labels(patients, tmp_path, capsys):
+def test_a_supervised_model_from_labels(patients, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv(ROOTS, str(patients))
     words = command("unet", patients, "-o", tmp_path / "run", *OPTIONS, "--slices-seen", 1600, "--learning-rate", 0.01)
     assert main([*words, "--validation", str(patients / "sub-04" / "anat" / "sub-04_T2w.nii.gz")]) == 1
     assert "people are in the training data" in capsys.readouterr().err
