@@ -199,12 +199,6 @@ def bar(description: str, unit: str) -> Iterator[Callable[[int, int], None]]:
         shown.close()
 
 
-def check_writable(folder: Path, name: str = "--output") -> None:
-    """Raise ``CommandError`` unless an output folder, which the command line calls `name`, can be made and written."""
-    if (reason := why_unwritable(folder)) is not None:
-        raise CommandError(f"{name}: {reason}")
-
-
 def why_unwritable(folder: Path) -> str | None:
     """Say why an output folder cannot be made and written; None where it can.
 

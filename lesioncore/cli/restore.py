@@ -14,11 +14,12 @@ import tyro
 from lesioncore.about import NOTE
 from lesioncore.cli.engine_options import EngineOptions
 from lesioncore.cli.options import RestoreOptions
-from lesioncore.cli.output import CommandError, Outcome, Output, UsageError, check_writable, concerning
+from lesioncore.cli.output import Outcome, Output, UsageError, concerning
 from lesioncore.cli.scans import ScanJob, select
 from lesioncore.command_options import Flat
 from lesioncore.data.bids import left_out
 from lesioncore.data.names import contrast_of, other_contrast
+from lesioncore.prior_names import AUTO
 from lesioncore.scoring.postprocess import PostProcessing
 
 if TYPE_CHECKING:
@@ -84,9 +85,6 @@ class Restore:
                 require_matplotlib()
             except ImportError as error:
                 raise UsageError(f"--figure: {error}") from error
-        if self.output.exists() and not self.output.is_dir():
-            raise CommandError(f"{self.output}: exists and is no folder; choose another --output")
-        check_writable(self.output)
         jobs, work = self._by_contrast(output) if self._auto else self._for_one_prior(output)
         if work.report:
             work.report = can_report(output)
@@ -107,8 +105,6 @@ class Restore:
     @property
     def _auto(self) -> bool:
         """Whether each scan is for the prior of its contrast."""
-        from lesioncore.restoration.prior_choice import AUTO
-
         return self.prior == AUTO
 
     def _restore(
@@ -215,8 +211,7 @@ class Restore:
                 output.note(f"prior {name}: {named[contrast]} taken for {contrast} by name")
         if unnamed:
             output.note(
-                f"{len(unnamed)} whose names tell no contrast, each with the prior that its intensities fit:"
-                f" {', '.join(unnamed)}"
+                f"names that tell no contrast, each with the prior that its intensities fit: {', '.join(unnamed)}"
             )
         return jobs, self._work([name for contrast, name in PRIORS.items() if unnamed or contrast in named])
 

@@ -20,6 +20,7 @@ from lesioncore.data.bids import results_of
 from lesioncore.data.files import check_here
 from lesioncore.data.names import contrast_of, split_name, stem_of
 from lesioncore.data.temporary import clear
+from lesioncore.engine.progress import ProgressBar
 from lesioncore.models import Prior
 from lesioncore.report.page import is_whole, report_path, write_report
 from lesioncore.restoration.healthy_scans import check_contrast
@@ -159,12 +160,19 @@ class RestoreScan:
             return job.scan, first
         if not self.by_contrast:
             config = first.run.config
-            scan = prepare(
-                job.scan, first.run.metadata, mask=job.mask, normalized=config.normalized, steps=config.preprocess
-            )
+            with ProgressBar(True, f"preprocessing {job.scan.name}") as progress:
+                scan = prepare(
+                    job.scan,
+                    first.run.metadata,
+                    mask=job.mask,
+                    normalized=config.normalized,
+                    steps=config.preprocess,
+                    progress=progress,
+                )
             check_contrast(scan, first.run.metadata.modality)
             return scan, first
-        scan = prepare(job.scan, first.run.metadata, mask=job.mask)
+        with ProgressBar(True, f"preprocessing {job.scan.name}") as progress:
+            scan = prepare(job.scan, first.run.metadata, mask=job.mask, progress=progress)
         try:
             choice = choose_by_intensities(scan)
         except ValueError as error:

@@ -15,7 +15,6 @@ import numpy as np
 from lesioncore.data.names import contrast_of, several
 from lesioncore.models import Prior, load_prior
 from lesioncore.preprocess.tissue_scale import TissueScale
-from lesioncore.prior_names import AUTO as AUTO
 from lesioncore.restoration.prepare import prepare
 from lesioncore.restoration.scan import Scan
 from lesioncore.restoration.volumes import Volume
