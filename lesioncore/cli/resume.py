@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from lesioncore.cli.options import RestoreOptions
 from lesioncore.data.files import difference
+from lesioncore.data.json_files import read_object
 
 if TYPE_CHECKING:
     from lesioncore.restoration.run import Run
@@ -69,10 +70,8 @@ def standing_of(
     if path is None:
         return Standing("unfinished", "an earlier run stopped before its last file")
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = read_object(path)
     except ValueError:
-        facts = None
-    if not isinstance(facts, dict):
         return Standing("unfinished", f"{path.name} is damaged")
     if not isinstance(facts.get("Files"), dict):
         return Standing("other", "an earlier version of lesioncore wrote them, without the hashes of the files")
