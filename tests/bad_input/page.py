@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 COMMANDS = HERE.parent / "cli"
@@ -52,11 +53,16 @@ def page() -> str:
         if shared:
             text += f"All say {_code(sorted(shared))}.\n\n"
         text += "| input | outcome | words |\n|---|---|---|\n"
-        for line in lines.values():
+        for line in sorted(lines.values(), key=_natural):
             name = line.name if line.kinds == 1 else f"{line.name} ({line.kinds} kinds)"
             words = _code(word for word in line.words if word not in shared)
             text += f"| {name} | {line.outcome} | {words} |\n".replace("|  |", "| |")
     return text
+
+
+def _natural(line: Any) -> list[tuple[int, str]]:
+    """A key by which lines are in the order of their names, numbers in theirs: whatever module was imported first."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"([0-9]+)", line.name)]
 
 
 def _place(word: str) -> str:

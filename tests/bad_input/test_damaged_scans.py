@@ -43,6 +43,7 @@ VAST = "expected at most [0-9]+ voxels"
 
 
 @rows(
+    "Damaged images",
     file("MGH without voxels", ".mgh", put(MGH, (4, ">i", 0)), NO_IMAGE, "non-zero"),
     file("MGH of an unknown type", ".mgh", put(MGH, (20, ">i", 94)), NO_IMAGE, "KeyError"),
     file("MGH with half a header", ".mgh", MGH[:60], NO_IMAGE),
@@ -62,6 +63,7 @@ def test_what_no_reader_understands_is_named(bad_input, tmp_path):
 
 
 @rows(
+    "Damaged images",
     file("NIfTI-2 of an endless line", ".nii", put(NIFTI2, (24, "<q", 2**46)), VAST),
     file("NIfTI-2 of an endless line, packed", ".nii.gz", gzip.compress(put(NIFTI2, (24, "<q", 2**46))), VAST),
     file("NIfTI of a billion voxels", ".nii", put(NIFTI, *((42 + 2 * i, "<h", 1000) for i in range(3))), DAMAGED),

@@ -34,12 +34,12 @@ def sidecar_text(tmp_path_factory) -> str:
     return saved(tmp_path_factory.mktemp("sound"))[0].read_text()
 
 
-def changed(name: str, damage: Any, *says: str) -> BadInput:
+def changed(name: str, damage: Any, *says: str, kind: str | None = None) -> BadInput:
     def use(folder: Path) -> None:
         damage(folder)
         read_sidecar(folder / NAME)
 
-    return BadInput(name, use, ValueError, (rf"/{NAME}: ", "restore the scan again", *says))
+    return BadInput(name, use, ValueError, (rf"/{NAME}: ", "restore the scan again", *says), kind)
 
 
 def field(place: str, value: Any) -> Any:
@@ -60,7 +60,8 @@ def field(place: str, value: Any) -> Any:
 def wrong_types() -> Iterator[BadInput]:
     for place in FIELDS:
         for kind, value in STRANGE.items():
-            yield changed(f"{place} is {kind}", field(place, value), place.split(".")[0])
+            named = f"{place} is {kind}"
+            yield changed(named, field(place, value), place.split(".")[0], kind="a field of another type")
 
 
 ELSEWHERE = {"../a.nii.gz": {"Bytes": 1, "SHA256": ""}}
@@ -68,6 +69,7 @@ STEP = {"name": "extract", "seconds": 1.0, "figures": {"input": "head", "brain_m
 
 
 @rows(
+    "Saved results",
     *wrong_types(),
     changed("is nested deeply", lambda folder: (folder / NAME).write_bytes(b"[" * 10**5) and None, "nested too deeply"),
     changed("has no version", put(NAME, "GeneratedBy", {"torch": "2"}), "GeneratedBy.Version: is missing"),

@@ -35,6 +35,7 @@ def table(name: str, file: str, content: bytes, *says: str) -> BadInput:
 
 
 @rows(
+    "Tables and filters",
     *(table("in Latin-1", file, LATIN, "no text in UTF-8") for file in READERS),
     *(table("with an endless cell", file, LONG, "field larger than") for file in READERS if file != "people.tsv"),
 )
@@ -72,6 +73,7 @@ def boxes(folder):
 
 
 @rows(
+    "Tables and filters",
     BadInput("a scan twice in a table", twice, ValueError, (r"is named twice \(.*a_T2w.nii\)",)),
     BadInput("a zero byte in a list", with_a_zero, ValueError, ("people.txt, line 1: got a",)),
     BadInput("filters that are nested deeply", filters(DEEP), UsageError, ("filters.json: is nested too deeply",)),

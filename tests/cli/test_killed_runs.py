@@ -100,8 +100,15 @@ def test_a_full_disk_leaves_all_or_nothing(tmp_path, prior, capsys, earlier):
 def test_a_scan_that_vanishes_fails_alone_and_is_done_when_it_is_back(tmp_path, prior, capsys, monkeypatch):
     paths, out = [scan(tmp_path / f"sub-0{number}_T2w.nii.gz", number) for number in range(3)], tmp_path / "out"
     words = ["restore", *map(str, paths), "-o", str(out), "--prior", prior, "--json"]
-    away = paths[1].rename(tmp_path / "away")
+    away = tmp_path / "away"
+
+    def vanish(*arguments: object) -> None:
+        paths[1].rename(away)
+
+    # After the command has seen that it is there.
+    monkeypatch.setattr("lesioncore.cli.engine_options.EngineOptions.check", vanish)
     assert main(words) == 3
+    monkeypatch.undo()
     assert [one["input"] for one in json_of(capsys)["failed"]] == [str(paths[1])]
     assert len([name for name in files(out) if name.endswith(".json")]) == 2
     away.rename(paths[1])

@@ -53,9 +53,7 @@ def test_each_scan_of_a_folder_has_the_prior_of_its_contrast(priors, tmp_path, c
     wanted = {"t1": "T1w", "t2": "T2w", "flair": "FLAIR", "x": "FLAIR", "y": "T2w"}
     assert given == {name: priors[contrast] for name, contrast in wanted.items()}
     assert "1 left out: no embedded prior is for T1ce" in captured.err
-    assert (
-        f"names that tell no contrast, each with the prior that its intensities fit: {folder}/x.nii" in captured.err
-    )
+    assert f"names that tell no contrast, each with the prior that its intensities fit: {folder}/x.nii" in captured.err
     expected = lc.restore(folder / "x.nii.gz", priors["FLAIR"])
     residual = nib.load(out / "x_desc-residual_image.nii.gz").get_fdata()
     assert np.array_equal(residual, expected.residual.get_fdata())

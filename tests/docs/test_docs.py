@@ -243,6 +243,8 @@ def test_the_reference_has_all_rooms():
         "choices",
         "command_options",
         "torch_modes",
+        "words",
+        "cohort",
         "cli",
         "bids_app",
     }
