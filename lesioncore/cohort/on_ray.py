@@ -8,7 +8,7 @@ import signal
 import socket
 import threading
 import warnings
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -184,16 +184,15 @@ class _Cohort(Generic[JobT]):
     idle: list[Any] = field(default_factory=list)
     """Actors, each as often as it has room for a job."""
     alive: list[Any] = field(default_factory=list)
+    todo: deque[int] = field(default_factory=deque)
+    losses: Counter[int] = field(default_factory=Counter)
+    """Actors that were lost with a job, by its number."""
+    failed_starts: int = 0
 
     def results(self) -> Results[JobT]:
-        self.todo = deque(range(len(self.jobs)))
-        self.lost = [0] * len(self.jobs)
-        self.failed_starts = 0
+        self.todo.extend(range(len(self.jobs)))
         replies: dict[int, Reply] = {}
         share = self.share
-        self.remote = self.ray.remote(
-            num_cpus=share.cores, num_gpus=share.gpus, memory=share.memory, max_concurrency=share.slots + 1
-        )(Actor)
         at_stop.add(self._stop)
         try:
             for _ in range(min(share.count, -(-len(self.jobs) // share.slots))):
@@ -208,8 +207,11 @@ class _Cohort(Generic[JobT]):
             self._stop()
 
     def _start(self) -> None:
-        threads = max(1, self.share.cores // self.share.slots)
-        actor = self.remote.remote(self.work, os.getcwd(), threads)
+        share = self.share
+        remote = self.ray.remote(
+            num_cpus=share.cores, num_gpus=share.gpus, memory=share.memory, max_concurrency=share.slots + 1
+        )(Actor)
+        actor = remote.remote(self.work, os.getcwd(), max(1, share.cores // share.slots))
         self.alive.append(actor)
         self.calls[actor.ready.remote()] = actor, None
 
@@ -219,11 +221,12 @@ class _Cohort(Generic[JobT]):
         if not answered and all(number is None for _, number in self.calls.values()):
             warnings.warn(f"Ray's cluster has no {self.share} free at present; still waiting", stacklevel=2)
         replies: dict[int, Reply] = {}
+        errors = self.ray.exceptions
         for call in answered:
             actor, number = self.calls.pop(call)
             try:
                 reply = self.ray.get(call)
-            except self.ray.exceptions.RayActorError as error:
+            except (errors.RayActorError, errors.NodeDiedError, errors.OutOfMemoryError) as error:
                 replies |= self._lose(actor, number, error)
                 continue
             if number is not None:
@@ -239,7 +242,7 @@ class _Cohort(Generic[JobT]):
         """Hand out jobs as far as actors have room."""
         while self.todo and self.idle:
             actor, number = self.idle.pop(), self.todo.popleft()
-            self.calls[actor.do.remote(self.jobs[number], self.lost[number] > 0)] = actor, number
+            self.calls[actor.do.remote(self.jobs[number], self.losses[number] > 0)] = actor, number
 
     def _lose(self, actor: Any, number: int | None, error: Exception) -> dict[int, Reply]:
         """Take note of a lost actor; gives the reply to its job if that is given up."""
@@ -248,13 +251,14 @@ class _Cohort(Generic[JobT]):
             if self.failed_starts == ATTEMPTS:
                 raise RuntimeError(f"Ray cannot start a worker: {error}") from error
         if actor in self.alive:
+            self.ray.kill(actor)  # it may be there still, behind a network that is down, and hold what another needs
             self.alive.remove(actor)
             self.idle = [other for other in self.idle if other is not actor]
             self._start()
         if number is None:
             return {}
-        self.lost[number] += 1
-        if self.lost[number] < ATTEMPTS:
+        self.losses[number] += 1
+        if self.losses[number] < ATTEMPTS:
             self.todo.appendleft(number)
             return {}
         words = f"{ATTEMPTS} workers ended while they did it, each with {self.share}; is that enough? {error}"
