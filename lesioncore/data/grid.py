@@ -15,6 +15,8 @@ from lesioncore.data.resample import AxisResampler
 # Spacings this close (relative) are one spacing: over 200 voxels the drift stays below a fifth of a voxel, while
 # interpolating would blur every one of them.
 _SAME_SPACING = 1e-3
+_NEAR_SPACING = 0.03
+_STRAY = 0.01
 _LARGEST_LOSS = 0.05
 _SMALLEST_VOXEL, _LARGEST_VOXEL, _LARGEST_SHAPE = 0.05, 50.0, 4096  # mm, mm, pixels: what bounds a scan's slices
 
@@ -71,10 +73,11 @@ class SliceGrid:
     ) -> GridPlan:
         """Place the grid over one scan.
 
-        In the plane, the grid's centre is the centre of the mask's bounding box. Where the scan's voxel size along
-        an axis is the grid's (within 0.1 %), the centre is rounded to whole voxels, so that values are copied and
-        not interpolated. Across slices, scans finer than the grid are brought to its voxel size, thicker slices stay
-        as they are; every slice is covered.
+        In the plane, the grid's centre is the centre of the mask's bounding box, without what empty planes part from
+        it and is at most 1 % of it, such as a stray voxel beside the head. Where the scan's voxel size along an axis is
+        the grid's (within 0.1 %), the centre is rounded to whole voxels, so that values are copied and not
+        interpolated; where it is nearly the grid's (3 %), the pixel in the middle is a copy. Across slices, scans finer
+        than the grid are brought to its voxel size, thicker slices stay as they are; every slice is covered.
 
         Parameters
         ----------
@@ -108,8 +111,8 @@ class SliceGrid:
             )
         if not brain.any():
             raise ValueError("mask: got no voxel, expected a brain; check the skull stripping or the mask given")
-        x_start, x_step = self._in_plane(np.flatnonzero(brain.any(axis=(1, 2))), self.shape[0], voxel_sizes[0])
-        y_start, y_step = self._in_plane(np.flatnonzero(brain.any(axis=(0, 2))), self.shape[1], voxel_sizes[1])
+        x_start, x_step = self._in_plane(np.count_nonzero(brain, axis=(1, 2)), self.shape[0], voxel_sizes[0])
+        y_start, y_step = self._in_plane(np.count_nonzero(brain, axis=(0, 2)), self.shape[1], voxel_sizes[1])
         self._check_loss(brain, (x_start, y_start), (x_step, y_step), voxel_sizes)
         z_step, z_count = 1.0, z_length
         if voxel_sizes[2] < self.voxel_size * (1 - _SAME_SPACING):
@@ -135,12 +138,18 @@ class SliceGrid:
             _from_grid=(from_x, from_y, from_z),
         )
 
-    def _in_plane(self, occupied: NumpyArray, count: int, spacing: float) -> tuple[float, float]:
-        """Centre of the first pixel and distance between pixels, in voxels of the scan."""
-        centre = (int(occupied[0]) + int(occupied[-1])) / 2
+    def _in_plane(self, voxels: NumpyArray, count: int, spacing: float) -> tuple[float, float]:
+        """Centre of the first pixel and distance between pixels, in voxels; `voxels` are the brain's in each plane."""
+        occupied = np.flatnonzero(voxels)
+        runs = np.split(occupied, np.flatnonzero(np.diff(occupied) > 1) + 1)
+        runs = [run for run in runs if voxels[run].sum() > _STRAY * voxels.sum()] or runs
+        centre = (int(runs[0][0]) + int(runs[-1][-1])) / 2
         step = self.voxel_size / spacing
-        if abs(step - 1) <= _SAME_SPACING:
-            return float(math.floor(centre - (count - 1) / 2 + 0.5)), 1.0
+        if abs(step - 1) <= _NEAR_SPACING:
+            first, middle = math.floor(centre - (count - 1) / 2 + 0.5), (count - 1) // 2
+            if abs(step - 1) <= _SAME_SPACING:
+                return float(first), 1.0
+            return first + middle * (1 - step), step
         return centre - step * (count - 1) / 2, step
 
     def _check_loss(

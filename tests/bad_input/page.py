@@ -26,8 +26,6 @@ HEAD = """# What happens with a wrong input
 {refused} are refused, {warned} are taken with a warning, and {taken} are taken as they are meant. A command says the
 words on stderr, as an error or a warning, and Python raises or warns with them; dots stand for what varies.
 An input that is refused leaves no result.
-
-Not told is a stray voxel far outside the head: see [Limits](limits.md#of-stray-voxels).
 """
 
 
