@@ -49,6 +49,7 @@ from lesioncore.evaluation import Evaluation
 from lesioncore.evaluation.case import CaseScore, LimitScore, score_histogram
 from lesioncore.evaluation.report import write_report
 from lesioncore.metrics import Confusion, LesionCounts
+from lesioncore.report.page import Summary
 from lesioncore.subjects import find_subjects
 
 SHAPE, AFFINE = (8, 8, 6), np.diag([4.0, 4.0, 4.0, 1.0])
@@ -110,9 +111,10 @@ class Cohort:
         done(lambda: lesioncore(command))
         facts = json.loads((made / f"{first}_desc-restored_T2w.json").read_text())
         contents = {name: (made / name).read_bytes() for name in facts["Files"]}
-        summary = {
+        summary: Summary = {
             "name": first,
             "prior": "noise",
+            "contrast": "T2w",
             "brain_ml": facts["BrainMillilitres"],
             "detected_ml": {"5": 1.0},
             "allowed_ml": {"5": 2.0},
@@ -121,6 +123,7 @@ class Cohort:
             "first": "left frontal lobe",
             "not_valid": None,
             "remarks": [],
+            "version": lc.__version__,
             "thumbnail": THUMBNAIL,
         }
         for name in self.names:
