@@ -18,13 +18,14 @@ from support.command_line import json_of, scan
 from lesioncore.cli import main
 
 SCRIPT = Path(__file__).resolve().parents[2] / "bench" / "robustness" / "killed_runs.py"
-ENDLESS = """
+ENDLESS = r"""
 import sys
 import time
 import lesioncore.restoration.restore as room
 from lesioncore.cli import main
 def endless(*arguments, **options):
-    print("computing", flush=True)
+    sys.stdout.write("computing\n")  # in one piece, since the command writes from another thread
+    sys.stdout.flush()
     time.sleep(600)
 room.solve_stacks = endless
 sys.exit(main(sys.argv[1:]))
