@@ -26,6 +26,8 @@ def priors(tmp_path_factory, monkeypatch) -> None:
 @pytest.fixture
 def registering(tmp_path, monkeypatch) -> str:
     """Directory of a tiny prior of any contrast for registered scans, which are taken to lie in the template."""
-    monkeypatch.setattr(pipeline, "_register", lambda values, affine, brain, limit: (brain, np.eye(4), {}))
+    monkeypatch.setattr(
+        pipeline, "_register", lambda values, affine, brain, limit: (brain, np.eye(4), {"overlap": 1.0})
+    )
     metadata = replace(tiny_metadata(tiny_calibration()), modality=None, preprocessing=("register",))
     return str(lc.save_model(tiny_vae(metadata=metadata), tmp_path / "prior", card="A random network for tests.\n"))

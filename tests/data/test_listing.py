@@ -12,7 +12,7 @@ from lesioncore.data.names import contrast_of
 
 
 def counted(monkeypatch, module, name):
-    """Count the calls of a function of a module of the standard library."""
+    """Count the calls of a function of a module."""
     calls, function = [], getattr(module, name)
     monkeypatch.setattr(module, name, lambda *arguments, **options: calls.append(1) or function(*arguments, **options))
     return calls
@@ -64,7 +64,7 @@ def test_a_large_folder_is_not_looked_through_for_every_file(tmp_path, monkeypat
 
 
 def test_nnunets_table_is_read_once_until_it_changes(tmp_path, monkeypatch):
-    calls = counted(monkeypatch, names.json, "loads")
+    calls = counted(monkeypatch, names, "read_object")
     table = tmp_path / "dataset.json"
     table.write_text('{"channel_names": {"0": "T2"}}')
     assert {contrast_of(tmp_path / f"case_{number:03d}_0000.nii.gz") for number in range(5)} == {"T2w"}
