@@ -27,7 +27,7 @@ HEAD = """# What happens with a wrong input
 words on stderr, as an error or a warning, and Python raises or warns with them; dots stand for what varies.
 An input that is refused leaves no result.
 
-Not told is a stray voxel far outside the head: see [Limits](limits.md#of-stray-voxels).
+A stray voxel far outside the head is not noticed: see [Limits](limits.md#of-stray-voxels).
 """
 
 
