@@ -100,8 +100,8 @@ def quality() -> str:
         header += [f"{name}: AUC", "Dice at 1 / 5 %"]
     return f"""{table(header, rows)}
 
-All know whether lesions are bright or dark, and have their thresholds from healthy people: Dice is the mean at the
-limits of 1 and 5 % false positives. Simulated patients are scored with `phantom-*`, real heads with `real-*`.
+All methods know whether lesions are bright or dark, and have their thresholds from healthy people: Dice is the mean
+at the limits of 1 and 5 % false positives. Simulated patients are scored with `phantom-*`, real heads with `real-*`.
 More: [simulated patients](docs/benchmarks/quality.md), [real scans](docs/benchmarks/real.md)."""
 
 

@@ -22,19 +22,20 @@ class EngineOptions:
     Parameters
     ----------
     engine : str
-        local is this process. ray is one machine with several GPUs or a cluster, by the extra cluster: what a lost
-        worker had in work is done again by others.
+        local works on the scans in this process. ray spreads them over a machine's GPUs or a cluster, in processes that
+        are called actors; the scans of an actor that is lost are given to others. It needs the extra cluster.
     workers : int
-        Scans in work at the same time: while the device restores one, others are read and written. Each takes memory
-        for a scan and its results. 0 is as many as there are CPU cores, but at most 4 and what memory has room for.
-        With --engine ray in each of its actors.
+        Scans in work at the same time, with --engine ray in each of its actors: while the device restores one, others
+        are read and written. Each takes memory for a scan and its results. 0 is as many as there are CPU cores, but at
+        most 4 and what memory has room for.
     actor_cores : int
-        CPU cores of each actor of --engine ray; 0 shares a machine's among its GPUs, or is up to 4 where there is none.
+        CPU cores of each actor of --engine ray. With 0, the actors of a machine, one for each GPU, share its cores;
+        without GPUs an actor has up to 4.
     ray_address : str, optional
-        Running cluster of --engine ray. When absent the environment variable RAY_ADDRESS, else Ray runs on this machine
-        for the time of the command, and nothing outside it can reach it.
+        HOST:PORT of a running cluster for --engine ray. When absent, that of the environment variable RAY_ADDRESS;
+        without it Ray runs on this machine for the time of the command, and no other machine can reach it.
     num_parts : int
-        Parts into which the scans are divided, such as the tasks of a job array.
+        Parts into which the scans are divided, such as the tasks of a job array; each run works on one, by --part-id.
     part_id : int
         Part to work on, from 0 to --num-parts less 1. The parts together have each scan once.
     """
@@ -58,7 +59,7 @@ class EngineOptions:
         if not 0 <= self.part_id < self.num_parts:
             raise UsageError(
                 f"--part-id: got {self.part_id}, expected 0 to {self.num_parts - 1}, since --num-parts is"
-                f" {self.num_parts}"
+                f" {self.num_parts}; give --num-parts the number of all parts"
             )
         if self.engine == "ray":
             try:
@@ -66,7 +67,10 @@ class EngineOptions:
             except ImportError as error:
                 raise UsageError(f"--engine: {error}") from error
         elif self.actor_cores or self.ray_address is not None:
-            raise UsageError("--actor-cores, --ray-address: are for --engine ray")
+            name = "--actor-cores" if self.actor_cores else "--ray-address"
+            raise UsageError(
+                f"{name}: is for --engine ray, got --engine {self.engine}; give --engine ray, or leave it out"
+            )
 
     def part_of(self, jobs: Sequence[JobT], output: Output) -> Sequence[JobT]:
         """Return this part's jobs: every so many-th, so that parts are of like size; a note tells how many."""

@@ -40,8 +40,8 @@ class Preprocess:
     voxel_size : float
         Of the scan in the template's space, mm.
     deidentify : bool
-        Refuse a scan, mask or folder whose name, which results have, could tell who it is of: all but names of BIDS
-        without dates. Check that results hold a brain without its skull, and no header field beyond a list.
+        Refuse scans, masks and folders with names other than those of BIDS (sub-01_T2w), or with a date in them, since
+        results have these names. Check that results hold a brain without its skull, and no header field beyond a list.
     overwrite : bool
         Replace results that are there already.
     resume : bool

@@ -17,7 +17,7 @@ from lesioncore.cli.output import CommandError, Outcome, Output, UsageError, con
 class Report:
     """Write an HTML page for each saved restoration and one for all of them.
 
-    The table of all volumes, volumes.tsv, is written beside the latter.
+    The table of all volumes, volumes.tsv, is written beside the latter, and alone where there is no page.
 
     Parameters
     ----------
@@ -52,10 +52,14 @@ class Report:
 
         if not self.results:
             raise UsageError("RESULTS: expected at least one folder with results")
+        can_draw = True
         try:
             require_matplotlib()
         except ImportError as error:
-            raise CommandError(str(error)) from error
+            if self.scans:
+                raise CommandError(str(error)) from error
+            output.note(f"no page is written: {error}")
+            can_draw = False
         prior = None if self.prior is None else open_prior(self.prior)
         files = [path for given in self.scans for path in (scans_in(given, None).scans if given.is_dir() else [given])]
         try:
@@ -74,14 +78,19 @@ class Report:
             output.say(str(page))
         groups, tables = [], []
         for folder in self.results:
-            if sidecars_in(folder):
+            restored = bool(sidecars_in(folder))
+            if restored:
                 tables.append(str(write_volumes(folder)))
                 output.say(tables[-1])
+            if restored and not can_draw:
+                continue
             try:
                 groups.append(str(write_group_page(folder)))
             except FileNotFoundError as error:
+                if not restored:
+                    raise CommandError(f"{error} and no results of lesioncore restore") from error
                 if not failed:
-                    raise CommandError(f"{error}; name the scans with --scans") from error
+                    output.note(f"{error}; to have pages, name the scans with --scans")
                 continue
             output.say(groups[-1])
         output.say(NOTE)

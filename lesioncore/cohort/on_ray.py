@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 import warnings
 from collections import Counter, deque
@@ -78,6 +79,9 @@ class RayEngine:
         if address == "local":
             # Read when ray is imported: without clusters its address is loopback, which no other machine can reach.
             os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+            # So is this, which keeps other users of this machine out; set later, only a part of Ray would know of it.
+            if "ray" not in sys.modules:
+                os.environ.setdefault("RAY_AUTH_MODE", "token")
             # Results are files, so that Ray's memory for objects may be small.
             options |= {"include_dashboard": False, "object_store_memory": 10**8}
         on_sigterm = signal.getsignal(signal.SIGTERM)

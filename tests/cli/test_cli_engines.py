@@ -52,7 +52,7 @@ def test_parts_have_each_scan_once_and_report_gathers_them(tmp_path, scans, prio
         assert f"part {part} of 4 (from 0): {len(restored[-1])} of 3 scans" in printed.err
         assert not (tmp_path / "out" / "volumes.tsv").exists()
     assert restored == [[scan] for scan in scans] + [[]]
-    assert main(["report", str(tmp_path / "out")]) == 1  # there is no page, but the table
+    assert main(["report", str(tmp_path / "out")]) == 0  # the table, since there are no pages to gather
     assert "name the scans with --scans" in capsys.readouterr().err
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
@@ -64,7 +64,8 @@ def test_parts_have_each_scan_once_and_report_gathers_them(tmp_path, scans, prio
         (["--num-parts", "3", "--part-id", "3"], "--part-id: got 3, expected 0 to 2, since --num-parts is 3"),
         (["--part-id", "-1"], "--part-id: got -1"),
         (["--workers", "-1"], "--workers: got -1, expected 0 or more"),
-        (["--ray-address", "auto"], "--actor-cores, --ray-address: are for --engine ray"),
+        (["--ray-address", "auto"], "--ray-address: is for --engine ray, got --engine local"),
+        (["--actor-cores", "2"], "--actor-cores: is for --engine ray, got --engine local"),
     ],
 )
 def test_engine_options_that_cannot_be_are_named(scans, tmp_path, prior, capsys, options, says):

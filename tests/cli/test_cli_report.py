@@ -75,6 +75,9 @@ def test_reports_can_be_left_out_and_are_where_matplotlib_is_missing(tmp_path, p
     assert not [*tmp_path.rglob("*.html")]
     assert main(["report", str(tmp_path / "a"), "--scans", str(path)]) == 1
     assert "lesioncore[figures]" in capsys.readouterr().err
+    assert main(["report", str(tmp_path / "a")]) == 0
+    assert "no page is written: figures need matplotlib" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "a").glob("*.tsv")] == ["volumes.tsv"]
 
 
 def test_pages_of_saved_results(tmp_path, prior, capsys):
@@ -96,9 +99,10 @@ def test_what_cannot_be_reported_is_said(tmp_path, prior, capsys):
     path, out = scan(tmp_path / "sub-01_T2w.nii.gz"), tmp_path / "out"
     assert main(["restore", str(path), "-o", str(out), "--prior", prior, "--no-report"]) == 0
     scan(path, 5)  # another one under its name
+    (empty := tmp_path / "empty").mkdir()
     cases = [
         ([str(out), "--scans", str(path)], 1, "found no sub-01_T2w.nii.gz with the content that was restored"),
-        ([str(out)], 1, "holds no report; name the scans with --scans"),
+        ([str(empty)], 1, "holds no report and no results"),
         ([str(out), "--scans", str(tmp_path / "absent.nii")], 1, "--scans: "),
         ([str(tmp_path / "absent")], 1, "no such folder"),
         ([], 2, "RESULTS"),
