@@ -53,6 +53,10 @@ class Restore:
     report : bool
         A page of each scan, and one of all, are written for the browser where the extra figures is installed;
         --no-report leaves them out.
+    deidentify : bool
+        Refuse a scan, mask or folder whose name, which results have, could tell who it is of: all but names of BIDS
+        without dates. The restored image is 0 outside the brain, where it otherwise shows a face; reports and figures,
+        which show the scan, are left out.
     json : bool
         Print one JSON object on stdout.
     """
@@ -73,6 +77,7 @@ class Restore:
     resume: bool = False
     figure: bool = False
     report: Annotated[bool, tyro.conf.FlagCreatePairsOff] = True
+    deidentify: bool = False
     json: bool = False
 
     def run(self, output: Output) -> Outcome:
@@ -80,6 +85,8 @@ class Restore:
         from lesioncore.restoration.figure import require_matplotlib
 
         self.engine.check()
+        if self.figure and self.deidentify:
+            raise UsageError("--figure: shows the scan, which may have its face; leave it or --deidentify out")
         if self.figure:
             try:
                 require_matplotlib()
@@ -159,7 +166,8 @@ class Restore:
             overwrite=self.overwrite,
             resume=self.resume,
             figure=self.figure,
-            report=self.report,
+            report=self.report and not self.deidentify,
+            deidentify=self.deidentify,
         )
         work.open()
         return work

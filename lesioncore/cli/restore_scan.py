@@ -17,6 +17,7 @@ from lesioncore.cli.prior_run import PriorRun
 from lesioncore.cli.resume import Standing, others_exist, standing_of
 from lesioncore.cli.scans import ScanJob
 from lesioncore.data.bids import results_of
+from lesioncore.data.deidentify import check_images, check_name
 from lesioncore.data.files import check_here
 from lesioncore.data.names import contrast_of, split_name, stem_of
 from lesioncore.data.temporary import clear
@@ -28,6 +29,7 @@ from lesioncore.restoration.prepare import prepare, rescaled
 from lesioncore.restoration.prior_choice import PRIORS, choose_by_intensities
 from lesioncore.restoration.restore import restore_scans
 from lesioncore.restoration.result import Restoration
+from lesioncore.restoration.saving import saving
 from lesioncore.restoration.scan import Scan
 from lesioncore.scoring.postprocess import PostProcessing
 
@@ -48,7 +50,7 @@ class RestoreScan:
         Each scan is for the prior of its contrast, by its name or else its intensities.
     options, postprocessing
         How scans are restored.
-    overwrite, resume, figure, report : bool
+    overwrite, resume, figure, report, deidentify : bool
         As the command's options.
     runs : list of PriorRun
         The priors with their runs, once it is open.
@@ -65,6 +67,7 @@ class RestoreScan:
     resume: bool
     figure: bool
     report: bool
+    deidentify: bool
     runs: list[PriorRun] = field(init=False, default_factory=list)
     fingerprints: list[str | None] = field(init=False, default_factory=list)
 
@@ -97,6 +100,9 @@ class RestoreScan:
 
     def _restore(self, job: ScanJob, again: bool) -> dict[str, Any]:
         check_here(job.scan)
+        if self.deidentify:
+            for path in (job.scan, *([job.mask] if isinstance(job.mask, Path) else [])):
+                check_name(path, job.place)
         candidates = self._candidates(job.scan)
         folder = self.output / job.place
         clear(folder)
@@ -125,7 +131,10 @@ class RestoreScan:
             progress=True,
             generator=torch.Generator().manual_seed(self.options.seed),
         )
-        written = result.save(folder, figure=self.figure)
+        with saving(result, folder, figure=self.figure, brain_only=self.deidentify) as saved:
+            if self.deidentify:
+                check_images(path for path in saved.files.values() if path.name.endswith(".nii.gz"))
+        written = saved.files
         if self.report:
             written["report"] = write_report(written["sidecar"], result.scan.source, prior=chosen.prior)
         return {
@@ -186,7 +195,8 @@ class RestoreScan:
         """How far earlier runs came with a scan; results are others' where nothing is to be resumed."""
         if not resume:
             return Standing("other" if existing else "none")
-        standing = standing_of(job.scan, job.mask, existing, "_desc-restored_", one.expected)
+        expected = {**one.expected, "BrainOnly": self.deidentify or None}
+        standing = standing_of(job.scan, job.mask, existing, "_desc-restored_", expected)
         if standing.state == "finished" and self.figure and not any(path.suffix == ".png" for path in existing):
             return Standing("unfinished", "they have no figure")
         return standing

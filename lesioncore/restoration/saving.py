@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lesioncore.data.bids import results_of
 from lesioncore.data.files import manifest, replace_together, write_json
 from lesioncore.data.names import split_name, stem_of
@@ -38,6 +40,7 @@ def saving(
     *,
     name: str | None = None,
     figure: bool = False,
+    brain_only: bool = False,
     work: Path | None = None,
 ) -> Iterator[Saved]:
     """Write a result; the block may add files and facts before all are put in their places, the JSON file last.
@@ -48,6 +51,8 @@ def saving(
         Of a volume.
     directory, name, figure
         As for :meth:`lesioncore.Restoration.save`, which raises the same errors.
+    brain_only : bool
+        The restored image is 0 outside the brain, where it otherwise is the scan, with its face.
     work : Path, optional
         Folder for temporary files; `directory` when absent.
 
@@ -67,7 +72,9 @@ def saving(
     stem, suffix = split_name(name)
     folder, sidecar = Path(directory), f"{stem}_desc-restored_{suffix}.json"
     with replace_together(folder, sidecar, earlier=results_of(folder, stem, suffix), work=work) as made:
-        saved = Saved(_write_images(result, made, stem, suffix), result.sidecar())
+        saved = Saved(_write_images(result, made, stem, suffix, brain_only), result.sidecar())
+        if brain_only:
+            saved.facts["BrainOnly"] = True
         if figure:
             saved.files["figure"] = made / f"{stem}_desc-figure_{suffix}.png"
             save_figure(restoration_figure(result, title=name), saved.files["figure"])
@@ -84,7 +91,7 @@ def _name_of(result: Restoration) -> str:
     return stem_of(result.scan.path)
 
 
-def _write_images(result: Restoration, folder: Path, stem: str, suffix: str) -> dict[str, Path]:
+def _write_images(result: Restoration, folder: Path, stem: str, suffix: str, brain_only: bool) -> dict[str, Path]:
     """Write the images on the scan's own grid."""
     labels = {"probability": f"label-L_desc-rank{suffix}_probseg"}
     labels |= {key: f"label-L_desc-{key}{suffix}_mask" for key in LIMIT_KEYS}
@@ -92,6 +99,8 @@ def _write_images(result: Restoration, folder: Path, stem: str, suffix: str) -> 
     names |= {"brain": f"desc-brain{suffix}_mask", **labels}
     arrays, affine, header = result.arrays(), result.scan.affine, getattr(result.scan.source, "header", None)
     assert affine is not None  # that of a volume
+    if brain_only:
+        arrays["restored"] = np.where(arrays["brain"], arrays["restored"], 0).astype(arrays["restored"].dtype)
     paths = {key: folder / f"{stem}_{names[key]}.nii.gz" for key in arrays}
     with ThreadPoolExecutor(_WRITERS) as executor:  # most time is spent compressing, which releases the GIL
         saves = [executor.submit(save_image, array, affine, paths[key], header=header) for key, array in arrays.items()]

@@ -24,6 +24,7 @@ def test_another_prior_under_the_same_name_is_refused(prior, tmp_path):
         resume=False,
         figure=False,
         report=False,
+        deidentify=False,
     )
     work.open()
     sent = pickle.dumps(work)
