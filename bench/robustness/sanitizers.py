@@ -59,7 +59,9 @@ def main() -> int:
     shutil.rmtree(logs, ignore_errors=True)
     logs.mkdir()
     begun = time.monotonic()
-    command = [sys.executable, "-c", RUN, str(place), "-p", "no:cacheprovider", FEWER, *options.tests, *options.pytest]
+    command = [sys.executable, "-c", RUN, str(place), "-p", "no:cacheprovider", FEWER]
+    # What a sanitizer says is not kept from the terminal: the process ends with it.
+    command += ["--capture=sys", *options.tests, *options.pytest]
     said = []
     with subprocess.Popen(command, cwd=ROOT, env=environment(logs), stdout=subprocess.PIPE, text=True) as tests:
         for line in tests.stdout or ():

@@ -32,7 +32,9 @@ namespace torch::stable {
 inline Tensor poisoned_new_empty(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef sizes,
                                  std::optional<torch::headeronly::ScalarType> type = std::nullopt) {
   const Tensor found = new_empty(like, sizes, type);
-  std::memset(found.mutable_data_ptr(), 0xff, static_cast<size_t>(found.numel()) * found.element_size());
+  if (found.numel() > 0) {  // an empty tensor has no memory to point to
+    std::memset(found.mutable_data_ptr(), 0xff, static_cast<size_t>(found.numel()) * found.element_size());
+  }
   return found;
 }
 }  // namespace torch::stable
